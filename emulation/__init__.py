@@ -1,0 +1,1 @@
+"""AWS on one machine: the synthesized templates, real job processes and a spot market."""

@@ -1,0 +1,1 @@
+"""Lambda handlers: event in, adapters bound, control called."""

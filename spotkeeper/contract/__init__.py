@@ -1,0 +1,1 @@
+"""Facts that separately deployed programs must agree on. Standard library only."""

@@ -1,0 +1,89 @@
+"""Where checkpoints lie and what a manifest says.
+
+    epoch/<run>/<epoch:06>                          marks that an attempt with this epoch has started
+    data/<run>/e<epoch:06>-s<step:012>-<nonce>/r<rank>.safetensors   immutable, never overwritten
+    commit/<run>/<epoch:06>-<step:012>.json         the manifest: its creation is the only commit point
+
+The kind stands before the run because S3 lifecycle rules and bucket policies match by prefix: noncurrent
+versions of `data/` expire after a day, those of `commit/` after 30, and `commit/` takes no overwrite.
+Zero-padded numbers make the lexical order of a listing the order (epoch, step).
+"""
+
+import re
+from typing import Any, Final, TypedDict
+
+FORMAT_VERSION: Final = 1
+
+DATA_PREFIX: Final = "data/"
+COMMIT_PREFIX: Final = "commit/"
+EPOCH_PREFIX: Final = "epoch/"
+SOURCE_PREFIX: Final = "source/"
+MIRROR_PREFIX: Final = "mirror/"
+"""SageMaker's own folder mirror writes here, outside the no-overwrite rule of `commit/`."""
+
+_MANIFEST_KEY = re.compile(r"commit/(?P<run>[^/]+)/(?P<epoch>\d{6})-(?P<step>\d{12})\.json")
+
+
+class StoredObject(TypedDict):
+    """One immutable object of a checkpoint."""
+
+    key: str
+    bytes: int
+    crc64nvme: str
+    """Base64 of the big-endian CRC64NVME of the whole object, as S3 writes it."""
+    version_id: str | None
+
+
+class Manifest(TypedDict):
+    """The JSON of a manifest. `crc64nvme` covers the canonical JSON of everything else in it."""
+
+    format: int
+    run_id: str
+    epoch: int
+    step: int
+    world_size: int
+    cause: str
+    """periodic, rebalance, notice, signal, requested or final."""
+    created_at: str
+    parent: str | None
+    """Key of the manifest from which this attempt resumed."""
+    objects: list[StoredObject]
+    state: dict[str, Any]
+    """Everything that is not a tensor; tensors are named by reference into the objects."""
+    crc64nvme: str
+
+
+def epoch_prefix(run_id: str) -> str:
+    """Prefix that lists the epochs of a run."""
+    return f"{EPOCH_PREFIX}{run_id}/"
+
+
+def epoch_key(run_id: str, epoch: int) -> str:
+    """Key of the marker that an attempt writes, with If-None-Match, before it trains."""
+    return f"{EPOCH_PREFIX}{run_id}/{epoch:06d}"
+
+
+def commit_prefix(run_id: str) -> str:
+    """Prefix that lists the manifests of a run."""
+    return f"{COMMIT_PREFIX}{run_id}/"
+
+
+def manifest_key(run_id: str, epoch: int, step: int) -> str:
+    """Key of a manifest."""
+    return f"{COMMIT_PREFIX}{run_id}/{epoch:06d}-{step:012d}.json"
+
+
+def parse_manifest_key(key: str) -> tuple[int, int] | None:
+    """Return (epoch, step) of a manifest's key, or None for any other key."""
+    match = _MANIFEST_KEY.fullmatch(key)
+    return (int(match["epoch"]), int(match["step"])) if match else None
+
+
+def data_key(run_id: str, epoch: int, step: int, nonce: str, rank: int) -> str:
+    """Key of the tensors that one rank writes for one checkpoint. `nonce` makes every save's folder new."""
+    return f"{DATA_PREFIX}{run_id}/e{epoch:06d}-s{step:012d}-{nonce}/r{rank}.safetensors"
+
+
+def source_key(sha256: str) -> str:
+    """Key of an uploaded source archive, named by its content."""
+    return f"{SOURCE_PREFIX}{sha256}.tar.gz"

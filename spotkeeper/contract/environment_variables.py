@@ -1,0 +1,42 @@
+"""Names of the environment variables that connect stacks, submit, Lambda handlers and trainer.
+
+Batch publishes a job's environment in every state-change event: none of these may ever carry a secret.
+"""
+
+from typing import Final
+
+# Set by the job definition, the same for every run of an environment.
+LEDGER_TABLE: Final = "SPOTKEEPER_LEDGER_TABLE"
+"""DynamoDB table name of the ledger. Without it (a laptop) manifests alone fence."""
+
+CHECKPOINT_URI: Final = "SPOTKEEPER_URI"
+"""Root of the checkpoint tree: `s3://bucket[/prefix]` or a local folder."""
+
+# Set by submit, for one run.
+RUN_ID: Final = "SPOTKEEPER_RUN_ID"
+SUBMISSION: Final = "SPOTKEEPER_SUBMISSION"
+"""Number, from 1, of the Batch job that was submitted for the run."""
+SOURCE_URI: Final = "SPOTKEEPER_SOURCE_URI"
+"""`s3://…/<sha256>.tar.gz`: the program's source, unpacked into the working directory."""
+SOURCE_SHA256: Final = "SPOTKEEPER_SOURCE_SHA256"
+REQUIREMENTS_FILE: Final = "SPOTKEEPER_REQUIREMENTS_FILE"
+"""Path inside the source folder of a pip requirements file to install before the program starts."""
+MAX_LOST_SECONDS: Final = "SPOTKEEPER_MAX_LOST_SECONDS"
+"""Upper bound on the time between two periodic checkpoints."""
+PROGRESS_SECONDS: Final = "SPOTKEEPER_PROGRESS_SECONDS"
+"""Time between two progress lines in the log."""
+DATA_PREFIX: Final = "SPOTKEEPER_DATA_"
+"""`SPOTKEEPER_DATA_<NAME>=s3://…` for each `--data NAME=s3://…`."""
+
+# Set by `spotkeeper-exec` for the program that it starts.
+EPOCH: Final = "SPOTKEEPER_EPOCH"
+"""The fencing number that this attempt's claim was given."""
+OUTCOME_FILE: Final = "SPOTKEEPER_OUTCOME_FILE"
+"""Where the library tells `spotkeeper-exec` how the program ended (see contract.outcome)."""
+
+# Set by AWS Batch: docs.aws.amazon.com/batch/latest/userguide/job_env_vars.html
+BATCH_JOB_ID: Final = "AWS_BATCH_JOB_ID"
+BATCH_JOB_ATTEMPT: Final = "AWS_BATCH_JOB_ATTEMPT"
+
+IMDS_ENDPOINT: Final = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+"""botocore's name for the address of the instance metadata service."""

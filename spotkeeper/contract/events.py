@@ -1,0 +1,14 @@
+"""Event sources and detail types that rules select and handlers parse."""
+
+from typing import Final
+
+EC2_SOURCE: Final = "aws.ec2"
+SPOT_INTERRUPTION_WARNING: Final = "EC2 Spot Instance Interruption Warning"
+REBALANCE_RECOMMENDATION: Final = "EC2 Instance Rebalance Recommendation"
+
+BATCH_SOURCE: Final = "aws.batch"
+JOB_STATE_CHANGE: Final = "Batch Job State Change"
+JOB_QUEUE_BLOCKED: Final = "Batch Job Queue Blocked"
+
+HOST_LOST_STATUS_REASON: Final = "Host EC2"
+"""How `statusReason` begins when a job lost its host, whatever took the host away."""

@@ -1,0 +1,178 @@
+"""The ledger's keys and states, and the two conditional writes that an attempt makes itself.
+
+One DynamoDB table, partition key `pk`, sort key `sk`, both strings:
+
+    RUN#<run>        RUN                                the run: its state, version and epoch
+    RUN#<run>        ATTEMPT#<submission:04>#<attempt:02>   one container of it
+    RUN#<run>        EVENT#<time>#<id>                  append-only history
+    INSTANCE#<id>    INTERRUPTION                       AWS announced that it takes this instance back
+
+Index `listing` finds runs by `listing` ("open" or "closed") and `created_at` (ISO 8601, UTC).
+
+The two writes stand here, as request parameters of `UpdateItem`, because the trainer makes them and the
+control plane must agree, while neither may import the other.
+"""
+
+from enum import StrEnum
+from typing import Any, Final
+
+PARTITION_KEY: Final = "pk"
+SORT_KEY: Final = "sk"
+TIME_TO_LIVE: Final = "expires_at"
+LISTING_INDEX: Final = "listing"
+LISTING_PARTITION_KEY: Final = "listing"
+LISTING_SORT_KEY: Final = "created_at"
+LISTING_OPEN: Final = "open"
+LISTING_CLOSED: Final = "closed"
+
+RUN_SORT_KEY: Final = "RUN"
+ATTEMPT_SORT_PREFIX: Final = "ATTEMPT#"
+EVENT_SORT_PREFIX: Final = "EVENT#"
+INTERRUPTION_SORT_KEY: Final = "INTERRUPTION"
+
+
+class RunState(StrEnum):
+    """States of a run; they only move forward, and the last three are final."""
+
+    SUBMITTING = "submitting"
+    """The intent to submit is recorded; the Batch job may or may not exist yet."""
+    SUBMITTED = "submitted"
+    """The Batch job is known."""
+    RUNNING = "running"
+    """An attempt has claimed the run."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+LIVE_STATES: Final = (RunState.SUBMITTING, RunState.SUBMITTED, RunState.RUNNING)
+FINAL_STATES: Final = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
+
+
+def run_partition(run_id: str) -> str:
+    """Partition that holds everything about a run."""
+    return f"RUN#{run_id}"
+
+
+def attempt_sort_key(submission: int, attempt: int) -> str:
+    """Sort key of an attempt; listing order is the order in which attempts ran."""
+    return f"{ATTEMPT_SORT_PREFIX}{submission:04d}#{attempt:02d}"
+
+
+def instance_partition(instance_id: str) -> str:
+    """Partition of what AWS announced about an instance."""
+    return f"INSTANCE#{instance_id}"
+
+
+def claim_request(
+    *, table: str, run_id: str, submission: int, job_id: str, attempt: int, claimed_at: str
+) -> dict[str, Any]:
+    """Parameters of the `UpdateItem` by which an attempt takes the run and is given its epoch.
+
+    It succeeds only for the run's current submission, for the job that holds it (or the first to come, when
+    the reply to SubmitJob was lost), for an attempt number not below the last that claimed, and only while
+    nobody has cancelled. The same attempt may claim again after a lost reply. Refusal is
+    `ConditionalCheckFailedException`: exit with EXIT_FENCED. The new item is returned; read `epoch` from it.
+
+    Not conditional on a version read: the fence itself is the condition (one of the two named exceptions).
+    """
+    live = {f":live{index}": {"S": state.value} for index, state in enumerate(LIVE_STATES)}
+    return {
+        "TableName": table,
+        "Key": {PARTITION_KEY: {"S": run_partition(run_id)}, SORT_KEY: {"S": RUN_SORT_KEY}},
+        "ConditionExpression": (
+            "#submission = :submission"
+            f" AND #state IN ({', '.join(live)})"
+            " AND attribute_not_exists(#cancel)"
+            " AND (attribute_not_exists(#job) OR #job = :job)"
+            " AND (attribute_not_exists(#claimed_job) OR #claimed_job <> :job OR #claimed_attempt <= :attempt)"
+        ),
+        "UpdateExpression": (
+            "SET #job = :job, #claimed_job = :job, #claimed_attempt = :attempt, #claimed_at = :claimed_at,"
+            " #state = :running, #epoch = #epoch + :one, #version = #version + :one"
+        ),
+        "ExpressionAttributeNames": {
+            "#submission": "submission",
+            "#state": "state",
+            "#cancel": "cancel_requested_at",
+            "#job": "job_id",
+            "#claimed_job": "claimed_job_id",
+            "#claimed_attempt": "claimed_attempt",
+            "#claimed_at": "claimed_at",
+            "#epoch": "epoch",
+            "#version": "version",
+        },
+        "ExpressionAttributeValues": {
+            ":submission": {"N": str(submission)},
+            ":job": {"S": job_id},
+            ":attempt": {"N": str(attempt)},
+            ":claimed_at": {"S": claimed_at},
+            ":running": {"S": RunState.RUNNING.value},
+            ":one": {"N": "1"},
+            **live,
+        },
+        "ReturnValues": "ALL_NEW",
+    }
+
+
+def completion_request(*, table: str, run_id: str, epoch: int, step: int | None, completed_at: str) -> dict[str, Any]:
+    """Parameters of the `UpdateItem` by which the attempt of the current epoch records that the run is complete.
+
+    Without this record no exit code makes a run SUCCEEDED. `step` is the last step of a program that uses the
+    library, None for any other. An attempt of an older epoch is refused with `ConditionalCheckFailedException`.
+    """
+    completion: dict[str, Any] = {"epoch": {"N": str(epoch)}, "completed_at": {"S": completed_at}}
+    if step is not None:
+        completion["step"] = {"N": str(step)}
+    return {
+        "TableName": table,
+        "Key": {PARTITION_KEY: {"S": run_partition(run_id)}, SORT_KEY: {"S": RUN_SORT_KEY}},
+        "ConditionExpression": "#epoch = :epoch",
+        "UpdateExpression": "SET #completion = :completion, #version = #version + :one",
+        "ExpressionAttributeNames": {
+            "#epoch": "epoch",
+            "#completion": "completion",
+            "#version": "version",
+        },
+        "ExpressionAttributeValues": {
+            ":epoch": {"N": str(epoch)},
+            ":completion": {"M": completion},
+            ":one": {"N": "1"},
+        },
+    }
+
+
+def placement_request(
+    *,
+    table: str,
+    run_id: str,
+    submission: int,
+    job_id: str,
+    attempt: int,
+    epoch: int,
+    claimed_at: str,
+    placement: dict[str, str],
+) -> dict[str, Any]:
+    """Parameters of the `UpdateItem` by which an attempt that has claimed says where it runs.
+
+    `placement` holds what the metadata service told, of: instance_id, instance_type, availability_zone, market
+    ("spot" or "on-demand"). The control plane writes its own fields of the same item; the two never overlap.
+    """
+    fields: dict[str, dict[str, str]] = {
+        "job_id": {"S": job_id},
+        "submission": {"N": str(submission)},
+        "attempt": {"N": str(attempt)},
+        "epoch": {"N": str(epoch)},
+        "claimed_at": {"S": claimed_at},
+        **{name: {"S": value} for name, value in sorted(placement.items())},
+    }
+    return {
+        "TableName": table,
+        "Key": {
+            PARTITION_KEY: {"S": run_partition(run_id)},
+            SORT_KEY: {"S": attempt_sort_key(submission, attempt)},
+        },
+        "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in fields),
+        "ExpressionAttributeNames": {f"#{name}": name for name in fields},
+        "ExpressionAttributeValues": {f":{name}": value for name, value in fields.items()},
+    }

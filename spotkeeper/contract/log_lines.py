@@ -1,0 +1,58 @@
+"""The structured lines that `spotkeeper-exec` and the trainer library write among a program's own output.
+
+    spotkeeper {"event":"committed","epoch":2,"step":1200,"run":"digits-7fq2","cause":"periodic","seconds":0.21}
+
+Every line has `event`, `run` and `epoch`; `step` where one is known. Other programs (the timeline of the demo,
+CloudWatch Logs Insights) read them back with `parse`.
+"""
+
+import json
+from enum import StrEnum
+from typing import Any, Final
+
+PREFIX: Final = "spotkeeper "
+
+
+class LogEvent(StrEnum):
+    """What happened."""
+
+    CLAIMED = "claimed"
+    """The attempt owns the run; `epoch`, and where it runs."""
+    FENCED = "fenced"
+    """The attempt was refused, or found a newer epoch; it stops."""
+    STARTED = "started"
+    """Nothing to resume: training starts at step 0."""
+    RESUMED = "resumed"
+    """Training continues after `step`; `manifest` names the checkpoint."""
+    DAMAGED = "damaged"
+    """A checkpoint was skipped: `manifest`, `reason`."""
+    PROGRESS = "progress"
+    """`step` steps are done; what the program logged last."""
+    COMMITTED = "committed"
+    """A checkpoint of `step` is durable: `cause`, `seconds`, `bytes`."""
+    SAVE_FAILED = "save_failed"
+    """A checkpoint could not be written: `reason`. Training goes on."""
+    NOTICE = "notice"
+    """The host will be taken away: `kind`, `deadline`."""
+    LINGERING = "lingering"
+    """Saved; waiting for the host to go, so that no retry lands on it."""
+    YIELDED = "yielded"
+    """The program stopped early on request; another attempt goes on."""
+    COMPLETED = "completed"
+    """The program finished; the completion record is written."""
+
+
+def format_line(event: LogEvent, **fields: Any) -> str:
+    """Return one line, without a newline."""
+    return PREFIX + json.dumps({"event": event.value, **fields}, separators=(",", ":"), default=str)
+
+
+def parse_line(line: str) -> dict[str, Any] | None:
+    """Return the fields of a structured line, or None for any other text."""
+    if not line.startswith(PREFIX):
+        return None
+    try:
+        fields = json.loads(line[len(PREFIX) :])
+    except json.JSONDecodeError:
+        return None
+    return fields if isinstance(fields, dict) and "event" in fields else None

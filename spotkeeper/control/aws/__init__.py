@@ -1,0 +1,1 @@
+"""The control plane's adapters, one AWS service a file."""

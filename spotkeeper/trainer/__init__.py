@@ -1,0 +1,1 @@
+"""What training code uses, and the image's entry point."""
