@@ -1,0 +1,1 @@
+"""What separately deployed programs agree on."""

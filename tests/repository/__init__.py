@@ -1,0 +1,1 @@
+"""Documents, configuration and code agree with one another."""
