@@ -47,7 +47,7 @@ check: $(READY) ## format, lint, types, import rules, templates, Dockerfiles
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/codespell .
-	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 	@$(BIN)/hadolint --failure-threshold warning trainer_image/Dockerfile
 	@for env in dev staging prod; do $(MAKE) --no-print-directory synth ENV=$$env OUT=build/check/$$env || exit 1; done

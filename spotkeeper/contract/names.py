@@ -38,6 +38,14 @@ def job_name(run_id: str, submission: int) -> str:
     return f"{run_id}-{submission}"
 
 
+def parse_job_name(name: str) -> tuple[str, int] | None:
+    """Return (run id, submission) of a Batch job's name, or None for a name that `job_name` never makes."""
+    run_id, _, submission = name.rpartition("-")
+    if not RUN_ID_PATTERN.fullmatch(run_id) or not re.fullmatch(r"[1-9][0-9]{0,3}", submission):
+        return None
+    return run_id, int(submission)
+
+
 def descriptor_parameter(environment: str) -> str:
     """SSM parameter that describes an environment: the only physical name that Spotkeeper uses."""
     return f"/spotkeeper/{environment}/descriptor"

@@ -1,0 +1,96 @@
+"""Choose an environment, build its stacks, synthesize. No credentials, network, Docker, git or clock.
+
+python app.py dev            templates into $CDK_OUTDIR or a temporary folder
+cdk deploy -c env=dev --all
+"""
+
+import json
+import sys
+from pathlib import Path
+
+# isort: split
+import stacks  # noqa: F401 - first, because it chooses the Node that importing aws_cdk starts
+
+# isort: split
+import aws_cdk as cdk
+from cdk_nag import AwsSolutionsChecks, ServerlessChecks
+
+from spotkeeper.contract import tags
+from stacks.batch import BatchStack
+from stacks.environments import Environment, find_environment
+from stacks.network import NetworkStack
+from stacks.recovery import RecoveryStack
+from stacks.storage import StorageStack
+
+CDK_JSON = Path(__file__).with_name("cdk.json")
+
+
+def build(environment_name: str, outdir: str | None = None) -> cdk.App:
+    """Return the app with the stacks of an environment, ready for `synth()`, which raises on any finding.
+
+    Args:
+        environment_name: a name of `stacks.environments.ENVIRONMENTS`.
+        outdir: where `synth()` writes; by default `$CDK_OUTDIR`, else a temporary folder.
+
+    Raises:
+        ValueError: if there is no such environment; the message lists those there are.
+    """
+    return assemble(find_environment(environment_name), outdir)
+
+
+def assemble(environment: Environment, outdir: str | None = None) -> cdk.App:
+    """Return the app with the stacks of these settings; `build` for settings that have a name."""
+    app = cdk.App(
+        outdir=outdir,
+        # The feature flags: the command line passes them, Python alone would not, and without them
+        # CDK falls back to older and partly insecure defaults.
+        context=json.loads(CDK_JSON.read_text())["context"],
+        auto_synth=False,
+        # The command line checks the version of the bootstrap stack by itself.
+        default_stack_synthesizer=cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=False),
+        # Without the CDK::Metadata resource, which only some ways of synthesizing add.
+        analytics_reporting=False,
+    )
+    _add_stacks(app, environment)
+    cdk.Tags.of(app).add(tags.PROJECT, tags.PROJECT_VALUE, exclude_resource_types=_NO_TAGS)
+    cdk.Tags.of(app).add(tags.ENVIRONMENT, environment.name, exclude_resource_types=_NO_TAGS)
+    cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app, verbose=True), ServerlessChecks(app, verbose=True))
+    return app
+
+
+_NO_TAGS = ["AWS::Batch::ComputeEnvironment"]
+"""CloudFormation replaces these when their tags change; their instances are tagged through computeResources."""
+
+
+def _add_stacks(app: cdk.App, environment: Environment) -> None:
+    storage = StorageStack(app, f"spotkeeper-{environment.name}-storage", environment=environment)
+    network = NetworkStack(app, f"spotkeeper-{environment.name}-network", environment=environment)
+    batch = BatchStack(
+        app,
+        f"spotkeeper-{environment.name}-batch",
+        environment=environment,
+        vpc=network.vpc,
+        checkpoints=storage.checkpoints,
+        ledger=storage.ledger,
+    )
+    RecoveryStack(
+        app,
+        f"spotkeeper-{environment.name}-recovery",
+        environment=environment,
+        ledger=storage.ledger,
+        job_queue_arns=batch.job_queue_arns,
+    )
+
+
+def main() -> None:
+    """Synthesize the environment named by the first argument or by `-c env=`."""
+    name = sys.argv[1] if len(sys.argv) > 1 else cdk.App().node.try_get_context("env")
+    try:
+        app = build(name or "")
+    except ValueError as error:
+        sys.exit(f"app.py: {error} (`python app.py dev`, `cdk synth -c env=dev`)")
+    app.synth()
+
+
+if __name__ == "__main__":
+    main()

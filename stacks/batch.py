@@ -1,0 +1,142 @@
+"""Queues, hosts and job definitions of the enabled profiles, and the descriptor by which programs find them."""
+
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_ssm as ssm
+from constructs import Construct
+
+from spotkeeper.contract import descriptor, environment_variables
+from spotkeeper.contract.names import descriptor_parameter
+from stacks.constructs.job_host import JobHost
+from stacks.constructs.job_roles import ExecutionRole, HostRole, JobRole
+from stacks.constructs.market_queue import Market, MarketQueue
+from stacks.constructs.trainer_image import TrainerImage
+from stacks.constructs.training_job import TrainingJob
+from stacks.environments import Environment, Profile
+
+
+class BatchStack(cdk.Stack):
+    """For each profile a spot queue, an on-demand queue and a job definition."""
+
+    job_queue_arns: list[str]
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        environment: Environment,
+        vpc: ec2.IVpc,
+        checkpoints: s3.IBucket,
+        ledger: dynamodb.ITable,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            scope,
+            id_,
+            env=cdk.Environment(region=environment.region),
+            termination_protection=environment.is_protected,
+            **kwargs,
+        )
+        self._environment = environment
+        self._subnet_ids = vpc.select_subnets(subnet_type=ec2.SubnetType.PUBLIC).subnet_ids
+        self._security_group = ec2.SecurityGroup(
+            self, "Hosts", vpc=vpc, description="Hosts of jobs: nothing comes in", allow_all_outbound=True
+        )
+        self._logs = logs.LogGroup(
+            self,
+            "JobLogs",
+            retention=environment.log_retention,
+            removal_policy=cdk.RemovalPolicy.RETAIN if environment.is_protected else cdk.RemovalPolicy.DESTROY,
+        )
+        self._image = TrainerImage(self, "TrainerImage")
+        self._host_role = HostRole(self, "HostRole")
+        self._job_role = JobRole(
+            self, "JobRole", checkpoints=checkpoints, ledger=ledger, data_prefixes=environment.data_prefixes
+        )
+        self._execution_role = ExecutionRole(
+            self,
+            "ExecutionRole",
+            image_repositories=[
+                self._image.repository,
+                *(
+                    ecr.Repository.from_repository_name(self, f"Images-{name}", name)
+                    for name in environment.image_repositories
+                ),
+            ],
+            log_group=self._logs,
+            secret_arns=environment.secret_arns,
+        )
+        self._job_environment = {
+            environment_variables.LEDGER_TABLE: ledger.table_name,
+            environment_variables.CHECKPOINT_URI: f"s3://{checkpoints.bucket_name}",
+            # On EC2 hosts nothing else tells boto3 the region.
+            "AWS_DEFAULT_REGION": environment.region,
+        }
+
+        profiles = {profile.name: self._add_profile(profile) for profile in environment.profiles}
+        self.job_queue_arns = [
+            arn for profile in profiles.values() for arn in (profile.spot_queue, profile.on_demand_queue)
+        ]
+        ssm.StringParameter(
+            self,
+            "Descriptor",
+            parameter_name=descriptor_parameter(environment.name),
+            description="Spotkeeper: what this environment tells the command line",
+            string_value=descriptor.Descriptor(
+                environment=environment.name,
+                region=environment.region,
+                checkpoint_bucket=checkpoints.bucket_name,
+                ledger_table=ledger.table_name,
+                job_log_group=self._logs.log_group_name,
+                default_profile=environment.default_profile,
+                profiles=profiles,
+                teams=environment.teams,
+                data_prefixes=environment.data_prefixes,
+                secret_arns=environment.secret_arns,
+                max_attempt_seconds=environment.max_attempt_seconds,
+            ).to_json(),
+        )
+
+    def _add_profile(self, profile: Profile) -> descriptor.Profile:
+        scope = Construct(self, profile.name)
+        host = JobHost(scope, "Host", root_volume_gib=profile.root_volume_gib)
+        job = TrainingJob(
+            scope,
+            "Job",
+            profile=profile,
+            image_uri=self._image.image_uri,
+            environment_variables=self._job_environment,
+            job_role_arn=self._job_role.role_arn,
+            execution_role_arn=self._execution_role.role_arn,
+            log_group_name=self._logs.log_group_name,
+            region=self._environment.region,
+            max_attempt_seconds=self._environment.max_attempt_seconds,
+        )
+        return descriptor.Profile(
+            spot_queue=self._add_queue(scope, "Spot", "spot", profile, host).arn,
+            on_demand_queue=self._add_queue(scope, "OnDemand", "on-demand", profile, host).arn,
+            job_definition=job.arn,
+            vcpus=profile.vcpus,
+            memory_mib=profile.memory_mib,
+            gpus=profile.gpus,
+        )
+
+    def _add_queue(self, scope: Construct, id_: str, market: Market, profile: Profile, host: JobHost) -> MarketQueue:
+        return MarketQueue(
+            scope,
+            id_,
+            market=market,
+            profile=profile,
+            environment=self._environment,
+            subnet_ids=self._subnet_ids,
+            security_group_id=self._security_group.security_group_id,
+            instance_profile_arn=self._host_role.instance_profile_arn,
+            launch_template=host.specification,
+        )

@@ -1,0 +1,35 @@
+"""One synthesis for each environment and test process: it takes about two seconds."""
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+import app
+from tests.stacks.synthesized import Assembly
+
+
+@pytest.fixture(scope="session")
+def synthesize(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Assembly]:
+    @cache
+    def synthesized(environment: str) -> Assembly:
+        folder = tmp_path_factory.mktemp(environment)
+        app.build(environment, str(folder)).synth()
+        return Assembly(folder, environment)
+
+    return synthesized
+
+
+@pytest.fixture(scope="session")
+def dev(synthesize: Callable[[str], Assembly]) -> Assembly:
+    return synthesize("dev")
+
+
+@pytest.fixture(scope="session")
+def prod(synthesize: Callable[[str], Assembly]) -> Assembly:
+    return synthesize("prod")
+
+
+@pytest.fixture(scope="session", params=["dev", "staging", "prod"])
+def any_environment(request: pytest.FixtureRequest, synthesize: Callable[[str], Assembly]) -> Assembly:
+    return synthesize(request.param)

@@ -1,0 +1,128 @@
+import fnmatch
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import app
+from stacks.environments import DEV
+from tests.stacks.synthesized import Assembly
+
+# The APIs that have no resource-level permission; both only read.
+WITHOUT_RESOURCE = {"ecr:GetAuthorizationToken", "batch:DescribeJobs"}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def allowed(assembly: Assembly, stack: str, role: str = "") -> Iterator[tuple[str, str]]:
+    """Pairs of action and resource that the policies of roles whose id begins with `role` allow."""
+    for id_, policy in assembly.resources(stack, "AWS::IAM::Policy").items():
+        if id_.startswith(role):
+            for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+                assert statement["Effect"] == "Allow"
+                for action in as_list(statement["Action"]):
+                    for resource in as_list(statement["Resource"]):
+                        yield action, assembly.resolved(stack, resource)
+
+
+def test_only_reads_without_resource_level_permission_are_allowed_on_everything(any_environment: Assembly) -> None:
+    for stack in any_environment.templates:
+        for action, resource in allowed(any_environment, stack):
+            assert "*" not in action
+            assert resource != "*" or action in WITHOUT_RESOURCE, action
+
+
+def test_a_job_may_do_exactly_this(dev: Assembly) -> None:
+    bucket = "arn:aws:service:us-east-1:123456789012:Checkpoints620E2F20.Arn"
+    ledger = "arn:aws:service:us-east-1:123456789012:LedgerB7379752.Arn"
+
+    assert set(allowed(dev, "batch", "JobRole")) == {
+        *(("s3:GetObject", f"{bucket}/{prefix}/*") for prefix in ("data", "commit", "epoch", "source")),
+        *(("s3:GetObjectVersion", f"{bucket}/{prefix}/*") for prefix in ("data", "commit", "epoch", "source")),
+        *(("s3:PutObject", f"{bucket}/{prefix}/*") for prefix in ("data", "commit", "epoch")),
+        *(("s3:DeleteObject", f"{bucket}/{prefix}/*") for prefix in ("data", "commit")),
+        *(("s3:AbortMultipartUpload", f"{bucket}/{prefix}/*") for prefix in ("data", "commit")),
+        ("s3:ListBucket", bucket),
+        ("dynamodb:GetItem", ledger),
+        ("dynamodb:UpdateItem", ledger),
+    }
+
+
+def test_a_job_can_neither_delete_versions_nor_submit_jobs(any_environment: Assembly) -> None:
+    actions = {action for action, _ in allowed(any_environment, "batch")}
+
+    for forbidden in ("s3:DeleteObjectVersion", "s3:PutBucket*", "batch:*", "iam:*", "dynamodb:DeleteItem"):
+        assert not fnmatch.filter(actions, forbidden)
+
+
+def test_starting_a_job_needs_its_image_and_its_log_stream(dev: Assembly) -> None:
+    repository = "arn:aws:ecr:us-east-1:123456789012:repository/cdk-hnb659fds-container-assets-123456789012-us-east-1"
+    group = "arn:aws:service:us-east-1:123456789012:JobLogs4F84869B.Arn"
+
+    assert set(allowed(dev, "batch", "ExecutionRole")) == {
+        ("ecr:BatchCheckLayerAvailability", repository),
+        ("ecr:BatchGetImage", repository),
+        ("ecr:GetDownloadUrlForLayer", repository),
+        ("ecr:GetAuthorizationToken", "*"),
+        ("logs:CreateLogStream", group),
+        ("logs:PutLogEvents", group),
+    }
+
+
+@pytest.mark.parametrize(
+    ("function", "ledger_actions", "reads_jobs"),
+    [
+        ("RecordInterruption", {"UpdateItem"}, False),
+        ("ObserveJob", {"GetItem", "Query", "UpdateItem"}, True),
+        ("RecordBlockedQueue", {"GetItem", "PutItem"}, True),
+    ],
+)
+def test_a_handler_may_do_exactly_this(
+    dev: Assembly, function: str, ledger_actions: set[str], reads_jobs: bool
+) -> None:
+    permissions = set(allowed(dev, "recovery", function))
+    ledger = "arn:aws:service:us-east-1:123456789012:LedgerB7379752.Arn"
+
+    assert {action.partition(":")[2] for action, on in permissions if on == ledger} == ledger_actions
+    rest = {(action, on.rpartition(":")[2]) for action, on in permissions if on != ledger}
+    assert {action for action, on in rest if on.startswith(f"{function}Events")} == {
+        "sqs:ChangeMessageVisibility",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+        "sqs:GetQueueUrl",
+        "sqs:ReceiveMessage",
+    }
+    others = {action for action, on in rest if not on.startswith(f"{function}Events")}
+    assert others == {"logs:CreateLogStream", "logs:PutLogEvents"} | ({"batch:DescribeJobs"} if reads_jobs else set())
+
+
+def test_what_the_settings_name_is_granted_and_nothing_beside_it(dev: Assembly, tmp_path: Path) -> None:
+    secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hub-token-a1b2c3"
+    settings = replace(
+        DEV,
+        data_prefixes=("s3://corpus/books/", "s3://other/"),
+        secret_arns=(secret,),
+        image_repositories=("team/trainer",),
+    )
+
+    app.assemble(settings, str(tmp_path)).synth()
+
+    granted = Assembly(tmp_path, "dev")
+    assert set(allowed(granted, "batch")) - set(allowed(dev, "batch")) == {
+        ("s3:GetObject", "arn:aws:s3:::corpus/books/*"),
+        ("s3:GetObject", "arn:aws:s3:::other/*"),
+        ("s3:ListBucket", "arn:aws:s3:::corpus"),
+        ("s3:ListBucket", "arn:aws:s3:::other"),
+        ("secretsmanager:GetSecretValue", secret),
+        *(
+            (action, "arn:aws:ecr:us-east-1:123456789012:repository/team/trainer")
+            for action in ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+        ),
+    }
+    statements = granted.one("batch", "AWS::IAM::Policy", "JobRole")["PolicyDocument"]["Statement"]
+    listed = [statement["Condition"] for statement in statements if "Condition" in statement]
+    assert listed == [{"StringLike": {"s3:prefix": [prefix]}} for prefix in ("books/*", "*")]
