@@ -49,7 +49,7 @@ check: $(READY) ## format, lint, types, import rules, templates, Dockerfiles
 	@$(BIN)/codespell .
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
-	@$(BIN)/hadolint --failure-threshold warning trainer_image/Dockerfile
+	@$(BIN)/hadolint --failure-threshold info trainer_image/Dockerfile
 	@for env in dev staging prod; do $(MAKE) --no-print-directory synth ENV=$$env OUT=build/check/$$env || exit 1; done
 	@$(BIN)/cfn-lint 'build/check/*/*.template.json'
 
@@ -81,12 +81,16 @@ bench: $(READY) ## run the scripts behind the README's numbers
 simulate: $(READY) ## SEEDS deterministic simulations of the control plane
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
+# torch is left out of both locks by an override that never holds: see docs/decisions/0006-dependencies.md.
+RESOLVE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate \
+  --custom-compile-command "make lock" --override build/without-torch.txt -q
+LOCKED_GROUPS := infrastructure emulation example torch-dependencies check test
+
 .PHONY: lock
-lock: ## resolve pyproject.toml anew into requirements.lock (needs uv: pip install uv)
-	@tmp=$$(mktemp) && echo 'torch ; python_version < "0"' > $$tmp && \
-	uv pip compile pyproject.toml --extra trainer --extra cli $(foreach group,infrastructure emulation example torch-dependencies check test,--group $(group)) \
-	  --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --override $$tmp -o requirements.lock -q; \
-	status=$$?; rm -f $$tmp; exit $$status
+lock: ## resolve pyproject.toml anew into the lock files (needs uv: pip install uv)
+	@mkdir -p build && echo 'torch ; python_version < "0"' > build/without-torch.txt
+	@$(RESOLVE) --extra trainer --extra cli $(foreach group,$(LOCKED_GROUPS),--group $(group)) -o requirements.lock
+	@$(RESOLVE) --extra trainer --group torch-dependencies -o trainer_image/requirements.lock
 
 .PHONY: clean
 clean: ## remove what these targets made

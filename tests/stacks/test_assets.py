@@ -64,7 +64,6 @@ def test_the_image_is_given_trainer_policy_contract_and_its_recipe_only(dev: Ass
         "trainer_image/Dockerfile.dockerignore",
         "trainer_image/requirements.lock",
         "pyproject.toml",
-        "README.md",
         "LICENSE",
         "spotkeeper/__init__.py",
         "spotkeeper/py.typed",

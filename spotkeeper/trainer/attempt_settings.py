@@ -1,0 +1,98 @@
+"""What the job definition, submit and AWS Batch tell `spotkeeper-exec` about its attempt."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spotkeeper.contract import environment_variables as names
+from spotkeeper.contract.names import check_run_id
+from spotkeeper.trainer.environment import EnvironmentReader, positive_int
+
+S3_OBJECT = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """With what an attempt claims its run."""
+
+    table: str
+    submission: int
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """The user's program as an archive."""
+
+    bucket: str
+    key: str
+    sha256: str
+    """Hexadecimal; the archive is refused if it has another."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptSettings:
+    """Settings of one attempt."""
+
+    run_id: str | None
+    claim: Claim | None
+    """None where there is no ledger or no run: the program then just runs."""
+    source: Source | None
+    requirements_file: str | None
+    """Path inside the source folder."""
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> "AttemptSettings":
+        """Read the settings.
+
+        Raises:
+            ValueError: naming every variable that is missing or malformed.
+        """
+        reader = EnvironmentReader(environ)
+        run_id = reader.optional(names.RUN_ID, check_run_id)
+        settings = cls(
+            run_id=run_id,
+            claim=_read_claim(reader) if environ.get(names.RUN_ID) and environ.get(names.LEDGER_TABLE) else None,
+            source=_read_source(reader) if environ.get(names.SOURCE_URI) or environ.get(names.SOURCE_SHA256) else None,
+            requirements_file=reader.optional(names.REQUIREMENTS_FILE, _path_inside),
+        )
+        reader.check()
+        return settings
+
+
+def _read_claim(reader: EnvironmentReader) -> Claim:
+    because = f"{names.RUN_ID} and {names.LEDGER_TABLE} are"
+    reader.required(names.CHECKPOINT_URI, str, "", because=because)
+    return Claim(
+        table=reader.required(names.LEDGER_TABLE, str, "", because=because),
+        submission=reader.required(names.SUBMISSION, positive_int, 1, because=because),
+        job_id=reader.required(names.BATCH_JOB_ID, str, "", because=because),
+        attempt=reader.required(names.BATCH_JOB_ATTEMPT, positive_int, 1, because=because),
+    )
+
+
+def _read_source(reader: EnvironmentReader) -> Source:
+    because = f"{names.SOURCE_URI} and {names.SOURCE_SHA256} go together"
+    bucket, key = reader.required(names.SOURCE_URI, _s3_object, ("", ""), because=because)
+    return Source(bucket=bucket, key=key, sha256=reader.required(names.SOURCE_SHA256, _sha256, "", because=because))
+
+
+def _s3_object(text: str) -> tuple[str, str]:
+    match = S3_OBJECT.fullmatch(text)
+    if match is None:
+        raise ValueError("must be s3://bucket/key")
+    return match["bucket"], match["key"]
+
+
+def _sha256(text: str) -> str:
+    if not SHA256.fullmatch(text):
+        raise ValueError("must be 64 hexadecimal digits in lower case")
+    return text
+
+
+def _path_inside(text: str) -> str:
+    if text.startswith("/") or ".." in text.split("/"):
+        raise ValueError("must be a path inside the source folder")
+    return text

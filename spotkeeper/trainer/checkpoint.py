@@ -1,0 +1,257 @@
+"""The commit protocol: how a checkpoint comes to exist, which one is resumed, and which are let go.
+
+1. The attempt creates a marker of its epoch. An attempt that sees a newer epoch is a leftover: it stops.
+2. Data objects go under names never used before; size and checksum are asked back from the store.
+3. Markers are listed again, and then the manifest is created, never replaced: the only commit point.
+4. On resume the newest manifest wins whose own bytes and whose every object verify. Damaged ones are
+   reported and left alone.
+5. Only after a commit, and behind the newest valid ones, checkpoints are deleted: manifest before data.
+"""
+
+import re
+import secrets
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from spotkeeper.contract.checkpoint_layout import (
+    DATA_PREFIX,
+    FORMAT_VERSION,
+    Manifest,
+    StoredObject,
+    commit_prefix,
+    data_key,
+    epoch_key,
+    epoch_prefix,
+    manifest_key,
+    parse_manifest_key,
+)
+from spotkeeper.contract.exit_codes import EXIT_FENCED
+from spotkeeper.contract.log_lines import LogEvent
+from spotkeeper.trainer.checksum import crc64nvme
+from spotkeeper.trainer.event_log import EventLog
+from spotkeeper.trainer.manifest import DamagedError, seal, unseal
+from spotkeeper.trainer.store import Stat, Store
+
+MAX_EPOCH_RACES = 100
+"""Attempts that start at the same moment without a ledger; each race has a winner, so this is never reached."""
+
+_DATA_FOLDER = re.compile(r"e(?P<epoch>\d{6})-s(?P<step>\d{12})-[^/]+/")
+
+
+class FencedError(SystemExit):
+    """A newer attempt owns the run. Not caught, it ends the program with EXIT_FENCED; it is no `Exception`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(EXIT_FENCED)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint of which every byte has been verified."""
+
+    key: str
+    manifest: Manifest
+    tensors: bytes
+    """The safetensors file of the one rank."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, as one attempt of it sees and writes them."""
+
+    def __init__(self, store: Store, *, run_id: str, keep: int, epoch: int | None) -> None:
+        """Take part in the run with the ledger's `epoch`, or without a ledger with the next free one.
+
+        Raises:
+            FencedError: if a newer attempt has started.
+        """
+        if keep < 2:
+            raise ValueError(f"keep must be at least 2, because the newest checkpoint may turn out damaged; got {keep}")
+        self._store = store
+        self._run_id = run_id
+        self._keep = keep
+        self._parent: str | None = None
+        self._intact: dict[str, bool] = {}
+        self._has_swept = False
+        self.epoch = self._next_epoch() if epoch is None else self._take_epoch(epoch)
+        self._log = EventLog(run_id, self.epoch)
+
+    def newest_valid(self) -> Checkpoint | None:
+        """Return the newest checkpoint that is whole, and report every newer one that is not.
+
+        Raises:
+            OSError: if the store does not answer: no reason to fall back to older work.
+        """
+        for key in reversed(self._manifest_keys()):
+            try:
+                manifest = unseal(self._store.get(key), key, self._run_id)
+                tensors = self._verified_content(manifest)
+            except (DamagedError, FileNotFoundError) as error:
+                self._report_damaged(key, error)
+                continue
+            self._intact[key] = True
+            self._parent = key
+            return Checkpoint(key, manifest, tensors)
+        return None
+
+    def commit(self, *, step: int, cause: str, tensors: bytes, state: dict[str, Any]) -> str:
+        """Make a checkpoint durable and return its manifest's key.
+
+        Raises:
+            FencedError: if a newer attempt has started; nothing was committed.
+            OSError: if the store refused or lost something; nothing was committed.
+        """
+        stored = self._write_data(step, tensors)
+        self._refuse_if_fenced()
+        key = manifest_key(self._run_id, self.epoch, step)
+        body = seal(
+            {
+                "format": FORMAT_VERSION,
+                "run_id": self._run_id,
+                "epoch": self.epoch,
+                "step": step,
+                "world_size": 1,
+                "cause": cause,
+                "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "parent": self._parent,
+                "objects": [stored],
+                "state": state,
+            }
+        )
+        # A refusal may be the second try of a request whose first reply was lost: then ours is what is there.
+        if not self._store.put_if_absent(key, body) and self._store.get(key) != body:
+            raise FileExistsError(f"{key} exists already: this attempt has committed step {step} before")
+        self._intact[key] = True
+        self._let_go()
+        return key
+
+    def _write_data(self, step: int, tensors: bytes) -> StoredObject:
+        key = data_key(self._run_id, self.epoch, step, secrets.token_hex(4), rank=0)
+        expected = crc64nvme(tensors)
+        self._store.put(key, tensors, crc64nvme=expected)
+        stored: StoredObject = {"key": key, "bytes": len(tensors), "crc64nvme": expected, "version_id": None}
+        try:
+            stat = self._check_stored(stored)
+        except DamagedError as error:
+            raise OSError(f"the store did not keep what it was sent: {error}") from error
+        return {**stored, "version_id": stat.version_id}
+
+    def _check_stored(self, expected: StoredObject) -> Stat:
+        stat = self._store.head(expected["key"])
+        if stat is None or (stat.bytes, stat.crc64nvme) != (expected["bytes"], expected["crc64nvme"]):
+            raise DamagedError(
+                f"{expected['key']} should have {expected['bytes']} bytes and CRC64NVME {expected['crc64nvme']}; "
+                f"stored is {stat}"
+            )
+        return stat
+
+    def _verified_content(self, manifest: Manifest) -> bytes:
+        if manifest["world_size"] != 1 or len(manifest["objects"]) != 1:
+            raise ValueError(f"the checkpoint is of {manifest['world_size']} processes; this version resumes one")
+        (stored,) = manifest["objects"]
+        content = self._store.get(stored["key"])
+        if len(content) != stored["bytes"]:
+            raise DamagedError(f"{stored['key']} has {len(content)} bytes instead of {stored['bytes']}")
+        if crc64nvme(content) != stored["crc64nvme"]:
+            raise DamagedError(f"{stored['key']} does not match its checksum {stored['crc64nvme']}")
+        return content
+
+    # Epochs
+
+    def _next_epoch(self) -> int:
+        for _ in range(MAX_EPOCH_RACES):
+            epoch = self._newest_epoch() + 1
+            if self._mark(epoch):
+                return epoch
+        raise OSError(f"{epoch_prefix(self._run_id)} cannot be marked: {MAX_EPOCH_RACES} others were faster")
+
+    def _take_epoch(self, epoch: int) -> int:
+        self._mark(epoch)  # it may be there: this attempt's own, of a start before this one
+        self.epoch = epoch
+        self._refuse_if_fenced()
+        return epoch
+
+    def _mark(self, epoch: int) -> bool:
+        started = seal({"started_at": datetime.now(UTC).isoformat(timespec="milliseconds")})
+        return self._store.put_if_absent(epoch_key(self._run_id, epoch), started)
+
+    def _newest_epoch(self) -> int:
+        prefix = epoch_prefix(self._run_id)
+        marked = [key.removeprefix(prefix) for key in self._store.list(prefix)]
+        committed = [_position(key)[0] for key in self._manifest_keys()]
+        return max([0, *committed, *(int(name) for name in marked if name.isdigit())])
+
+    def _refuse_if_fenced(self) -> None:
+        newest = self._newest_epoch()
+        if newest > self.epoch:
+            raise FencedError(f"epoch {newest} has started; this attempt has epoch {self.epoch}")
+
+    # What is listed, what is whole, what may go
+
+    def _manifest_keys(self) -> list[str]:
+        """Return the manifests' keys, oldest first; the padded names sort by epoch and step."""
+        return [key for key in self._store.list(commit_prefix(self._run_id)) if parse_manifest_key(key)]
+
+    def _is_intact(self, key: str) -> bool:
+        """Tell whether a checkpoint can be relied on, by the checksums that the store holds."""
+        if key not in self._intact:
+            try:
+                manifest = unseal(self._store.get(key), key, self._run_id)
+                for stored in manifest["objects"]:
+                    self._check_stored(stored)
+                self._intact[key] = True
+            except (DamagedError, FileNotFoundError) as error:
+                self._report_damaged(key, error)
+            except ValueError:
+                self._intact[key] = False  # of a format that this version cannot judge
+        return self._intact[key]
+
+    def _report_damaged(self, key: str, error: Exception) -> None:
+        self._intact[key] = False
+        self._log.write(LogEvent.DAMAGED, manifest=key, reason=str(error))
+
+    def _let_go(self) -> None:
+        """Delete what is older than the newest valid checkpoints. A failure costs space, not safety."""
+        try:
+            num_valid = 0
+            for key in reversed(self._manifest_keys()):
+                if num_valid < self._keep:
+                    num_valid += self._is_intact(key)
+                elif _position(key)[0] <= self.epoch and self._intact.get(key, True):
+                    self._delete(key)
+            if not self._has_swept:
+                self._sweep_orphans()
+                self._has_swept = True
+        except OSError as error:
+            print(f"spotkeeper: older checkpoints stay for now: {error}", file=sys.stderr, flush=True)
+
+    def _delete(self, key: str) -> None:
+        try:
+            manifest = unseal(self._store.get(key), key, self._run_id)
+        except (DamagedError, FileNotFoundError, ValueError):
+            return  # what cannot be read is evidence, or a newer version's
+        # The manifest first: whatever is listed can be resumed, at every moment.
+        self._store.delete(key)
+        for stored in manifest["objects"]:
+            self._store.delete(stored["key"])
+
+    def _sweep_orphans(self) -> None:
+        """Delete data of earlier attempts that were killed before they could commit it."""
+        committed = {_position(key) for key in self._manifest_keys()}
+        prefix = f"{DATA_PREFIX}{self._run_id}/"
+        for key in self._store.list(prefix):
+            folder = _DATA_FOLDER.match(key.removeprefix(prefix))
+            if folder is None:
+                continue
+            position = (int(folder["epoch"]), int(folder["step"]))
+            if position[0] < self.epoch and position not in committed:
+                self._store.delete(key)
+
+
+def _position(key: str) -> tuple[int, int]:
+    """Return (epoch, step) of a key that `_manifest_keys` returned."""
+    position = parse_manifest_key(key)
+    assert position is not None
+    return position

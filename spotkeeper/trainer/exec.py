@@ -1,0 +1,134 @@
+"""`spotkeeper-exec -- python train.py`: one attempt of a run, from its claim to its exit code.
+
+It claims the run in the ledger, brings the program's source, runs it as a child, passes signals on, and says
+by its exit code what became of it (`contract.exit_codes`). It is made for PID 1 of a Linux container. Without
+`SPOTKEEPER_RUN_ID` or without a ledger it just runs the program.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from spotkeeper.contract import environment_variables as names
+from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_FENCED, EXIT_REFUSED, EXIT_YIELDED
+from spotkeeper.contract.log_lines import LogEvent
+from spotkeeper.contract.outcome import YIELDED
+from spotkeeper.trainer.attempt_ledger import AttemptLedger, ClaimRefusedError, LedgerUnavailableError
+from spotkeeper.trainer.attempt_settings import AttemptSettings
+from spotkeeper.trainer.child import FORWARDED, run_child
+from spotkeeper.trainer.ending import exit_code
+from spotkeeper.trainer.event_log import EventLog
+from spotkeeper.trainer.imds import Imds
+from spotkeeper.trainer.outcome_file import Outcome, OutcomeFile
+from spotkeeper.trainer.placement import read_placement
+from spotkeeper.trainer.source_archive import SourceUnavailableError, fetch, install_requirements, unpack
+
+USAGE = "usage: spotkeeper-exec -- PROGRAM [ARGUMENT …]    for example: spotkeeper-exec -- python train.py"
+
+
+def main() -> None:
+    """Run the attempt that the command line and the environment describe."""
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(__doc__, USAGE, sep="\n")
+        sys.exit(0)
+    # Until the program runs there is nothing to save: a signal ends the attempt, and another one takes over.
+    # PID 1 would not even notice a signal that it has no handler for.
+    for number in FORWARDED:
+        signal.signal(number, lambda *_: sys.exit(EXIT_YIELDED))
+    sys.exit(_guarded(sys.argv[1:], os.environ))
+
+
+def _guarded(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run the attempt and return its exit code, its own failures included."""
+    try:
+        return _Attempt(_parse_command(arguments), AttemptSettings.read(environ), environ).run()
+    except ValueError as error:
+        print(f"spotkeeper-exec: {error}", file=sys.stderr, flush=True)
+        return EXIT_REFUSED
+    except (LedgerUnavailableError, SourceUnavailableError) as error:
+        # An outage passes, and this is the code that Batch tries again.
+        print(f"spotkeeper-exec: gives up for now: {error}", file=sys.stderr, flush=True)
+        return EXIT_YIELDED
+
+
+def _parse_command(arguments: Sequence[str]) -> list[str]:
+    command = list(arguments[1:] if arguments[:1] == ["--"] else arguments)
+    if not command or command[0].startswith("-"):
+        raise ValueError(f"no program to run. {USAGE}")
+    return command
+
+
+class _Attempt:
+    """One attempt; `run` reads as what happens in it."""
+
+    def __init__(self, command: list[str], settings: AttemptSettings, environ: Mapping[str, str]) -> None:
+        self._command = command
+        self._settings = settings
+        self._environ = dict(environ)
+        self._imds = Imds.from_environ(environ)
+        self._epoch: int | None = None
+        self._log = EventLog(settings.run_id or "", None)
+        self._ledger = AttemptLedger(settings.run_id, settings.claim) if settings.run_id and settings.claim else None
+
+    def run(self) -> int:
+        try:
+            self._take_run()
+            with tempfile.TemporaryDirectory(prefix="spotkeeper-", ignore_cleanup_errors=True) as folder:
+                self._bring_source(Path(folder))
+                return self._run_program(Path(folder) / "outcome.json")
+        except ClaimRefusedError as error:
+            self._log.write(LogEvent.FENCED, reason=str(error))
+            return EXIT_FENCED
+
+    def _take_run(self) -> None:
+        if self._ledger is None or self._settings.claim is None:
+            return
+        placement = read_placement(self._imds)
+        self._epoch = self._ledger.claim()
+        self._log = EventLog(self._log.run_id, self._epoch)
+        claim = self._settings.claim
+        self._log.write(
+            LogEvent.CLAIMED, submission=claim.submission, attempt=claim.attempt, job_id=claim.job_id, **placement
+        )
+        self._environ[names.EPOCH] = str(self._epoch)
+        with suppress(LedgerUnavailableError):  # the run is ours; where it runs, Batch can tell as well
+            self._ledger.record_placement(self._epoch, placement)
+
+    def _bring_source(self, folder: Path) -> None:
+        settings = self._settings
+        program = Path.cwd()
+        if settings.source is not None:
+            program = folder / "source"
+            fetch(settings.source, folder / "source.tar.gz")
+            unpack(folder / "source.tar.gz", program)
+            os.chdir(program)
+        if settings.requirements_file is not None:
+            install_requirements(program, settings.requirements_file, folder / "requirements")
+            paths = [str(folder / "requirements"), self._environ.get("PYTHONPATH", "")]
+            self._environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+
+    def _run_program(self, outcome_path: Path) -> int:
+        end = run_child(self._command, {**self._environ, names.OUTCOME_FILE: str(outcome_path)})
+        outcome = OutcomeFile(outcome_path).read()
+        code = exit_code(end.returncode, outcome.outcome if outcome else None, end.forwarded)
+        if code == EXIT_COMPLETED:
+            self._complete(outcome)
+        elif code == EXIT_YIELDED and (outcome is None or outcome.outcome != YIELDED):
+            sent = [signal.Signals(number).name for number in sorted(end.forwarded)]
+            self._log.write(LogEvent.YIELDED, reason=", ".join(sent))
+        return code
+
+    def _complete(self, outcome: Outcome | None) -> None:
+        if self._ledger is None or self._epoch is None:
+            return
+        step = outcome.step if outcome else None
+        self._ledger.record_completion(self._epoch, step)
+        self._log.write(LogEvent.COMPLETED, step=step)
+
+
+if __name__ == "__main__":
+    main()

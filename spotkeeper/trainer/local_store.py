@@ -1,0 +1,92 @@
+"""Checkpoints in a local folder, safe against a kill or a power cut at any moment."""
+
+import os
+import secrets
+from pathlib import Path
+
+from spotkeeper.trainer.checksum import crc64nvme
+from spotkeeper.trainer.store import Stat
+
+
+class LocalStore:
+    """A folder as a `Store`.
+
+    An object is written beside its name, flushed to the disk, and then linked to its name: `link` never
+    replaces a file, so two writers cannot both win. A killed writer leaves a `.partial` file that no reader
+    takes for an object.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    def put_if_absent(self, key: str, body: bytes) -> bool:
+        """Link the object to its name, if the name is free."""
+        target = self._root / key
+        self._make_folder(target.parent)
+        partial = target.with_name(f"{target.name}.{secrets.token_hex(4)}.partial")
+        try:
+            with partial.open("xb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(partial, target)
+        except FileExistsError:
+            return False
+        finally:
+            partial.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+        return True
+
+    def put(self, key: str, body: bytes, *, crc64nvme: str) -> None:  # noqa: ARG002  (S3 checks it on arrival)
+        """Write an object under a new name."""
+        if not self.put_if_absent(key, body):
+            raise FileExistsError(f"{key} exists already in {self._root}")
+
+    def get(self, key: str) -> bytes:
+        """Read the file."""
+        return (self._root / key).read_bytes()
+
+    def head(self, key: str) -> Stat | None:
+        """Read the file for its size and checksum; a file system keeps no checksum."""
+        try:
+            body = self.get(key)
+        except FileNotFoundError:
+            return None
+        return Stat(bytes=len(body), crc64nvme=crc64nvme(body))
+
+    def list(self, prefix: str) -> list[str]:
+        """Walk the folder."""
+        found = (self._root / prefix).rglob("*")
+        return sorted(path.relative_to(self._root).as_posix() for path in found if path.is_file())
+
+    def delete(self, key: str) -> None:
+        """Remove the file, durably, and its folder if nothing else is in it."""
+        target = self._root / key
+        target.unlink(missing_ok=True)
+        # Durable before whatever is deleted next: a manifest must not outlive its data.
+        if target.parent.exists():
+            _sync_folder(target.parent)
+        _remove_if_empty(target.parent)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Create the folder and make each new name in its path durable."""
+        if folder.exists():
+            return
+        if folder != folder.parent:
+            self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make names created or removed in the folder survive a power cut; fsync of a file does not."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.exists() and not any(folder.iterdir()):
+        folder.rmdir()

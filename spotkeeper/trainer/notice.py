@@ -1,0 +1,156 @@
+"""News that this attempt should save: from the metadata service, and from signals. They only set flags.
+
+The training loop looks at the flags between two steps, where the state is whole, and does the work there.
+"""
+
+import json
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
+
+from spotkeeper.trainer.imds import Imds, ImdsUnavailableError
+
+INTERRUPTION_PATH: Final = "spot/instance-action"
+REBALANCE_PATH: Final = "events/recommendations/rebalance"
+
+POLL_SECONDS: Final = 2.0
+"""EC2's guide recommends 5; each poll costs about a millisecond, and a notice is only 120 seconds long."""
+ABSENT_POLL_SECONDS: Final = 30.0
+"""While there is no service, as on a laptop."""
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+SignalHandler = Callable[[int, FrameType | None], Any] | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """EC2 takes the host away."""
+
+    action: str
+    """terminate, stop or hibernate."""
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One piece of news, as the log tells it."""
+
+    kind: str
+    """interruption, rebalance, or the name of a signal."""
+    deadline: datetime | None = None
+
+
+def parse_interruption(text: str, *, now: datetime) -> Interruption | None:
+    """Return what the document at `spot/instance-action` announces, or None if it is not such a document."""
+    document = _parse_object(text)
+    if document is None or document.get("action") not in {"terminate", "stop", "hibernate"}:
+        return None
+    if document["action"] == "hibernate":
+        return Interruption("hibernate", now)  # it begins at once; the time says nothing
+    deadline = _parse_time(document.get("time"))
+    return Interruption(document["action"], deadline) if deadline else None
+
+
+def parse_rebalance(text: str) -> datetime | None:
+    """Return when EC2 began to expect an interruption, or None if the document does not say so."""
+    document = _parse_object(text)
+    return _parse_time(document.get("noticeTime")) if document else None
+
+
+class NoticeWatch:
+    """Watches for notices while its `with` block runs. Each attribute is set once and stays."""
+
+    def __init__(self, imds: Imds) -> None:
+        self.interruption: Interruption | None = None
+        self.rebalance: datetime | None = None
+        self.signal_name: str | None = None
+        self._imds = imds
+        self._told: set[str] = set()
+        self._ended = threading.Event()
+        self._previous_handlers: dict[int, SignalHandler] = {}
+
+    def __enter__(self) -> Self:
+        # Python lets the main thread alone install handlers; elsewhere the metadata service must do.
+        if threading.current_thread() is threading.main_thread():
+            for number in STOP_SIGNALS:
+                self._previous_handlers[number] = signal.signal(number, self._on_signal)
+        threading.Thread(target=self._poll, name="spotkeeper-notices", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        for number, handler in self._previous_handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def take_news(self) -> list[Notice]:
+        """Return what has come in since the last call."""
+        news = []
+        if self.rebalance is not None:
+            news.append(Notice("rebalance"))
+        if self.interruption is not None:
+            news.append(Notice("interruption", self.interruption.deadline))
+        if self.signal_name is not None:
+            news.append(Notice(self.signal_name))
+        news = [notice for notice in news if notice.kind not in self._told]
+        self._told.update(notice.kind for notice in news)
+        return news
+
+    def wait_for_end(self, grace_seconds: float) -> None:
+        """Wait, after an interruption, for the host to go; return if a signal comes or it outlives its deadline."""
+        assert self.interruption is not None
+        deadline = self.interruption.deadline.timestamp() + grace_seconds
+        # Not an Event: a signal handler that sets one can meet the lock that the waiting thread holds.
+        while self.signal_name is None and datetime.now(UTC).timestamp() < deadline:
+            time.sleep(0.1)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        is_second = self.signal_name == signal.Signals.SIGINT.name
+        self.signal_name = signal.Signals(number).name
+        if is_second and number == signal.SIGINT:
+            raise KeyboardInterrupt  # somebody at a keyboard does not want to wait for the save
+
+    def _poll(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self._look()
+                pause_seconds = POLL_SECONDS
+            except ImdsUnavailableError:
+                pause_seconds = ABSENT_POLL_SECONDS
+            # Jitter, so that the processes of one host do not ask in step.
+            self._ended.wait(pause_seconds * (0.8 + 0.4 * secrets.randbelow(1000) / 1000))
+
+    def _look(self) -> None:
+        """Ask once. The first answer counts: a deadline that moves with every poll would never come."""
+        if self.interruption is None:
+            text = self._imds.read(INTERRUPTION_PATH)
+            if text is not None:
+                self.interruption = parse_interruption(text, now=datetime.now(UTC))
+        if self.rebalance is None:
+            text = self._imds.read(REBALANCE_PATH)
+            if text is not None:
+                self.rebalance = parse_rebalance(text)
+
+
+def _parse_object(text: str) -> dict[str, Any] | None:
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _parse_time(text: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return moment if moment is None or moment.tzinfo else None

@@ -1,0 +1,310 @@
+"""`spotkeeper.Run`: a training loop that continues where the last valid checkpoint left it."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Literal, NoReturn
+
+from torch.utils.data import Dataset
+
+from spotkeeper.contract.exit_codes import EXIT_YIELDED
+from spotkeeper.contract.log_lines import LogEvent
+from spotkeeper.contract.outcome import COMPLETED, STARTED, YIELDED
+from spotkeeper.trainer import rng
+from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints, FencedError
+from spotkeeper.trainer.engine import SynchronousEngine
+from spotkeeper.trainer.event_log import EventLog
+from spotkeeper.trainer.imds import Imds
+from spotkeeper.trainer.loader import Loader
+from spotkeeper.trainer.notice import NoticeWatch
+from spotkeeper.trainer.outcome_file import OutcomeFile
+from spotkeeper.trainer.run_settings import RunSettings, parse_duration
+from spotkeeper.trainer.stateful import Stateful, check_stateful, restore_objects
+from spotkeeper.trainer.store import open_store
+
+Cause = Literal["periodic", "rebalance", "notice", "signal", "requested", "final"]
+
+DEFAULT_MAX_LOST: Final = "15m"
+LINGER_GRACE_SECONDS: Final = 120.0
+"""The announced time is approximate; a host that outlives it by this much will not be taken."""
+URGENT_ATTEMPTS: Final = 3
+FINAL_ATTEMPTS: Final = 10
+RETRY_SECONDS: Final = 1.0
+
+
+class Run:
+    """One training run, whatever becomes of the machines under it.
+
+        run = spotkeeper.Run(model=model, opt=opt, sched=sched)
+        data = run.loader(dataset, batch_size=32, seed=0)
+        for step, batch in run.steps(data, total=100_000):
+            ...
+            run.log(loss=loss.item())
+
+    Making a `Run` restores the newest valid checkpoint into the objects, if there is one. Where checkpoints
+    go, and under which name, is the environment's affair: `SPOTKEEPER_URI` (by default the folder
+    `checkpoints`) and `SPOTKEEPER_RUN_ID` (by default the program's name).
+    """
+
+    def __init__(self, *, max_lost: str | float | None = None, keep: int = 2, **objects: Stateful) -> None:
+        """Restore `objects`, each under the name it is given here.
+
+        `max_lost` bounds the time between two checkpoints ("90s", "15m", "1h" or seconds; by default 15 minutes);
+        `SPOTKEEPER_MAX_LOST_SECONDS` goes before it. `keep`, at least 2, is the number of valid checkpoints kept.
+
+        Raises:
+            ValueError: if the settings are unusable, an object cannot be saved, or the newest checkpoint is of
+                other objects than these.
+            OSError: if the store does not answer.
+            FencedError: if a newer attempt has started; not caught, it ends the program with EXIT_FENCED.
+        """
+        check_stateful(objects)
+        interval_seconds = parse_duration(DEFAULT_MAX_LOST if max_lost is None else max_lost)
+        settings = RunSettings.read(os.environ, sys.argv[0])
+        self._interval_seconds = settings.max_lost_seconds or interval_seconds
+        self._progress_seconds = settings.progress_seconds
+        self._outcome_file = OutcomeFile(settings.outcome_file) if settings.outcome_file else None
+        self._objects = objects
+        self._watch = NoticeWatch(Imds.from_environ(os.environ))
+        self._log = EventLog(settings.run_id, settings.epoch)
+        self._step = 0
+        self._saved_at = self._progress_due_at = time.monotonic()
+        self._committed_step: int | None = None
+        self._is_finished = False
+        self._requested: Cause | None = None
+        self._logged: dict[str, Any] = {}
+        self._loop_state: dict[str, Any] | None = None
+        self._has_loop = False
+        self._write_outcome(STARTED)
+        try:
+            self._resume(settings, keep)
+        except FencedError as error:
+            self._log.write(LogEvent.FENCED, reason=error.reason)
+            raise
+        except OSError:
+            # An outage of the store is no fault of the program: another attempt may find it back.
+            self._write_outcome(YIELDED)
+            raise
+
+    @property
+    def step(self) -> int:
+        """Steps that are done, those of earlier attempts included."""
+        return self._step
+
+    @property
+    def yield_requested(self) -> bool:
+        """Whether this attempt should stop soon: look at it in long work within a step, and cut that short."""
+        return self._watch.signal_name is not None or self._watch.interruption is not None
+
+    def loader(
+        self,
+        dataset: Dataset[Any],
+        *,
+        batch_size: int,
+        shuffle: bool = True,
+        num_workers: int = 0,
+        seed: int = 0,
+        drop_last: bool = False,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+    ) -> Loader:
+        """Return the batches of `dataset` for `steps`, in an order that depends on `seed` alone.
+
+        Python's, numpy's and torch's global generators are seeded before each sample is fetched, so that
+        augmentation that draws from them is the same with any number of workers and after any restart.
+
+        Raises:
+            ValueError: if the dataset has no length, or is smaller than one batch that must be full.
+        """
+        return Loader(
+            dataset,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            num_workers=num_workers,
+            seed=seed,
+            drop_last=drop_last,
+            collate_fn=collate_fn,
+        )
+
+    def steps(self, loader: Loader, *, total: int) -> Iterator[tuple[int, Any]]:
+        """Yield (step, batch) for the steps that remain of 0 to `total` - 1, epoch after epoch.
+
+        Between two steps it saves when it is time. When the attempt has to stop, it saves and raises
+        `SystemExit(EXIT_YIELDED)` there: what follows the loop runs only when training is over, while
+        `finally` blocks run always. A second Ctrl-C does not wait for the save.
+
+        Raises:
+            TypeError: if `loader` does not come from `Run.loader`.
+            ValueError: if `total` is below 1, or the loader differs from the one that the checkpoint was made with.
+            RuntimeError: if the run has been stepped through before.
+        """
+        if not isinstance(loader, Loader):
+            raise TypeError(
+                f"run.steps needs what run.loader(dataset, …) returns, whose position can be resumed; got "
+                f"{type(loader).__name__}"
+            )
+        if total < 1:
+            raise ValueError(f"total must be at least 1 step; got {total}")
+        if self._has_loop:
+            raise RuntimeError("run.steps can be used once; for more steps, give a higher total")
+        self._check_same_order(loader)
+        self._has_loop = True
+        return self._loop(loader, total)
+
+    def log(self, **metrics: Any) -> None:
+        """Remember these numbers for the next progress line. One-element tensors are read only when it is written."""
+        self._logged.update(metrics)
+
+    def save_now(self, cause: Cause = "requested") -> None:
+        """Save at the end of the current step."""
+        self._requested = cause
+
+    def finish(self) -> None:
+        """Make the current step the last, as early stopping does. The run then counts as completed."""
+        self._is_finished = True
+
+    # The loop
+
+    def _loop(self, loader: Loader, total: int) -> Iterator[tuple[int, Any]]:
+        self._loader = loader
+        with self._watch:
+            if self._loop_state is not None:
+                rng.restore(self._loop_state["rng"])
+            self._saved_at = self._progress_due_at = time.monotonic()
+            if not self._is_done(total):
+                for batch in loader.batches(self._step, total - self._step):
+                    yield self._step, batch
+                    self._step += 1
+                    self._report_progress(total)
+                    self._report_notices()
+                    if self._is_done(total):
+                        break
+                    self._between_steps()
+            self._complete()
+
+    def _is_done(self, total: int) -> bool:
+        return self._is_finished or self._step >= total
+
+    def _between_steps(self) -> None:
+        if self._watch.interruption is not None:
+            self._save_persistently("notice", URGENT_ATTEMPTS)
+            self._linger()
+        elif self._watch.signal_name is not None:
+            self._save_persistently("signal", URGENT_ATTEMPTS)
+            self._yield(self._watch.signal_name)
+        elif self._requested is not None:
+            self._save(self._requested)
+        elif time.monotonic() - self._saved_at >= self._interval_seconds:
+            self._save("periodic")
+
+    def _linger(self) -> None:
+        """Wait for the host to go: if this attempt ended before, Batch could start the next on the dying host."""
+        if self._watch.signal_name is None:
+            self._log.write(LogEvent.LINGERING, step=self._step, committed_step=self._committed_step)
+            self._watch.wait_for_end(LINGER_GRACE_SECONDS)
+        self._yield(self._watch.signal_name or "the host outlived its interruption")
+
+    def _yield(self, reason: str) -> NoReturn:
+        self._write_outcome(YIELDED)
+        self._log.write(LogEvent.YIELDED, step=self._step, committed_step=self._committed_step, reason=reason)
+        raise SystemExit(EXIT_YIELDED)
+
+    def _complete(self) -> None:
+        if not self._save_persistently("final", FINAL_ATTEMPTS):
+            # The result would exist in this process only: better to train the last stretch again.
+            self._yield("the final checkpoint could not be written")
+        self._write_outcome(COMPLETED)
+
+    # Saving
+
+    def _save_persistently(self, cause: Cause, attempts: int) -> bool:
+        for attempt in range(1, attempts + 1):
+            if self._save(cause):
+                return True
+            if attempt < attempts:
+                time.sleep(RETRY_SECONDS)
+        return False
+
+    def _save(self, cause: Cause) -> bool:
+        """Make the state of this step boundary durable, if it is not yet; tell whether it is."""
+        self._saved_at = time.monotonic()
+        self._requested = None
+        if self._step == self._committed_step:
+            return True
+        try:
+            is_saved = self._engine.save(step=self._step, cause=cause, state=self._state())
+        except FencedError as error:
+            self._log.write(LogEvent.FENCED, step=self._step, reason=error.reason)
+            raise
+        if is_saved:
+            self._committed_step = self._step
+        return is_saved
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            **self._object_states(),
+            "loop": {"rng": rng.capture(), "loader": self._loader.fingerprint(), "is_finished": self._is_finished},
+        }
+
+    def _object_states(self) -> dict[str, Any]:
+        return {"objects": {name: each.state_dict() for name, each in self._objects.items()}}
+
+    # Resuming
+
+    def _resume(self, settings: RunSettings, keep: int) -> None:
+        store = open_store(settings.checkpoint_uri)
+        checkpoints = Checkpoints(store, run_id=settings.run_id, keep=keep, epoch=settings.epoch)
+        self._log = EventLog(settings.run_id, checkpoints.epoch)
+        self._engine = SynchronousEngine(checkpoints, self._log)
+        self._engine.check_storable(self._object_states())
+        checkpoint = checkpoints.newest_valid()
+        if checkpoint is None:
+            self._log.write(LogEvent.STARTED, step=0)
+            return
+        began = time.monotonic()
+        self._restore(checkpoint)
+        self._log.write(
+            LogEvent.RESUMED,
+            step=self._step,
+            manifest=checkpoint.key,
+            seconds=round(time.monotonic() - began, 3),
+        )
+        self._write_outcome(STARTED)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        state = self._engine.restore(checkpoint)
+        restore_objects(self._objects, state["objects"], checkpoint.key)
+        self._loop_state = state["loop"]
+        self._is_finished = state["loop"]["is_finished"]
+        self._step = self._committed_step = checkpoint.manifest["step"]
+
+    def _check_same_order(self, loader: Loader) -> None:
+        if self._loop_state is None:
+            return
+        saved, now = self._loop_state["loader"], loader.fingerprint()
+        differences = [f"{name} was {saved[name]!r} and is {now[name]!r}" for name in now if saved[name] != now[name]]
+        if differences:
+            raise ValueError(
+                f"step {self._step} of the checkpoint means other samples in this loader: {', '.join(differences)}. "
+                "Restore these, or start a new run (another SPOTKEEPER_RUN_ID, or an empty folder)"
+            )
+
+    # Reports
+
+    def _report_progress(self, total: int) -> None:
+        now = time.monotonic()
+        if now < self._progress_due_at:
+            return
+        self._progress_due_at = now + self._progress_seconds
+        metrics = {name: value.item() if hasattr(value, "item") else value for name, value in self._logged.items()}
+        self._log.write(LogEvent.PROGRESS, step=self._step, total=total, metrics=metrics)
+
+    def _report_notices(self) -> None:
+        for notice in self._watch.take_news():
+            self._log.write(LogEvent.NOTICE, step=self._step, kind=notice.kind, deadline=notice.deadline)
+            if notice.kind == "rebalance":
+                self._requested = "rebalance"
+
+    def _write_outcome(self, outcome: str) -> None:
+        if self._outcome_file is not None:
+            self._outcome_file.write(outcome, self._step)

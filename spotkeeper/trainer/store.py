@@ -1,0 +1,62 @@
+"""Where checkpoints are kept: the few operations the commit protocol needs, and how an address is opened."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stat:
+    """What a store says about an object without the reader fetching it."""
+
+    bytes: int
+    crc64nvme: str | None
+    """None when the store holds no such checksum of it."""
+    version_id: str | None = None
+
+
+class Store(Protocol):
+    """Objects by key; this protocol is the whole of what the trainer asks of a store.
+
+    No object is ever overwritten, and none is visible before it is complete and durable. Every method raises
+    `OSError` when the store does not answer or has no room, and `get` `FileNotFoundError` when the object is
+    not there: the first says nothing about a checkpoint, the second that it is damaged.
+    """
+
+    def put_if_absent(self, key: str, body: bytes) -> bool:
+        """Create the object; return False, and change nothing, if the key is taken."""
+
+    def put(self, key: str, body: bytes, *, crc64nvme: str) -> None:
+        """Create an object of any size under a key that nothing else will ever use."""
+
+    def get(self, key: str) -> bytes:
+        """Return the whole object."""
+
+    def head(self, key: str) -> Stat | None:
+        """Return what is stored under the key, or None."""
+
+    def list(self, prefix: str) -> list[str]:
+        """Return every key below a prefix that ends in a slash, in lexical order."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object, if it is there."""
+
+
+def open_store(uri: str) -> Store:
+    """Return the store at `s3://bucket[/prefix]` or at a local folder, which is created when first written.
+
+    Raises:
+        ValueError: if the address has another scheme or no bucket.
+    """
+    if uri.startswith("s3://"):
+        from spotkeeper.trainer.s3_store import S3Store
+
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise ValueError(f"{uri!r} names no bucket: write s3://bucket or s3://bucket/prefix")
+        return S3Store(bucket, prefix.strip("/"))
+    if "://" in uri or not uri:
+        raise ValueError(f"checkpoints go to s3://bucket[/prefix] or to a folder; got {uri!r}")
+    from spotkeeper.trainer.local_store import LocalStore
+
+    return LocalStore(Path(uri))

@@ -1,0 +1,105 @@
+"""Runs the tiny training in forks of one process, so that a hundred killed attempts cost one import of torch.
+
+    python -m tests.trainer.kill_driver step 3 7 …         kill attempt by attempt, in the middle of these steps
+    python -m tests.trainer.kill_driver file FIRST         kill at the FIRST, FIRST+1, … file operation of a save
+    python -m tests.trainer.kill_driver none               do not kill
+
+Each way, the last attempt runs to the end. Prints the number of killed attempts.
+"""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import torch
+
+from tests.trainer.tiny_training import train
+
+FILE_OPERATIONS = {"open", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}
+
+
+def attempt(body: Callable[[], object]) -> bool:
+    """Run `body` in a fork; tell whether it was killed by SIGKILL. Any other failure ends this program."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            body()
+            code = 0
+        finally:
+            if code:
+                traceback.print_exc()
+            os._exit(code)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status not in (0, -signal.SIGKILL):
+        sys.exit(f"an attempt ended with {status}")
+    return status != 0
+
+
+def warm_up() -> None:
+    """Load what torch loads only when it is first used, here and not in every fork."""
+    torch.set_num_threads(1)
+    weight = torch.nn.Parameter(torch.ones(2))
+    torch.autograd.backward(weight.sum())
+    torch.optim.AdamW([weight]).step()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_in_steps(steps: list[int], num_workers: int) -> int:
+    for kill_at in steps:
+        assert attempt(lambda at=kill_at: train(lambda step: die() if step == at else None, num_workers=num_workers))  # type: ignore[misc]
+    return len(steps)
+
+
+def kill_at_file_operation(number: int) -> None:
+    """Train, and die right before the file operation of that number below the checkpoint folder."""
+    root = os.environ["SPOTKEEPER_URI"]
+    seen = count()
+
+    def on_audit(event: str, arguments: tuple[object, ...]) -> None:
+        if event in FILE_OPERATIONS and str(arguments[0]).startswith(root) and next(seen) == number:
+            die()
+
+    sys.addaudithook(on_audit)
+    train()
+
+
+def check_that_what_is_listed_is_there() -> None:
+    """Fail if a manifest exists whose data does not: at no moment may anything be listed that cannot be resumed."""
+    root = Path(os.environ["SPOTKEEPER_URI"])
+    for manifest in root.glob("commit/*/*.json"):
+        for stored in json.loads(manifest.read_text())["objects"]:
+            assert (root / stored["key"]).stat().st_size == stored["bytes"], manifest
+
+
+def main() -> None:
+    num_workers = int(os.environ.get("NUM_WORKERS", "0"))
+    warm_up()
+    match sys.argv[1:]:
+        case ["none"]:
+            num_killed = 0
+        case ["step", *steps]:
+            num_killed = kill_in_steps([int(step) for step in steps], num_workers)
+        case ["file"]:
+            num_killed = 0
+            for number in count():
+                if not attempt(lambda at=number: kill_at_file_operation(at)):  # type: ignore[misc]
+                    break
+                check_that_what_is_listed_is_there()
+                num_killed += 1
+        case other:
+            sys.exit(f"unknown arguments {other}")
+    assert not attempt(lambda: train(num_workers=num_workers))
+    print("killed", num_killed, flush=True)
+
+
+if __name__ == "__main__":
+    main()

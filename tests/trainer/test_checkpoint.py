@@ -1,0 +1,405 @@
+import json
+import os
+import random  # noqa: TID251  (places to damage, under a fixed seed)
+import resource
+from pathlib import Path
+
+import boto3
+import pytest
+from mypy_boto3_s3 import S3Client
+
+from spotkeeper.contract.checkpoint_layout import epoch_key, manifest_key
+from spotkeeper.contract.exit_codes import EXIT_FENCED
+from spotkeeper.contract.log_lines import parse_line
+from spotkeeper.trainer.checkpoint import Checkpoints, FencedError
+from spotkeeper.trainer.checksum import crc64nvme
+from spotkeeper.trainer.local_store import LocalStore
+from spotkeeper.trainer.manifest import seal
+from spotkeeper.trainer.s3_store import S3Store
+from spotkeeper.trainer.store import Store, open_store
+
+RUN = "tiny"
+CONTENT = bytes(range(256)) * 8
+
+
+@pytest.fixture
+def s3_bucket(aws: dict[str, str], request: pytest.FixtureRequest) -> str:
+    name = f"checkpoints-{abs(hash(request.node.nodeid))}"
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=name)
+    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    assert aws["AWS_ENDPOINT_URL"] in client.meta.endpoint_url
+    return name
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return LocalStore(tmp_path)
+    return S3Store(request.getfixturevalue("s3_bucket"), "some/prefix")
+
+
+def join_run(store: Store, epoch: int | None = None, keep: int = 2) -> Checkpoints:
+    return Checkpoints(store, run_id=RUN, keep=keep, epoch=epoch)
+
+
+def commit(checkpoints: Checkpoints, step: int, tensors: bytes = CONTENT) -> str:
+    return checkpoints.commit(step=step, cause="periodic", tensors=tensors, state={"step": step})
+
+
+def events(text: str, event: str) -> list[dict[str, object]]:
+    lines = [parse_line(line) for line in text.splitlines()]
+    return [line for line in lines if line is not None and line["event"] == event]
+
+
+# Stores
+
+
+def test_a_key_is_created_once(store: Store) -> None:
+    assert store.put_if_absent("commit/a", b"first")
+    assert not store.put_if_absent("commit/a", b"second")
+    assert store.get("commit/a") == b"first"
+
+
+def test_a_store_lists_reads_and_deletes_what_it_holds(store: Store) -> None:
+    store.put("data/a/2", b"two", crc64nvme=crc64nvme(b"two"))
+    store.put("data/a/1", b"", crc64nvme=crc64nvme(b""))
+    store.put("data/b/1", b"other", crc64nvme=crc64nvme(b"other"))
+
+    assert store.list("data/a/") == ["data/a/1", "data/a/2"]
+    stat = store.head("data/a/2")
+    assert stat is not None
+    assert (stat.bytes, stat.crc64nvme) == (3, crc64nvme(b"two"))
+    store.delete("data/a/2")
+    assert store.list("data/a/") == ["data/a/1"]
+    assert store.head("data/a/2") is None
+    with pytest.raises(FileNotFoundError):
+        store.get("data/a/2")
+    store.delete("data/a/2")
+
+
+def test_crc64nvme_is_the_published_one() -> None:
+    # "123456789" -> AE8B14860A799888, the check value of CRC-64/NVME in the catalogue of parametrised CRCs
+    assert crc64nvme(b"123456789") == "rosUhgp5mIg="
+
+
+def test_a_bucket_that_is_not_there_is_an_outage_and_not_a_damaged_checkpoint(aws: dict[str, str]) -> None:
+    assert aws
+    with pytest.raises(OSError, match="NoSuchBucket") as raised:
+        S3Store("nowhere-at-all", "").get("commit/a")
+    assert not isinstance(raised.value, FileNotFoundError)
+
+
+@pytest.mark.parametrize("uri", ["s3://", "gs://bucket", "file:///tmp/a", ""])
+def test_an_address_of_another_kind_is_refused(uri: str) -> None:
+    with pytest.raises(ValueError, match="s3://bucket"):
+        open_store(uri)
+
+
+# Commit and resume
+
+
+def test_the_newest_checkpoint_is_resumed(store: Store) -> None:
+    checkpoints = join_run(store)
+    commit(checkpoints, 5)
+    commit(checkpoints, 9, CONTENT[::-1])
+
+    found = join_run(store).newest_valid()
+
+    assert found is not None
+    assert found.manifest["step"] == 9
+    assert found.manifest["state"] == {"step": 9}
+    assert found.tensors == CONTENT[::-1]
+
+
+def test_a_later_epoch_wins_over_a_later_step(store: Store) -> None:
+    commit(join_run(store), 100)
+    second = join_run(store)
+    commit(second, 60)
+
+    found = join_run(store).newest_valid()
+
+    assert found is not None
+    assert (found.manifest["epoch"], found.manifest["step"]) == (2, 60)
+
+
+def test_a_new_run_has_nothing_to_resume(store: Store) -> None:
+    assert join_run(store).newest_valid() is None
+
+
+def test_data_without_a_manifest_is_no_checkpoint(store: Store) -> None:
+    store.put("data/tiny/e000001-s000000000007-0badcafe/r0.safetensors", CONTENT, crc64nvme=crc64nvme(CONTENT))
+
+    assert join_run(store).newest_valid() is None
+
+
+def test_the_manifest_says_what_it_continues(store: Store) -> None:
+    first = commit(join_run(store), 5)
+    second = join_run(store)
+    second.newest_valid()
+
+    key = commit(second, 8)
+
+    assert json.loads(store.get(key))["parent"] == first
+
+
+def test_the_same_manifest_put_twice_after_a_lost_reply_is_a_success(tmp_path: Path) -> None:
+    class LosesReply(LocalStore):
+        """A store whose first reply to a manifest is lost, so that its client asks again and is refused."""
+
+        def put_if_absent(self, key: str, body: bytes) -> bool:
+            is_created = super().put_if_absent(key, body)
+            return is_created and not key.startswith("commit/")
+
+    store = LosesReply(tmp_path)
+    commit(join_run(store), 5)
+
+    assert join_run(store).newest_valid() is not None
+
+
+def test_a_step_that_is_committed_already_is_not_replaced(store: Store) -> None:
+    checkpoints = join_run(store)
+    key = commit(checkpoints, 5)
+    before = store.get(key)
+
+    with pytest.raises(FileExistsError, match="committed step 5 before"):
+        commit(checkpoints, 5, CONTENT[::-1])
+    assert store.get(key) == before
+
+
+# Damage
+
+
+def damage_flip(path: Path, generator: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+    path.write_bytes(content)
+
+
+def damage_truncate(path: Path, generator: random.Random) -> None:
+    os.truncate(path, generator.randrange(path.stat().st_size))
+
+
+def damage_remove(path: Path, _generator: random.Random) -> None:
+    path.unlink()
+
+
+def damage_garbage(path: Path, generator: random.Random) -> None:
+    path.write_bytes(generator.randbytes(300))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("damage", [damage_flip, damage_truncate, damage_garbage, damage_remove])
+@pytest.mark.parametrize("part", ["data", "commit"])
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, damage: object, seed: int
+) -> None:
+    checkpoints = join_run(LocalStore(tmp_path))
+    commit(checkpoints, 5)
+    newest = commit(checkpoints, 9)
+    (victim,) = list((tmp_path / part).rglob("*s000000000009*/*")) or [tmp_path / newest]
+    before = victim.read_bytes()
+    assert callable(damage)
+    damage(victim, random.Random(seed))
+
+    found = join_run(LocalStore(tmp_path)).newest_valid()
+
+    if victim.exists() and _says_the_same(victim.read_bytes(), before):
+        pytest.skip("this flip changes how the manifest is written, not what it says")
+    assert found is not None
+    assert found.manifest["step"] == 5
+    reported = events(capsys.readouterr().out, "damaged")
+    if part == "data" or victim.exists():
+        assert [line["manifest"] for line in reported] == [newest]
+        assert reported[0]["reason"]
+        assert (tmp_path / newest).exists()
+
+
+def _says_the_same(one: bytes, other: bytes) -> bool:
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return False
+
+
+def test_content_that_changed_in_s3_behind_its_checksum_is_found_on_reading(
+    s3_bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = S3Store(s3_bucket, "")
+    checkpoints = join_run(store)
+    commit(checkpoints, 5)
+    newest = commit(checkpoints, 9)
+    key = json.loads(store.get(newest))["objects"][0]["key"]
+    client: S3Client = boto3.client("s3")
+    # moto stores the checksum it is told, so this object carries that of the content it should have.
+    client.put_object(
+        Bucket=s3_bucket,
+        Key=key,
+        Body=CONTENT[::-1],
+        ChecksumAlgorithm="CRC64NVME",
+        ChecksumCRC64NVME=crc64nvme(CONTENT),
+    )
+
+    found = join_run(store).newest_valid()
+
+    assert found is not None
+    assert found.manifest["step"] == 5
+    assert [line["manifest"] for line in events(capsys.readouterr().out, "damaged")] == [newest]
+
+
+def test_an_upload_that_s3_keeps_with_another_checksum_is_not_committed(s3_bucket: str) -> None:
+    class Tampered(S3Store):
+        """A store whose network changes every data object on its way."""
+
+        def put(self, key: str, body: bytes, *, crc64nvme: str) -> None:
+            super().put(key, body[::-1], crc64nvme=_crc(body[::-1]))
+            assert crc64nvme
+
+    with pytest.raises(OSError, match="did not keep what it was sent"):
+        commit(join_run(Tampered(s3_bucket, "")), 5)
+    assert join_run(S3Store(s3_bucket, "")).newest_valid() is None
+
+
+_crc = crc64nvme
+
+
+def test_a_manifest_of_another_run_is_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = LocalStore(tmp_path)
+    key = commit(join_run(store), 5)
+    store.put_if_absent("commit/other/000001-000000000005.json", store.get(key))
+
+    assert Checkpoints(store, run_id="other", keep=2, epoch=None).newest_valid() is None
+    assert "run tiny, epoch 1, step 5" in str(events(capsys.readouterr().out, "damaged")[0]["reason"])
+
+
+def test_a_sound_manifest_of_an_unknown_format_is_an_error_and_not_a_reason_to_start_over(store: Store) -> None:
+    store.put_if_absent(manifest_key(RUN, 1, 5), seal({"format": 2, "run_id": RUN, "epoch": 1, "step": 5}))
+
+    with pytest.raises(ValueError, match="has checkpoint format 2; this spotkeeper reads format 1"):
+        join_run(store).newest_valid()
+
+
+# Epochs
+
+
+def test_every_attempt_without_a_ledger_gets_the_next_epoch(store: Store) -> None:
+    assert [join_run(store).epoch for _ in range(3)] == [1, 2, 3]
+
+
+def test_the_ledger_s_epoch_is_taken_again_by_the_same_attempt(store: Store) -> None:
+    assert [join_run(store, epoch=4).epoch, join_run(store, epoch=4).epoch] == [4, 4]
+
+
+def test_an_attempt_that_starts_behind_a_newer_one_is_refused(store: Store) -> None:
+    join_run(store, epoch=4)
+
+    with pytest.raises(FencedError, match=str(EXIT_FENCED)) as raised:
+        join_run(store, epoch=3)
+    assert raised.value.reason == "epoch 4 has started; this attempt has epoch 3"
+
+
+def test_an_attempt_that_was_overtaken_commits_nothing(store: Store) -> None:
+    zombie = join_run(store)
+    commit(zombie, 5)
+    successor = join_run(store)
+    found = successor.newest_valid()
+    assert found is not None
+
+    with pytest.raises(FencedError):
+        commit(zombie, 9)
+
+    newest = join_run(store).newest_valid()
+    assert newest is not None
+    assert newest.manifest["step"] == 5
+
+
+def test_checkpoints_copied_without_their_markers_still_fence(store: Store) -> None:
+    commit(join_run(store, epoch=7), 5)
+    store.delete(epoch_key(RUN, 7))
+
+    assert join_run(store).epoch == 8
+    with pytest.raises(FencedError):
+        join_run(store, epoch=2)
+
+
+# What may go
+
+
+def keys_of_steps(store: Store, kind: str) -> list[str]:
+    return store.list(f"{kind}/{RUN}/")
+
+
+def test_the_newest_valid_checkpoints_are_kept_and_older_ones_go_with_their_data(store: Store) -> None:
+    checkpoints = join_run(store, keep=2)
+    for step in (1, 2, 3, 4):
+        commit(checkpoints, step)
+
+    assert keys_of_steps(store, "commit") == [manifest_key(RUN, 1, 3), manifest_key(RUN, 1, 4)]
+    assert len(keys_of_steps(store, "data")) == 2
+
+
+def test_a_damaged_checkpoint_does_not_count_as_one_that_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = LocalStore(tmp_path)
+    first = join_run(store, keep=2)
+    for step in (1, 2):
+        commit(first, step)
+    (data_of_2,) = (tmp_path / "data").rglob("*s000000000002*/*")
+    data_of_2.write_bytes(b"torn")
+    second = join_run(store, keep=2)
+    second.newest_valid()
+
+    commit(second, 3)
+    assert [key[-8:-5] for key in keys_of_steps(store, "commit")] == ["001", "002", "003"]
+    commit(second, 4)
+
+    kept = keys_of_steps(store, "commit")
+    assert [key[-8:-5] for key in kept] == ["002", "003", "004"]
+    assert data_of_2.exists()
+    assert len(events(capsys.readouterr().out, "damaged")) == 1
+
+
+def test_data_that_killed_attempts_left_uncommitted_is_swept(store: Store) -> None:
+    orphan = "data/tiny/e000001-s000000000007-0badcafe/r0.safetensors"
+    store.put(orphan, CONTENT, crc64nvme=crc64nvme(CONTENT))
+    join_run(store)
+    second = join_run(store)
+
+    commit(second, 1)
+
+    (left,) = keys_of_steps(store, "data")
+    assert left.startswith("data/tiny/e000002-s000000000001-")
+
+
+def test_fewer_than_two_checkpoints_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"keep must be at least 2.*got 1"):
+        join_run(LocalStore(tmp_path), keep=1)
+
+
+def test_a_disk_that_takes_no_more_leaves_the_earlier_checkpoint_and_no_part_of_the_new_one(tmp_path: Path) -> None:
+    checkpoints = join_run(LocalStore(tmp_path))
+    commit(checkpoints, 1)
+    before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            commit(checkpoints, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
+    found = join_run(LocalStore(tmp_path)).newest_valid()
+    assert found is not None
+    assert found.manifest["step"] == 1
+
+
+def test_an_upload_in_several_parts_is_verified_as_a_whole(s3_bucket: str) -> None:
+    content = os.urandom(9 * 1024 * 1024)  # boto3 divides from 8 MiB
+    commit(join_run(S3Store(s3_bucket, "")), 5, content)
+
+    found = join_run(S3Store(s3_bucket, "")).newest_valid()
+
+    assert found is not None
+    assert found.tensors == content

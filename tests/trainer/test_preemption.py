@@ -1,0 +1,246 @@
+"""Real processes, killed and resumed: what comes out must equal, bit for bit, a training that nobody disturbed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spotkeeper.contract.exit_codes import EXIT_FENCED, EXIT_YIELDED
+from spotkeeper.contract.log_lines import parse_line
+from spotkeeper.trainer.notice import INTERRUPTION_PATH, REBALANCE_PATH
+from tests.trainer.conftest import REPOSITORY, clean_environ
+from tests.trainer.fake_imds import FakeImds
+from tests.trainer.tiny_training import TOTAL
+
+
+def trained(folder: Path, run_id: str = "tiny") -> tuple[bytes, Any]:
+    """Return the bytes of the newest checkpoint's tensors, and the rest of its state."""
+    newest = json.loads(max((folder / "commit" / run_id).glob("*.json")).read_text())
+    assert newest["step"] == TOTAL
+    return (folder / newest["objects"][0]["key"]).read_bytes(), newest["state"]
+
+
+def drive(folder: Path, *arguments: str, **variables: str) -> int:
+    """Run the kill driver; return how many attempts it killed."""
+    environ = clean_environ(
+        SPOTKEEPER_URI=str(folder), SPOTKEEPER_RUN_ID="tiny", SPOTKEEPER_MAX_LOST_SECONDS="0.000001", **variables
+    )
+    command = [sys.executable, "-W", "error", "-m", "tests.trainer.kill_driver", *arguments]
+    done = subprocess.run(command, env=environ, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return int(done.stdout.split()[-1])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Any]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert drive(folder, "none") == 0
+    return trained(folder)
+
+
+def test_a_kill_in_every_single_step_changes_no_bit(undisturbed: tuple[bytes, Any], tmp_path: Path) -> None:
+    steps = [str(step) for step in range(TOTAL)]
+
+    assert drive(tmp_path, "step", *steps, "15") == TOTAL + 1
+
+    assert trained(tmp_path) == undisturbed
+
+
+def test_kills_with_worker_processes_change_no_bit(undisturbed: tuple[bytes, Any], tmp_path: Path) -> None:
+    assert drive(tmp_path, "step", "4", "5", "13", NUM_WORKERS="2") == 3
+
+    assert trained(tmp_path) == undisturbed
+
+
+def test_a_kill_at_every_file_operation_of_a_save_changes_no_bit(
+    undisturbed: tuple[bytes, Any], tmp_path: Path
+) -> None:
+    assert drive(tmp_path, "file") > 20
+
+    assert trained(tmp_path) == undisturbed
+
+
+class Program:
+    """A training in a process of its own, with its output so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[dict[str, Any]] = []
+        self.other_output: list[str] = []
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        for line in self._read():
+            if line["event"] == event:
+                return line
+        raise AssertionError(f"the program ended without {event!r}: {self.lines} {self.other_output}")
+
+    def end(self) -> int:
+        for _ in self._read():
+            pass
+        return self.process.wait(timeout=30)
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        assert self.process.stdout is not None
+        for text in self.process.stdout:
+            line = parse_line(text.rstrip())
+            if line is None:
+                self.other_output.append(text)
+            else:
+                self.lines.append(line)
+                yield line
+
+    def events(self) -> list[str]:
+        return [line["event"] for line in self.lines if line["event"] != "progress"]
+
+
+@contextmanager
+def started(folder: Path, *arguments: str, **variables: str) -> Iterator[Program]:
+    environ = clean_environ(
+        SPOTKEEPER_URI=str(folder), SPOTKEEPER_RUN_ID="tiny", SPOTKEEPER_PROGRESS_SECONDS="0.1", **variables
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.trainer.slow_training", *arguments],
+        env=environ,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield Program(process)
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_makes_it_save_at_the_end_of_the_step_and_yield(tmp_path: Path, number: signal.Signals) -> None:
+    with started(tmp_path, SPOTKEEPER_OUTCOME_FILE=str(tmp_path / "outcome.json")) as program:
+        program.wait_for("progress")
+        program.process.send_signal(number)
+
+        assert program.end() == EXIT_YIELDED
+
+    assert program.events() == ["started", "notice", "committed", "yielded"]
+    committed = program.lines[-2]
+    assert (committed["cause"], program.lines[-1]["reason"]) == ("signal", number.name)
+    assert json.loads((tmp_path / "outcome.json").read_text()) == {"outcome": "yielded", "step": committed["step"]}
+    with started(tmp_path) as again:
+        assert again.wait_for("resumed")["step"] == committed["step"]
+
+
+def test_code_after_the_loop_does_not_run_when_the_attempt_yields(tmp_path: Path) -> None:
+    with started(tmp_path) as program:
+        program.wait_for("progress")
+        program.process.send_signal(signal.SIGTERM)
+        assert program.end() == EXIT_YIELDED
+
+    assert program.other_output == []
+
+
+def test_worker_processes_survive_the_signal_until_the_save_is_done(tmp_path: Path) -> None:
+    with started(tmp_path, NUM_WORKERS="2") as program:
+        program.wait_for("progress")
+        program.process.send_signal(signal.SIGTERM)
+        assert program.end() == EXIT_YIELDED
+
+    assert program.events() == ["started", "notice", "committed", "yielded"]
+
+
+def announce(imds: FakeImds, in_seconds: float) -> None:
+    deadline = datetime.now(UTC) + timedelta(seconds=in_seconds)
+    imds.documents[INTERRUPTION_PATH] = json.dumps(
+        {"action": "terminate", "time": deadline.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    )
+
+
+def test_an_interruption_notice_is_answered_by_a_commit_and_by_staying_until_the_host_goes(
+    tmp_path: Path, imds: FakeImds
+) -> None:
+    with started(tmp_path, AWS_EC2_METADATA_SERVICE_ENDPOINT=imds.endpoint) as program:
+        program.wait_for("progress")
+        announce(imds, 60)
+        lingering = program.wait_for("lingering")
+
+        assert program.events() == ["started", "notice", "committed", "lingering"]
+        assert program.lines[-2]["cause"] == "notice"
+        assert lingering["committed_step"] == lingering["step"]
+        assert program.process.poll() is None
+        program.process.send_signal(signal.SIGTERM)
+        assert program.end() == EXIT_YIELDED
+
+    assert program.events()[-1] == "yielded"
+
+
+def test_a_rebalance_recommendation_brings_one_save_forward_and_training_goes_on(
+    tmp_path: Path, imds: FakeImds
+) -> None:
+    imds.documents[REBALANCE_PATH] = '{"noticeTime": "2026-11-23T10:00:00Z"}'
+    with started(tmp_path, AWS_EC2_METADATA_SERVICE_ENDPOINT=imds.endpoint) as program:
+        assert program.wait_for("committed")["cause"] == "rebalance"
+        saved_at = program.lines[-1]["step"]
+        while program.wait_for("progress")["step"] < saved_at + 10:
+            pass
+
+    assert program.events().count("committed") == 1
+
+
+def test_an_attempt_that_another_one_overtook_ends_with_the_fenced_code(tmp_path: Path) -> None:
+    with started(tmp_path) as zombie:
+        zombie.wait_for("progress")
+        with started(tmp_path) as successor:
+            successor.wait_for("started")
+            zombie.process.send_signal(signal.SIGTERM)
+
+            assert zombie.end() == EXIT_FENCED
+
+    assert zombie.events()[-1] == "fenced"
+    assert "committed" not in zombie.events()
+
+
+def test_an_older_epoch_of_the_ledger_does_not_even_start(tmp_path: Path) -> None:
+    with started(tmp_path, SPOTKEEPER_EPOCH="5") as newer:
+        newer.wait_for("started")
+        with started(tmp_path, SPOTKEEPER_EPOCH="4") as older:
+            assert older.end() == EXIT_FENCED
+
+    assert older.events() == ["fenced"]
+
+
+def test_the_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
+    with started(tmp_path, "30") as program:
+        program.wait_for("progress")
+        give_up_at = time.monotonic() + 20
+        while program.process.poll() is None:
+            assert time.monotonic() < give_up_at
+            program.process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+
+        assert program.end() == -signal.SIGINT
+
+
+def test_digits_are_learned_although_the_training_is_killed(tmp_path: Path) -> None:
+    example = REPOSITORY / "examples" / "train_digits.py"
+    options = ["--steps", "150", "--batch-size", "64", "--width", "16"]
+    environ = clean_environ(SPOTKEEPER_URI=str(tmp_path), SPOTKEEPER_MAX_LOST_SECONDS="0.2")
+    with subprocess.Popen(
+        [sys.executable, str(example), *options], env=environ, stdout=subprocess.PIPE, text=True
+    ) as process:
+        program = Program(process)
+        program.wait_for("committed")
+        os.kill(process.pid, signal.SIGKILL)
+
+    done = subprocess.run(
+        [sys.executable, str(example), *options], env=environ, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"event":"resumed"' in done.stdout
+    assert "test accuracy 9" in done.stdout

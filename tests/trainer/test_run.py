@@ -1,0 +1,257 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from spotkeeper.contract.log_lines import parse_line
+from spotkeeper.trainer.run import Run
+from spotkeeper.trainer.run_settings import RunSettings, parse_duration
+from tests.trainer.conftest import REPOSITORY, clean_environ, closed_port
+from tests.trainer.tiny_training import TOTAL, Noisy, train
+
+
+@pytest.fixture(autouse=True)
+def laptop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A run of this process, with its checkpoints in a folder and no metadata service."""
+    monkeypatch.setenv("SPOTKEEPER_URI", str(tmp_path))
+    monkeypatch.setenv("SPOTKEEPER_RUN_ID", "tiny")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{closed_port()}")
+    return tmp_path
+
+
+def lines(capsys: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]]:
+    parsed = [parse_line(line) for line in capsys.readouterr().out.splitlines()]
+    return [line for line in parsed if line is not None and line["event"] == event]
+
+
+def steps_of(run: Run, total: int = TOTAL, **loader: Any) -> list[int]:
+    settings = {"batch_size": 4, "seed": 7, **loader}
+    return [step for step, _ in run.steps(run.loader(Noisy(), **settings), total=total)]
+
+
+def manifests(folder: Path) -> list[Path]:
+    return sorted((folder / "commit" / "tiny").iterdir())
+
+
+def test_steps_are_counted_from_zero_and_a_finished_run_has_none_left(laptop: Path) -> None:
+    first = Run(model=nn.Linear(2, 2))
+    assert steps_of(first) == list(range(TOTAL))
+    assert first.step == TOTAL
+    before = manifests(laptop)
+
+    assert steps_of(Run(model=nn.Linear(2, 2))) == []
+    assert manifests(laptop) == before
+
+
+def test_a_higher_total_continues_a_finished_run() -> None:
+    steps_of(Run(model=nn.Linear(2, 2)), total=5)
+
+    assert steps_of(Run(model=nn.Linear(2, 2)), total=8) == [5, 6, 7]
+
+
+def test_making_a_run_restores_the_objects() -> None:
+    first = nn.Linear(2, 2)
+    steps_of(Run(model=first), total=1)
+    second = nn.Linear(2, 2)
+    assert not torch.equal(first.weight, second.weight)
+
+    Run(model=second)
+
+    assert torch.equal(first.weight, second.weight)
+
+
+def test_a_run_that_stopped_early_stays_finished(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(model=nn.Linear(2, 2))
+    seen = []
+    for step, _ in run.steps(run.loader(Noisy(), batch_size=4), total=TOTAL):
+        seen.append(step)
+        if step == 2:
+            run.finish()
+
+    assert seen == [0, 1, 2]
+    assert [line["step"] for line in lines(capsys, "committed")] == [3]
+    again = Run(model=nn.Linear(2, 2))
+    assert list(again.steps(again.loader(Noisy(), batch_size=4), total=TOTAL)) == []
+
+
+def test_save_now_saves_at_the_end_of_the_step(laptop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(model=nn.Linear(2, 2))
+    for step, _ in run.steps(run.loader(Noisy(), batch_size=4), total=5):
+        if step == 1:
+            run.save_now()
+            assert not (laptop / "commit").exists()
+
+    assert [(line["step"], line["cause"]) for line in lines(capsys, "committed")] == [(2, "requested"), (5, "final")]
+
+
+def test_progress_tells_what_was_logged_last_and_begins_with_the_first_step(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOTKEEPER_PROGRESS_SECONDS", "1000")
+    run = Run(model=nn.Linear(2, 2))
+    for _ in run.steps(run.loader(Noisy(), batch_size=4), total=3):
+        run.log(loss=torch.tensor(float("nan")), accuracy=0.5)
+
+    (line,) = lines(capsys, "progress")
+    assert (line["step"], line["total"], line["metrics"]) == (1, 3, {"loss": "nan", "accuracy": 0.5})
+
+
+def test_the_submitter_s_interval_goes_before_the_program_s(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOTKEEPER_MAX_LOST_SECONDS", "0.000001")
+
+    steps_of(Run(max_lost="1h", model=nn.Linear(2, 2)), total=3)
+
+    assert [line["cause"] for line in lines(capsys, "committed")] == ["periodic", "periodic", "final"]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Linear(3, 2), r"model\.weight was float32\[2, 2\] and is float32\[2, 3\]"),
+        (nn.Linear(2, 2, bias=False), r"model\.bias is in the checkpoint only"),
+        (nn.BatchNorm1d(2), r"model\.running_mean is not in the checkpoint"),
+        (nn.Linear(2, 2).double(), r"model\.weight was float32\[2, 2\] and is float64\[2, 2\]"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused_and_touches_nothing(model: nn.Module, message: str) -> None:
+    steps_of(Run(model=nn.Linear(2, 2)), total=1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    with pytest.raises(ValueError, match=message):
+        Run(model=model)
+
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_checkpoint_of_other_objects_is_refused() -> None:
+    steps_of(Run(model=nn.Linear(2, 2)), total=1)
+
+    with pytest.raises(ValueError, match="model is in the checkpoint only; net is not in the checkpoint"):
+        Run(net=nn.Linear(2, 2))
+
+
+def test_an_optimizer_of_other_parameters_is_refused() -> None:
+    def make(num_groups: int) -> dict[str, Any]:
+        model = nn.Linear(2, 2)
+        groups = [{"params": [parameter]} for parameter in model.parameters()][:num_groups]
+        return {"model": model, "opt": torch.optim.SGD(groups, lr=0.1)}
+
+    steps_of(Run(**make(2)), total=1)
+
+    with pytest.raises(ValueError, match="checkpoint of other objects: opt: "):
+        Run(**make(1))
+
+
+def test_a_loader_with_another_meaning_of_the_position_is_refused() -> None:
+    steps_of(Run(model=nn.Linear(2, 2)), total=1)
+    run = Run(model=nn.Linear(2, 2))
+
+    with pytest.raises(ValueError, match="batch_size was 4 and is 5, seed was 7 and is 8"):
+        steps_of(run, batch_size=5, seed=8)
+
+
+def test_what_cannot_be_saved_is_refused_before_training() -> None:
+    class Counter:
+        def state_dict(self) -> dict[str, Any]:
+            return {"seen": {1, 2}}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            raise AssertionError(state)
+
+    with pytest.raises(ValueError, match=r"objects\.counter\.seen is a builtins\.set"):
+        Run(counter=Counter())
+    with pytest.raises(TypeError, match="lr=float has no state_dict"):
+        Run(lr=0.1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="nothing to save"):
+        Run()
+
+
+def test_wrong_use_of_steps_is_refused() -> None:
+    run = Run(model=nn.Linear(2, 2))
+    with pytest.raises(TypeError, match=r"what run\.loader\(dataset, …\) returns.*got list"):
+        run.steps([1, 2], total=1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="total must be at least 1 step; got 0"):
+        steps_of(run, total=0)
+    steps_of(run, total=1)
+    with pytest.raises(RuntimeError, match="used once"):
+        steps_of(run, total=2)
+
+
+def test_a_failed_save_is_reported_and_the_training_goes_on(laptop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(model=nn.Linear(2, 2))
+    for step, _ in run.steps(run.loader(Noisy(), batch_size=4), total=4):
+        if step == 0:
+            (laptop / "data").write_text("a file where the folder should be")
+            run.save_now()
+        if step == 2:
+            (laptop / "data").unlink()
+            run.save_now()
+
+    printed = [parse_line(line) for line in capsys.readouterr().out.splitlines()]
+    told = [(line["event"], line["step"]) for line in printed if line and line["event"] in ("save_failed", "committed")]
+    assert told == [("save_failed", 1), ("committed", 3), ("committed", 4)]
+
+
+def test_every_unusable_variable_is_named_at_once() -> None:
+    environ = {
+        "SPOTKEEPER_RUN_ID": "Not A Name",
+        "SPOTKEEPER_LEDGER_TABLE": "ledger",
+        "SPOTKEEPER_MAX_LOST_SECONDS": "soon",
+        "SPOTKEEPER_PROGRESS_SECONDS": "-1",
+    }
+    with pytest.raises(ValueError, match="unusable environment") as raised:
+        RunSettings.read(environ, "train.py")
+
+    for name in ("SPOTKEEPER_RUN_ID='Not A Name'", "SPOTKEEPER_EPOCH is not set", "SECONDS='soon'", "SECONDS='-1'"):
+        assert name in str(raised.value)
+
+
+def test_a_training_in_several_processes_is_refused() -> None:
+    with pytest.raises(ValueError, match="WORLD_SIZE='4': this version checkpoints a training in one process"):
+        RunSettings.read({"WORLD_SIZE": "4"}, "train.py")
+
+
+@pytest.mark.parametrize(
+    ("program", "run_id"), [("examples/train_digits.py", "train-digits"), ("/x/My Run.v2.py", "my-run-v2"), ("", "run")]
+)
+def test_a_run_without_a_name_is_called_like_its_program(program: str, run_id: str) -> None:
+    assert RunSettings.read({}, program).run_id == run_id
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("90s", 90), ("15m", 900), ("1.5h", 5400), (2, 2), (0.5, 0.5)])
+def test_durations_are_read(value: str | float, seconds: float) -> None:
+    assert parse_duration(value) == seconds
+
+
+@pytest.mark.parametrize("value", ["", "15", "15 m", "0s", -1, float("nan"), float("inf"), "m"])
+def test_other_durations_are_refused(value: str | float) -> None:
+    with pytest.raises(ValueError, match="max_lost must be"):
+        parse_duration(value)
+
+
+def test_importing_spotkeeper_loads_neither_torch_nor_boto3() -> None:
+    program = "import sys, spotkeeper; print([name for name in ('torch', 'boto3', 'numpy') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=clean_environ(), cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+
+    assert json.loads(done.stdout.replace("'", '"')) == []
+
+
+def test_two_trainings_in_one_process_end_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = []
+    for name in ("one", "two"):
+        monkeypatch.setenv("SPOTKEEPER_URI", str(tmp_path / name))
+        train(total=4)
+        (newest,) = (tmp_path / name / "commit" / "tiny").iterdir()
+        manifest = json.loads(newest.read_text())
+        ends.append((manifest["objects"][0]["crc64nvme"], manifest["state"]))
+
+    assert ends[0] == ends[1]

@@ -1,0 +1,69 @@
+"""A training of a fraction of a second in which everything that could break exactness occurs.
+
+Dropout and batch statistics, a tied weight, augmentation from all three generators, an epoch that ends in a
+short batch, an optimizer with moments, a schedule with a Counter in its state.
+"""
+
+import random  # noqa: TID251  (a user's augmentation draws from it)
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+import spotkeeper
+
+TOTAL = 16
+BATCH_SIZE = 4
+NUM_SAMPLES = 10
+
+
+class Noisy(Dataset[Any]):
+    def __len__(self) -> int:
+        return NUM_SAMPLES
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        noise = random.random() + float(np.random.rand()) + torch.rand(6)
+        return torch.full((6,), float(index)) / NUM_SAMPLES + 0.1 * noise, torch.tensor(index % 3)
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 6)
+        self.norm = nn.BatchNorm1d(6)
+        self.second = nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        hidden = functional.dropout(self.norm(self.first(inputs)).relu(), 0.2, training=self.training)
+        logits: torch.Tensor = self.head(self.second(hidden))
+        return logits
+
+
+def train(
+    during_step: Callable[[int], None] = lambda _step: None, *, total: int = TOTAL, num_workers: int = 0
+) -> spotkeeper.Run:
+    """Train to the end, calling `during_step` in the middle of each step, when the state is not whole."""
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    random.seed(2)
+    np.random.seed(3)
+    model = Tied()
+    opt = torch.optim.AdamW(model.parameters(), lr=0.01)
+    sched = torch.optim.lr_scheduler.MultiStepLR(opt, [5, 9])
+    run = spotkeeper.Run(model=model, opt=opt, sched=sched)
+    data = run.loader(Noisy(), batch_size=BATCH_SIZE, num_workers=num_workers, seed=7)
+    for step, (inputs, targets) in run.steps(data, total=total):
+        loss = functional.cross_entropy(model(inputs + 0.01 * random.random()), targets)
+        opt.zero_grad()
+        torch.autograd.backward(loss)
+        during_step(step)
+        opt.step()
+        sched.step()
+        run.log(loss=loss.detach(), noise=float(np.random.rand()))
+    return run
