@@ -1,0 +1,1 @@
+"""A Batch job changed its state: observed."""

@@ -1,0 +1,30 @@
+"""A Batch job changed its state: bring the ledger up to what Batch says of it now."""
+
+from typing import TYPE_CHECKING, Any
+
+from spotkeeper.contract import metrics
+from spotkeeper.control.aws import binding
+from spotkeeper.control.aws.delivery import Counts, process
+from spotkeeper.control.events import Event, JobChanged
+from spotkeeper.control.observe import Outcome, observe
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+def handle(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse":
+    """Observe the job of every event of the batch."""
+    return process(event, context, service="observe_job", react=_react)
+
+
+def _react(event: Event) -> tuple[str, Counts]:
+    if not isinstance(event, JobChanged):
+        return f"not for this handler: {type(event).__name__}", {metrics.EVENTS_IGNORED: 1}
+    seen = observe(event.job_id, ledger=binding.ledger(), batch=binding.batch(), now=event.at)
+    run = seen.run.run_id if seen.run else "no run"
+    counts = {
+        Outcome.IGNORED: {metrics.EVENTS_IGNORED: 1},
+        Outcome.CLOSED: {metrics.RUNS_CLOSED: 1},
+    }
+    return f"{run}: {seen.outcome}: {seen.reason}", counts.get(seen.outcome, {})

@@ -1,0 +1,1 @@
+"""Batch cannot place a job: recorded."""

@@ -1,0 +1,1 @@
+"""EC2 takes an instance back: recorded."""

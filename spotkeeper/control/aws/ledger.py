@@ -1,0 +1,236 @@
+"""The ledger on DynamoDB: single-item conditional writes; conditions compare attributes with values, nothing more."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.exceptions import ClientError
+
+from spotkeeper.contract import ledger as contract
+from spotkeeper.control.ports import Conflict, Throttled
+from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_THROTTLES: Final = frozenset({"ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"})
+_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
+_serializer = TypeSerializer()
+_deserializer = TypeDeserializer()
+
+
+class DynamoDBLedger:
+    """Implements `ports.Ledger`. Fields that this version does not know are left as they are."""
+
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def create(self, run: Run) -> Run:
+        """Put the run where none is."""
+        item = {**_key(contract.run_partition(run.run_id), contract.RUN_SORT_KEY), **_run_item(run)}
+        try:
+            with _typed_errors():
+                self._client.put_item(
+                    TableName=self._table,
+                    Item=item,
+                    ConditionExpression="attribute_not_exists(#pk)",
+                    ExpressionAttributeNames={"#pk": contract.PARTITION_KEY},
+                )
+        except Conflict:
+            # The client may have repeated a put that had succeeded.
+            if self.get(run.run_id) != run:
+                raise
+        return run
+
+    def get(self, run_id: str) -> Run | None:
+        """Read the run, consistently."""
+        item = self._get(contract.run_partition(run_id), contract.RUN_SORT_KEY)
+        return _run_of(item) if item else None
+
+    def advance(self, run: Run, **changes: Any) -> Run:
+        """Update the run if it is at the version read."""
+        after = run.advanced(**changes)
+        written = {**changes, "version": after.version}
+        if after.listing != run.listing:
+            written[contract.LISTING_PARTITION_KEY] = after.listing
+        key = _key(contract.run_partition(run.run_id), contract.RUN_SORT_KEY)
+        self._update(key, written, condition="#version = :read", condition_values={":read": {"N": str(run.version)}})
+        return after
+
+    def attempts(self, run_id: str) -> tuple[Attempt, ...]:
+        """Read the run's attempts, consistently."""
+        items = self._query(contract.run_partition(run_id), contract.ATTEMPT_SORT_PREFIX)
+        return tuple(_attempt_of(run_id, item) for item in items)
+
+    def record_attempt(self, attempt: Attempt, **changes: Any) -> Attempt:
+        """Update an attempt if it is at the version read."""
+        key = _key(
+            contract.run_partition(attempt.run_id), contract.attempt_sort_key(attempt.submission, attempt.attempt)
+        )
+        identity = {"submission": attempt.submission, "attempt": attempt.attempt}
+        # The attempt itself may have written its own fields first; those carry no version.
+        condition = "#version = :read" if attempt.version else "attribute_not_exists(#version)"
+        values = {":read": {"N": str(attempt.version)}} if attempt.version else {}
+        written = {**identity, **changes, "version": attempt.version + 1}
+        self._update(key, written, condition=condition, condition_values=values)
+        return Attempt(**{**_shallow(attempt), **changes, "version": attempt.version + 1})
+
+    def record_interruption(self, interruption: Interruption, *, expires_at: int) -> None:
+        """Add the facts that are not there yet."""
+        facts = {name: value for name, value in _shallow(interruption).items() if value is not None}
+        facts[contract.TIME_TO_LIVE] = expires_at
+        with _typed_errors():
+            self._client.update_item(
+                TableName=self._table,
+                Key=_key(contract.instance_partition(interruption.instance_id), contract.INTERRUPTION_SORT_KEY),
+                UpdateExpression="SET "
+                + ", ".join(f"#f{index} = if_not_exists(#f{index}, :f{index})" for index in range(len(facts))),
+                ExpressionAttributeNames={f"#f{index}": name for index, name in enumerate(facts)},
+                ExpressionAttributeValues={
+                    f":f{index}": _serializer.serialize(value) for index, value in enumerate(facts.values())
+                },
+            )
+
+    def interruption_of(self, instance_id: str) -> Interruption | None:
+        """Read what is known of the instance."""
+        item = self._get(contract.instance_partition(instance_id), contract.INTERRUPTION_SORT_KEY)
+        return Interruption(**{"instance_id": instance_id, **_known(Interruption, item)}) if item else None
+
+    def list_runs(self, listing: str, limit: int) -> tuple[Run, ...]:
+        """Query the listing index, newest first."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=contract.LISTING_INDEX,
+            KeyConditionExpression="#listing = :listing",
+            ExpressionAttributeNames={"#listing": contract.LISTING_PARTITION_KEY},
+            ExpressionAttributeValues={":listing": {"S": listing}},
+            ScanIndexForward=False,
+            PaginationConfig={"MaxItems": limit, "PageSize": limit},
+        )
+        with _typed_errors():
+            return tuple(_run_of(_plain(item)) for page in pages for item in page["Items"])
+
+    def append_event(self, run_id: str, event: HistoryEvent) -> None:
+        """Put the event where none is."""
+        sort_key = f"{contract.EVENT_SORT_PREFIX}{event.at}#{event.event_id}"
+        item = {**_key(contract.run_partition(run_id), sort_key), **_serialized(asdict(event))}
+        try:
+            with _typed_errors():
+                self._client.put_item(
+                    TableName=self._table,
+                    Item=item,
+                    ConditionExpression="attribute_not_exists(#pk)",
+                    ExpressionAttributeNames={"#pk": contract.PARTITION_KEY},
+                )
+        except Conflict:
+            return
+
+    def history(self, run_id: str) -> tuple[HistoryEvent, ...]:
+        """Read the run's history."""
+        items = self._query(contract.run_partition(run_id), contract.EVENT_SORT_PREFIX)
+        return tuple(HistoryEvent(**_known(HistoryEvent, item)) for item in items)
+
+    def _get(self, partition: str, sort: str) -> dict[str, Any] | None:
+        with _typed_errors():
+            reply = self._client.get_item(TableName=self._table, Key=_key(partition, sort), ConsistentRead=True)
+        return _plain(reply["Item"]) if "Item" in reply else None
+
+    def _query(self, partition: str, prefix: str) -> list[dict[str, Any]]:
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            ConsistentRead=True,
+            KeyConditionExpression="#pk = :pk AND begins_with(#sk, :prefix)",
+            ExpressionAttributeNames={"#pk": contract.PARTITION_KEY, "#sk": contract.SORT_KEY},
+            ExpressionAttributeValues={":pk": {"S": partition}, ":prefix": {"S": prefix}},
+        )
+        with _typed_errors():
+            return [_plain(item) for page in pages for item in page["Items"]]
+
+    def _update(
+        self, key: dict[str, Any], changes: Mapping[str, Any], *, condition: str, condition_values: dict[str, Any]
+    ) -> None:
+        kept = [name for name, value in changes.items() if value is not None]
+        removed = [name for name, value in changes.items() if value is None]
+        clauses = "SET " + ", ".join(f"#{name} = :{name}" for name in kept)
+        if removed:
+            clauses += " REMOVE " + ", ".join(f"#{name}" for name in removed)
+        with _typed_errors():
+            self._client.update_item(
+                TableName=self._table,
+                Key=key,
+                ConditionExpression=condition,
+                UpdateExpression=clauses,
+                ExpressionAttributeNames={f"#{name}": name for name in changes},
+                ExpressionAttributeValues={
+                    **{f":{name}": _attribute(changes[name]) for name in kept},
+                    **condition_values,
+                },
+            )
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code == _CONDITION_FAILED:
+            raise Conflict(code) from error
+        if code in _THROTTLES:
+            raise Throttled(str(error)) from error
+        raise
+
+
+def _key(partition: str, sort: str) -> dict[str, Any]:
+    return {contract.PARTITION_KEY: {"S": partition}, contract.SORT_KEY: {"S": sort}}
+
+
+def _attribute(value: Any) -> Any:
+    if isinstance(value, Completion):
+        return {"M": _serialized(asdict(value))}
+    return _serializer.serialize(dict(value) if isinstance(value, Mapping) else value)
+
+
+def _serialized(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _attribute(value) for name, value in values.items() if value is not None}
+
+
+def _shallow(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _run_item(run: Run) -> dict[str, Any]:
+    return _serialized({**_shallow(run), contract.LISTING_PARTITION_KEY: run.listing})
+
+
+def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _integral(_deserializer.deserialize(value)) for name, value in item.items()}
+
+
+def _integral(value: Any) -> Any:
+    """Every number in the ledger is a whole one; boto3 reads them as Decimal."""
+    if isinstance(value, Decimal):
+        return int(value)
+    return {name: _integral(part) for name, part in value.items()} if isinstance(value, dict) else value
+
+
+def _known(kind: type[Any], item: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in item.items() if name in names}
+
+
+def _run_of(item: Mapping[str, Any]) -> Run:
+    known = _known(Run, item)
+    known["state"] = contract.RunState(known["state"])
+    known["command"] = tuple(known["command"])
+    if "completion" in known:
+        known["completion"] = Completion(**_known(Completion, known["completion"]))
+    return Run(**known)
+
+
+def _attempt_of(run_id: str, item: Mapping[str, Any]) -> Attempt:
+    return Attempt(**{**_known(Attempt, item), "run_id": run_id})

@@ -1,0 +1,161 @@
+"""From what Batch says about an attempt to the cause of its end: a table, read from the top.
+
+The order matters: a lost host leaves exit code 137 or none, which alone would read as the program's failure; a
+container over its memory leaves 137 too. Host loss carries the same text whatever took the host, so only the
+warning of EC2 makes it an interruption.
+"""
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
+from spotkeeper.contract.exit_codes import (
+    EXIT_COMPLETED,
+    EXIT_FENCED,
+    EXIT_INCOMPLETE,
+    EXIT_REFUSED,
+    EXIT_YIELDED,
+)
+from spotkeeper.control.run import Attempt
+
+CANCEL_REASON: Final = "Cancelled with spotkeeper cancel"
+"""Given to TerminateJob; Batch makes it the job's status reason."""
+
+TWIN_REASON: Final = "Twin: another job holds this run"
+
+NORMAL_EXIT: Final = "Essential container in task exited"
+TIME_LIMIT: Final = "Job attempt duration exceeded timeout"
+CAPACITY_CANCEL: Final = "Canceled by JobStateTimeLimit action"
+DRAINED: Final = "Task stopped during instance draining"
+
+_START_FAILURES: Final = (
+    "Task failed to start",
+    "CannotPullContainerError",
+    "CannotPullECRContainerError",
+    "CannotPullImageManifestError",
+    "CannotCreateContainerError",
+    "CannotStartContainerError",
+    "CannotInspectContainerError",
+    "CannotCreateVolumeError",
+    "ResourceInitializationError",
+    "DockerTimeoutError",
+    "HostConfigError",
+)
+_ENDED_BY_SIGNAL: Final = (137, 143)
+_HOST = re.compile(r"Host EC2 \(instance (i-[0-9a-f]+)\)")
+
+
+class Cause(StrEnum):
+    """How an attempt ended."""
+
+    INTERRUPTED = "interrupted"
+    """EC2 warned and took the instance back."""
+    HOST_LOST = "host-lost"
+    """The host is gone, without a warning that reached us."""
+    CANCELLED = "cancelled"
+    TWIN = "twin"
+    """A second job of the same submission, stopped."""
+    NO_CAPACITY = "no-capacity"
+    """Batch gave up waiting for capacity."""
+    TIMED_OUT = "timed-out"
+    OUT_OF_MEMORY = "out-of-memory"
+    COULD_NOT_START = "could-not-start"
+    YIELDED = "yielded"
+    FENCED = "fenced"
+    INCOMPLETE = "incomplete"
+    """Exit 0 without proof that the program finished."""
+    REFUSED = "refused"
+    """`spotkeeper-exec` found its settings unusable."""
+    COMPLETED = "completed"
+    TERMINATED = "terminated"
+    """Somebody stopped the job, not through Spotkeeper."""
+    FAILED = "failed"
+    """The user's program ended with an exit code of its own."""
+    UNKNOWN = "unknown"
+
+
+def _says(attempt: Attempt, *beginnings: str) -> bool:
+    texts = (attempt.status_reason, attempt.reason, attempt.job_status_reason)
+    return any(text is not None and text.startswith(beginnings) for text in texts)
+
+
+def _host_lost(attempt: Attempt) -> bool:
+    # The attempt's own reason only: a job cancelled while it waits for its retry did not lose that host again.
+    return attempt.status_reason is not None and attempt.status_reason.startswith((HOST_LOST_STATUS_REASON, DRAINED))
+
+
+def _gave_up_waiting(attempt: Attempt) -> bool:
+    # Batch cancels for capacity while the job waits, so an attempt that did start ended for another cause.
+    return attempt.started_at is None and _says(attempt, CAPACITY_CANCEL)
+
+
+def _stopped_by_somebody(attempt: Attempt) -> bool:
+    """The job's reason is free text of whoever terminated it, and the exit code is that of a signal or absent."""
+    reason = attempt.job_status_reason
+    ended_by_signal = attempt.exit_code in (None, *_ENDED_BY_SIGNAL)
+    return ended_by_signal and reason is not None and reason not in (attempt.status_reason, NORMAL_EXIT)
+
+
+_RULES: Final[tuple[tuple[Cause, Callable[[Attempt], bool]], ...]] = (
+    (Cause.INTERRUPTED, lambda attempt: _host_lost(attempt) and attempt.warned_at is not None),
+    (Cause.HOST_LOST, _host_lost),
+    (Cause.CANCELLED, lambda attempt: _says(attempt, CANCEL_REASON)),
+    (Cause.TWIN, lambda attempt: _says(attempt, TWIN_REASON)),
+    (Cause.NO_CAPACITY, _gave_up_waiting),
+    (Cause.TIMED_OUT, lambda attempt: _says(attempt, TIME_LIMIT)),
+    (Cause.OUT_OF_MEMORY, lambda attempt: _says(attempt, "OutOfMemoryError")),
+    (Cause.COMPLETED, lambda attempt: attempt.exit_code == EXIT_COMPLETED),
+    (Cause.YIELDED, lambda attempt: attempt.exit_code == EXIT_YIELDED),
+    (Cause.FENCED, lambda attempt: attempt.exit_code == EXIT_FENCED),
+    (Cause.INCOMPLETE, lambda attempt: attempt.exit_code == EXIT_INCOMPLETE),
+    (Cause.REFUSED, lambda attempt: attempt.exit_code == EXIT_REFUSED),
+    (Cause.COULD_NOT_START, lambda attempt: _says(attempt, *_START_FAILURES)),
+    (Cause.TERMINATED, _stopped_by_somebody),
+    (Cause.FAILED, lambda attempt: attempt.exit_code is not None),
+    (Cause.UNKNOWN, lambda _: True),
+)
+
+_EXPLANATIONS: Final = {
+    Cause.INTERRUPTED: "EC2 took the instance back, and Batch has no retry left",
+    Cause.HOST_LOST: "the host was lost, and Batch has no retry left",
+    Cause.CANCELLED: "cancelled",
+    Cause.TWIN: "stopped as the second job of one submission",
+    Cause.NO_CAPACITY: "no capacity within the queue's time limit: {text}",
+    Cause.TIMED_OUT: "the attempt reached its time limit (--time-limit)",
+    Cause.OUT_OF_MEMORY: "the container ran out of memory: choose a larger profile, or a smaller batch",
+    Cause.COULD_NOT_START: "the container could not start: {text}",
+    Cause.YIELDED: "the attempt stopped on request, and Batch has no retry left",
+    Cause.FENCED: "the attempt was refused: the run belonged to another",
+    Cause.INCOMPLETE: "the program exited 0, but nothing proves that it finished",
+    Cause.REFUSED: "spotkeeper-exec refused its settings; its log says which",
+    Cause.COMPLETED: "the program exited 0, but there is no completion record of the current epoch",
+    Cause.TERMINATED: "somebody stopped the job: {text}",
+    Cause.FAILED: "the program failed with exit code {exit_code}",
+    Cause.UNKNOWN: "the attempt ended and AWS gave no reason",
+}
+
+
+def classify(attempt: Attempt) -> Cause | None:
+    """Return how the attempt ended, or None while it runs. A function of recorded facts alone."""
+    if attempt.stopped_at is None:
+        return None
+    return next(cause for cause, applies in _RULES if applies(attempt))
+
+
+def explain(last: Attempt | None, job_status_reason: str | None) -> str:
+    """Return, for people, why a run ended with its last attempt (None: none started) and the job's own reason."""
+    told_of_job = last is None or job_status_reason not in (None, NORMAL_EXIT, last.status_reason)
+    attempt = last
+    if attempt is None or (told_of_job and attempt.exit_code in (None, *_ENDED_BY_SIGNAL, EXIT_YIELDED)):
+        attempt = Attempt(run_id="", submission=1, attempt=1, job_status_reason=job_status_reason)
+    cause = next(cause for cause, applies in _RULES if applies(attempt))
+    text = attempt.reason or attempt.job_status_reason or attempt.status_reason
+    return _EXPLANATIONS[cause].format(text=text, exit_code=attempt.exit_code)
+
+
+def instance_of(attempt: Attempt) -> str | None:
+    """Return the attempt's instance: what it said itself, or what Batch says of a lost host."""
+    match = _HOST.match(attempt.status_reason or "")
+    return attempt.instance_id or (match[1] if match else None)

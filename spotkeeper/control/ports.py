@@ -1,0 +1,143 @@
+"""What the control plane needs from the world: operations of the domain, with typed refusals.
+
+Adapters are in `control/aws`. Any call may raise `Throttled`; nothing happened then.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from spotkeeper.control.run import Attempt, HistoryEvent, Interruption, Run
+
+
+class Conflict(Exception):  # noqa: N818 - a refusal that callers branch on, named for what it says
+    """The item is not what the caller read. Read again and decide anew."""
+
+
+class UnknownRun(LookupError):  # noqa: N818
+    """The ledger has no run of this id."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"there is no run {run_id!r}; `spotkeeper status` lists the runs")
+
+
+class Throttled(Exception):  # noqa: N818
+    """AWS refused the call for its rate. Nothing happened; try later."""
+
+
+class ReplyLost(Exception):  # noqa: N818
+    """The call was sent and no answer came: it may have taken effect. Look up before repeating."""
+
+
+class Refused(Exception):  # noqa: N818
+    """AWS rejects the request itself. Nothing happened, and repeating will not help."""
+
+
+class JobStatus(StrEnum):
+    """Batch's states of a job."""
+
+    SUBMITTED = "SUBMITTED"
+    PENDING = "PENDING"
+    RUNNABLE = "RUNNABLE"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobAttempt:
+    """One attempt, as Batch tells it. `stopped_at` is None while it runs."""
+
+    started_at: str | None = None
+    stopped_at: str | None = None
+    exit_code: int | None = None
+    status_reason: str | None = None
+    reason: str | None = None
+    log_stream: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A Batch job as it is now. Times are ISO 8601, UTC."""
+
+    job_id: str
+    name: str
+    status: JobStatus
+    status_reason: str | None = None
+    stopped_at: str | None = None
+    attempts: tuple[JobAttempt, ...] = ()
+    """In order, the running one included."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether Batch will do nothing more for this job."""
+        return self.status in (JobStatus.SUCCEEDED, JobStatus.FAILED)
+
+
+class Ledger(Protocol):
+    """The truth about runs. Reads are consistent."""
+
+    def create(self, run: Run) -> Run:
+        """Record a new run. Repeating the very same is no error.
+
+        Raises:
+            Conflict: if the run id is taken by another run.
+        """
+
+    def get(self, run_id: str) -> Run | None:
+        """Return the run, or None."""
+
+    def advance(self, run: Run, **changes: Any) -> Run:
+        """Write `changes` and return the new version. None removes a field.
+
+        Raises:
+            Conflict: if the run is no longer at `run.version`.
+        """
+
+    def attempts(self, run_id: str) -> tuple[Attempt, ...]:
+        """Return the attempts in the order in which they ran."""
+
+    def record_attempt(self, attempt: Attempt, **changes: Any) -> Attempt:
+        """Write `changes` to an attempt, which need not exist yet.
+
+        Raises:
+            Conflict: if the attempt is no longer at `attempt.version`.
+        """
+
+    def record_interruption(self, interruption: Interruption, *, expires_at: int) -> None:
+        """Add what AWS announced about an instance; what is known already stays. `expires_at`: Unix seconds."""
+
+    def interruption_of(self, instance_id: str) -> Interruption | None:
+        """Return what AWS announced about an instance, or None."""
+
+    def list_runs(self, listing: str, limit: int) -> tuple[Run, ...]:
+        """Return the newest runs under a heading ("open" or "closed"); may lag some seconds."""
+
+    def append_event(self, run_id: str, event: HistoryEvent) -> None:
+        """Append to the run's history; a second delivery of the same event changes nothing."""
+
+    def history(self, run_id: str) -> tuple[HistoryEvent, ...]:
+        """Return the run's history, oldest first."""
+
+
+class Batch(Protocol):
+    """AWS Batch."""
+
+    def submit(self, request: Mapping[str, Any]) -> str:
+        """Submit a job (parameters of SubmitJob) and return its id. Never repeats by itself.
+
+        Raises:
+            ReplyLost: the job may exist; look it up by name.
+            Refused: Batch rejects the request.
+        """
+
+    def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
+        """Return the queue's jobs with exactly this name, newest last; a job of the last seconds may be missing."""
+
+    def describe(self, job_id: str) -> Job | None:
+        """Return the job as it is now, or None if Batch does not know it (any more)."""
+
+    def terminate(self, job_id: str, reason: str) -> None:
+        """Cancel or stop a job; `reason` becomes its status reason. No error for a job that has ended."""

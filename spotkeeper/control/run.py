@@ -1,0 +1,157 @@
+"""A run and its attempts, as the ledger holds them, and the states through which a run moves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+from spotkeeper.contract.ledger import FINAL_STATES, LISTING_CLOSED, LISTING_OPEN, RunState
+
+SUCCESSORS: Final[Mapping[RunState, frozenset[RunState]]] = MappingProxyType(
+    {
+        RunState.SUBMITTING: frozenset({RunState.SUBMITTED, RunState.RUNNING, *FINAL_STATES}),
+        RunState.SUBMITTED: frozenset({RunState.RUNNING, *FINAL_STATES}),
+        RunState.RUNNING: frozenset(FINAL_STATES),
+        RunState.SUCCEEDED: frozenset(),
+        RunState.FAILED: frozenset(),
+        RunState.CANCELLED: frozenset(),
+    }
+)
+"""The state machine. An attempt may claim (RUNNING) before the reply to SubmitJob is recorded (SUBMITTED)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """The record by which an attempt proves that its program finished."""
+
+    epoch: int
+    completed_at: str
+    step: int | None = None
+    """Last step of a program that uses the library."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """What the user asked for, pinned when it starts, and how far it has come. Times are ISO 8601, UTC."""
+
+    run_id: str
+    created_at: str
+    environment: str
+    """Name of the Spotkeeper environment."""
+    team: str
+    profile: str
+    market: str
+    """Market of the current submission: "spot" or "on-demand"."""
+    job_queue: str
+    job_definition: str
+    """ARN with revision."""
+    command: tuple[str, ...]
+    variables: Mapping[str, str]
+    """Environment variables of the container, the same in every submission."""
+    attempt_seconds: int
+    """Longest time that one attempt may run; Batch stops it then."""
+    image: str | None = None
+    """`repository@sha256:…` where the user chose one; else the job definition's."""
+    source_sha256: str | None = None
+
+    version: int = 1
+    """Rises with every write; every write names the version it read."""
+    state: RunState = RunState.SUBMITTING
+    submission: int = 1
+    epoch: int = 0
+    job_id: str | None = None
+    claimed_job_id: str | None = None
+    claimed_attempt: int | None = None
+    claimed_at: str | None = None
+    completion: Completion | None = None
+    cancel_requested_at: str | None = None
+    closed_at: str | None = None
+    reason: str | None = None
+    """Why the run is in its state, for people."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the state is final."""
+        return self.state in FINAL_STATES
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the attempt of the current epoch recorded its completion."""
+        return self.completion is not None and self.completion.epoch == self.epoch
+
+    @property
+    def listing(self) -> str:
+        """Under which heading the run is listed."""
+        return LISTING_CLOSED if self.is_closed else LISTING_OPEN
+
+    def advanced(self, **changes: Any) -> Self:
+        """Return the next version of the run.
+
+        Raises:
+            ValueError: if the state would move anywhere but forward.
+        """
+        state = changes.get("state", self.state)
+        if state is not self.state and state not in SUCCESSORS[self.state]:
+            raise ValueError(f"run {self.run_id} cannot go from {self.state} to {state}")
+        return replace(self, version=self.version + 1, **changes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One container of a run. Facts are added and never taken back; times are ISO 8601, UTC."""
+
+    run_id: str
+    submission: int
+    attempt: int
+    """Batch's number of the attempt, from 1."""
+    version: int = 0
+    """Rises with every write of the control plane; 0 until its first."""
+    job_id: str | None = None
+
+    # Written by the attempt itself after its claim.
+    epoch: int | None = None
+    claimed_at: str | None = None
+    instance_id: str | None = None
+    instance_type: str | None = None
+    availability_zone: str | None = None
+    market: str | None = None
+
+    # Written by the control plane from what Batch says.
+    started_at: str | None = None
+    stopped_at: str | None = None
+    exit_code: int | None = None
+    """Absent when the host was lost."""
+    status_reason: str | None = None
+    reason: str | None = None
+    """What the container runtime says, such as `OutOfMemoryError: …`."""
+    job_status_reason: str | None = None
+    """The job's own reason, on the last attempt of a job that ended."""
+    log_stream: str | None = None
+    warned_at: str | None = None
+    """When AWS announced that it takes the instance back."""
+    cause: str | None = None
+    """How the attempt ended (see classify.Cause); None while it runs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interruption:
+    """What AWS announced about an instance."""
+
+    instance_id: str
+    warned_at: str | None = None
+    """Time of the interruption warning; the instance goes two minutes later."""
+    action: str | None = None
+    """terminate, stop or hibernate."""
+    rebalance_at: str | None = None
+    """Time of a rebalance recommendation: raised risk, no promise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HistoryEvent:
+    """One line of a run's append-only history."""
+
+    at: str
+    event_id: str
+    """Makes a second delivery the same line."""
+    kind: str
+    message: str

@@ -1,0 +1,115 @@
+"""Submit a run.
+
+    intent recorded (SUBMITTING) -> SubmitJob with a deterministic name -> job id recorded (SUBMITTED)
+
+A crash between any two leaves something that `resume` finishes: SubmitJob has no idempotency token, so the job is
+looked up by its name before any second SubmitJob. A twin that look-up could not see yet is refused its claim.
+"""
+
+from typing import Any
+
+from spotkeeper.contract import environment_variables as variables
+from spotkeeper.contract import tags
+from spotkeeper.contract.entry_point import ENTRY_POINT
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.names import job_name
+from spotkeeper.control.classify import CANCEL_REASON, TWIN_REASON
+from spotkeeper.control.ports import Batch, Conflict, Ledger, Refused, ReplyLost, UnknownRun
+from spotkeeper.control.run import Run
+
+
+def job_request(run: Run) -> dict[str, Any]:
+    """Return the parameters of SubmitJob for the run's current submission: a function of the run alone."""
+    environment = {
+        **run.variables,
+        variables.RUN_ID: run.run_id,
+        variables.SUBMISSION: str(run.submission),
+    }
+    return {
+        "jobName": job_name(run.run_id, run.submission),
+        "jobQueue": run.job_queue,
+        "jobDefinition": run.job_definition,
+        "shareIdentifier": run.team,
+        "containerOverrides": {
+            "command": [*ENTRY_POINT, *run.command],
+            "environment": [{"name": name, "value": value} for name, value in sorted(environment.items())],
+        },
+        "timeout": {"attemptDurationSeconds": run.attempt_seconds},
+        "tags": {
+            tags.PROJECT: tags.PROJECT_VALUE,
+            tags.ENVIRONMENT: run.environment,
+            tags.TEAM: run.team,
+            tags.PROFILE: run.profile,
+            tags.MARKET: run.market,
+            tags.RUN: run.run_id,
+        },
+        # Tags reach the ECS task only this way, and cost allocation reads them there.
+        "propagateTags": True,
+    }
+
+
+def submit(run: Run, *, ledger: Ledger, batch: Batch, now: str) -> Run:
+    """Record a new run, submit its first job, and return the run as the ledger then holds it.
+
+    Raises:
+        Conflict: the run id is taken.
+        Refused: Batch rejects the request; the run is closed as FAILED with Batch's words.
+        Throttled, ReplyLost: the run stays SUBMITTING; call `resume`.
+    """
+    return _send(ledger.create(run), ledger=ledger, batch=batch, now=now)
+
+
+def resume(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
+    """Finish a submission that was cut off, if it was. Raises as `submit` does.
+
+    Raises:
+        UnknownRun: the ledger has no such run.
+    """
+    run = ledger.get(run_id)
+    if run is None:
+        raise UnknownRun(run_id)
+    if run.state is not RunState.SUBMITTING:
+        return run
+    jobs = batch.find(job_name(run.run_id, run.submission), queue=run.job_queue)
+    if jobs:
+        return _record(run, jobs[0].job_id, ledger=ledger, batch=batch)
+    return _send(run, ledger=ledger, batch=batch, now=now)
+
+
+def _send(run: Run, *, ledger: Ledger, batch: Batch, now: str) -> Run:
+    try:
+        job_id = batch.submit(job_request(run))
+    except ReplyLost:
+        jobs = batch.find(job_name(run.run_id, run.submission), queue=run.job_queue)
+        if not jobs:
+            raise
+        job_id = jobs[0].job_id
+    except Refused as refusal:
+        _close_refused(run, str(refusal), ledger=ledger, now=now)
+        raise
+    return _record(run, job_id, ledger=ledger, batch=batch)
+
+
+def _record(run: Run, job_id: str, *, ledger: Ledger, batch: Batch) -> Run:
+    """Record the job's id, unless its own claim or an observer did so first. Stop it if the run does not want it."""
+    current: Run | None = run
+    while current is not None and current.job_id is None and not current.is_closed:
+        try:
+            current = ledger.advance(current, state=RunState.SUBMITTED, job_id=job_id)
+        except Conflict:
+            current = ledger.get(run.run_id)
+    if current is None:
+        raise UnknownRun(run.run_id)
+    if current.cancel_requested_at is not None:
+        batch.terminate(job_id, CANCEL_REASON)
+    elif current.job_id != job_id:
+        batch.terminate(job_id, TWIN_REASON)
+    return current
+
+
+def _close_refused(run: Run, words: str, *, ledger: Ledger, now: str) -> None:
+    try:
+        ledger.advance(run, state=RunState.FAILED, closed_at=now, reason=f"AWS Batch refused the job: {words}")
+    except Conflict:
+        # Somebody cancelled meanwhile; that closes a run without a job just as well.
+        return

@@ -1,0 +1,261 @@
+"""The command line `spotkeeper`: options in, one function called, its result shown."""
+
+import json
+import os
+import secrets
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.cancel import cancel as cancel_run
+from spotkeeper.control.run import Run
+from spotkeeper.ops import failure, log_stream, submission
+from spotkeeper.ops import status as run_status
+from spotkeeper.ops.connection import Connection, LocalEndpoint, connect
+from spotkeeper.ops.duration import parse_duration
+from spotkeeper.ops.plan import MAX_LOST_SECONDS, MIN_ATTEMPT_SECONDS, Plan, Request, script_of
+
+_POLL_SECONDS = 2
+_PLAIN_WIDTH = 200
+"""Columns where the output is no terminal, so that lines can be searched."""
+
+
+class _Commands(TyperGroup):
+    """Ends a command that failed for a known reason with one sentence instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except failure.EXPECTED as error:
+            typer.echo(f"spotkeeper: {failure.sentence(error)}", err=True)
+            raise typer.Exit(failure.exit_code(error)) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Run machine-learning jobs on AWS spot capacity that keep their work.",
+)
+
+
+@app.callback()
+def select(
+    ctx: typer.Context,
+    *,
+    environment: Annotated[
+        str | None,
+        typer.Option("--environment", "-e", envvar="SPOTKEEPER_ENV", help="The deployed environment; dev by default."),
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="AWS region; else that of the AWS settings.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="Use the emulation that runs on this machine.")] = False,
+) -> None:
+    """Run machine-learning jobs on AWS spot capacity that keep their work."""
+    # Connected by the command, so that --help of a command asks nobody.
+    ctx.obj = lambda: _connect(environment, region, LocalEndpoint.find(os.environ) if local else None)
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def submit(
+    ctx: typer.Context,
+    command: Annotated[list[str], typer.Argument(help="The program, after --: python train.py …")],
+    *,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to send; the current one if the command names a script in it. "
+            ".spotkeeperignore excludes, with the patterns of .gitignore."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Begins the run's id.")] = None,
+    team: Annotated[str | None, typer.Option(help="Whose fair share it uses.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Accelerator class; the environment names its own.")] = None,
+    image: Annotated[str | None, typer.Option(help="repository@sha256:… instead of the trainer image.")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=s3://…", help="Becomes SPOTKEEPER_DATA_<NAME>. Repeatable.")
+    ] = None,
+    secret: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=ARN", help="Variable from Secrets Manager. Repeatable.")
+    ] = None,
+    env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Plain variable. Repeatable.")] = None,
+    requirements: Annotated[
+        str | None, typer.Option(help="pip requirements file, as a path inside the source folder.")
+    ] = None,
+    max_lost: Annotated[str, typer.Option(help="Most work to lose: 1s to 1h.")] = "15m",
+    time_limit: Annotated[
+        str | None,
+        typer.Option(help="Longest time of one attempt; a day by default, or less if the environment allows less."),
+    ] = None,
+    progress_seconds: Annotated[int | None, typer.Option(help="Time between two progress lines.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Accept values that look like secrets.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the exact SubmitJob request; change nothing.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 unless it succeeded.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Show the log until the end, as --wait does.")] = False,
+) -> None:
+    """Submit a run and print its id.
+
+    spotkeeper submit --max-lost 10m -- python train.py --epochs 20
+    """
+    request = Request(
+        command=tuple(command),
+        name=name,
+        team=team,
+        profile=profile,
+        image=image,
+        data=_pairs("--data", data),
+        secrets=_pairs("--secret", secret),
+        environment_variables=_pairs("--env", env),
+        requirements=requirements,
+        max_lost_seconds=parse_duration(max_lost, option="--max-lost", at_least=1, at_most=MAX_LOST_SECONDS),
+        attempt_seconds=_time_limit(time_limit),
+        progress_seconds=progress_seconds,
+        force=force,
+    )
+    connection: Connection = ctx.obj()
+    plan = submission.prepare(
+        request,
+        connection=connection,
+        source_directory=source or _folder_of(request.command),
+        suffix=secrets.token_hex(3),
+        now=_now(),
+    )
+    if dry_run:
+        _show_plan(plan)
+        return
+    run = submission.submit(plan, connection=connection, now=_now(), pause=time.sleep)
+    typer.echo(run.run_id)
+    typer.echo(
+        f"{run.state} on {run.market}, profile {run.profile}; watch: spotkeeper logs --follow {run.run_id}", err=True
+    )
+    if follow:
+        _print_log(run.run_id, connection, attempt=None, follow=True)
+    if wait or follow:
+        _exit_as(_wait(run.run_id, connection))
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="One run, with its attempts.")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most open and most ended runs.")] = 20,
+) -> None:
+    """Show the runs, or one run with its attempts and its newest checkpoint."""
+    connection: Connection = ctx.obj()
+    if run_id is None:
+        runs = run_status.recent_runs(connection, limit)
+        if as_json:
+            typer.echo(json.dumps([run_status.plain(run) for run in runs], indent=2))
+        else:
+            run_status.show_runs(runs, _console(), now=datetime.now(UTC))
+        return
+    found = run_status.status_of(run_id, connection)
+    if as_json:
+        typer.echo(json.dumps(run_status.plain(found), indent=2))
+    else:
+        run_status.show_status(found, _console(), now=datetime.now(UTC))
+
+
+@app.command()
+def logs(
+    ctx: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="RUN")],
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show new lines until the run ends.")] = False,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Only this attempt.")] = None,
+) -> None:
+    """Print what a run's attempts wrote."""
+    _print_log(run_id, ctx.obj(), attempt=attempt, follow=follow)
+
+
+@app.command()
+def cancel(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
+    """Stop a run for good; its checkpoints stay."""
+    connection: Connection = ctx.obj()
+    run = cancel_run(run_id, ledger=connection.ledger, batch=connection.batch, now=_now())
+    if run.is_closed and run.state is not RunState.CANCELLED:
+        typer.echo(f"{run_id} has already ended: {run.state}")
+    else:
+        typer.echo(f"{run_id} is {'cancelled' if run.is_closed else 'being cancelled; its job is stopping'}")
+
+
+def _connect(environment: str | None, region: str | None, local: LocalEndpoint | None) -> Connection:
+    return connect(environment or (local.environment if local else "dev"), region=region, local=local)
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in given or []:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            # The text may be a secret that was meant as a value: name the form, not the text.
+            raise ValueError(f"{option} must be NAME=VALUE, got {len(text)} characters without a name or =")
+        if name in pairs:
+            raise ValueError(f"{option} {name} is given twice")
+        pairs[name] = value
+    return pairs
+
+
+def _time_limit(text: str | None) -> int | None:
+    if text is None:
+        return None
+    return parse_duration(text, option="--time-limit", at_least=MIN_ATTEMPT_SECONDS, at_most=100 * 86400)
+
+
+def _folder_of(command: tuple[str, ...]) -> Path | None:
+    """Return the current folder if the command names a script in it."""
+    script = script_of(command)
+    return Path.cwd() if script is not None and Path(script).is_file() else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
+
+
+def _show_plan(plan: Plan) -> None:
+    typer.echo(json.dumps(plan.request(), indent=2))
+    if plan.source is not None:
+        size_kib = len(plan.source.archive) / 1024
+        typer.echo(f"would upload, unless it is there: {len(plan.source.files)} files, {size_kib:.0f} KiB", err=True)
+    if plan.definition is not None and plan.run.job_definition == plan.definition["jobDefinitionName"]:
+        typer.echo(f"would first register: {json.dumps(plan.definition)}", err=True)
+
+
+def _print_log(run_id: str, connection: Connection, *, attempt: int | None, follow: bool) -> None:
+    shown = None
+    for line in log_stream.read(
+        run_id, connection, attempt=attempt, pause=(lambda: time.sleep(_POLL_SECONDS)) if follow else None
+    ):
+        if line.attempt != shown:
+            typer.echo(f"--- attempt {line.attempt}", err=True)
+            shown = line.attempt
+        typer.echo(line.text)
+
+
+def _wait(run_id: str, connection: Connection) -> Run:
+    while True:
+        run = connection.ledger.get(run_id)
+        if run is None or run.is_closed:
+            assert run is not None, "runs are never removed"
+            return run
+        time.sleep(_POLL_SECONDS)
+
+
+def _exit_as(run: Run) -> None:
+    typer.echo(f"{run.run_id}: {run.state}" + (f": {run.reason}" if run.reason else ""), err=True)
+    if run.state is not RunState.SUCCEEDED:
+        raise typer.Exit(failure.EXIT_FAILURE)

@@ -1,0 +1,104 @@
+"""Find an environment and connect to it: its descriptor, and one client a service."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+from botocore.exceptions import ClientError
+
+from spotkeeper.contract.descriptor import Descriptor
+from spotkeeper.contract.local_endpoint import local_endpoint_file
+from spotkeeper.contract.names import check_name, descriptor_parameter
+from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch
+from spotkeeper.control.aws.ledger import DynamoDBLedger
+from spotkeeper.ops.failure import OperationError
+
+if TYPE_CHECKING:
+    from mypy_boto3_batch import BatchClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalEndpoint:
+    """A running emulation."""
+
+    endpoint_url: str
+    region: str
+    environment: str
+
+    @classmethod
+    def find(cls, environ: Mapping[str, str]) -> Self:
+        """Return the emulation that runs on this machine.
+
+        Raises:
+            OperationError: if none has said where it is.
+        """
+        path = local_endpoint_file(environ)
+        try:
+            told = json.loads(path.read_text())
+            return cls(**{name: told[name] for name in ("endpoint_url", "region", "environment")})
+        except FileNotFoundError:
+            raise OperationError("no emulation is running: start one: python -m emulation up") from None
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise OperationError(
+                f"{path} is not what an emulation writes: start it again: python -m emulation up"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Connection:
+    """A deployed environment, and the means to work with it."""
+
+    descriptor: Descriptor
+    ledger: DynamoDBLedger
+    batch: AWSBatch
+    batch_client: "BatchClient"
+    """For job definitions; jobs go through `batch`."""
+    s3: "S3Client"
+    logs: "CloudWatchLogsClient"
+
+
+def connect(environment: str, *, region: str | None = None, local: LocalEndpoint | None = None) -> Connection:
+    """Connect to a deployed environment by its descriptor.
+
+    Args:
+        environment: Its name, such as "dev".
+        region: Where it is deployed; else the AWS settings of the shell tell.
+        local: A running emulation instead of AWS.
+
+    Raises:
+        OperationError: if no such environment is deployed there.
+        ValueError: if the name is no name, or the descriptor is of another version.
+    """
+    parameter = descriptor_parameter(check_name("environment", environment))
+    options: dict[str, Any] = {"region_name": region}
+    if local is not None:
+        options = {
+            "endpoint_url": local.endpoint_url,
+            "region_name": local.region,
+            # The emulation takes any; the user's own must not be sent to it.
+            "aws_access_key_id": "local",
+            "aws_secret_access_key": "local",
+        }
+    ssm = boto3.client("ssm", **options)
+    try:
+        stored = ssm.get_parameter(Name=parameter)["Parameter"]["Value"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ParameterNotFound":
+            raise
+        deploy = f"deploy it: make deploy ENV={environment}" if local is None else f"it runs {local.environment!r}"
+        where = "the emulation" if local is not None else f"region {ssm.meta.region_name} of this AWS account"
+        raise OperationError(f"there is no environment {environment!r} in {where}: {deploy}") from error
+    descriptor = Descriptor.from_json(stored)
+    batch_client = boto3.client("batch", **options)
+    return Connection(
+        descriptor=descriptor,
+        ledger=DynamoDBLedger(boto3.client("dynamodb", **options), descriptor.ledger_table),
+        batch=AWSBatch(batch_client, boto3.client("batch", **{**options, "config": SUBMIT_CONFIG})),
+        batch_client=batch_client,
+        s3=boto3.client("s3", **options),
+        logs=boto3.client("logs", **options),
+    )

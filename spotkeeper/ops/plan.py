@@ -1,0 +1,312 @@
+"""From what the user asks to what will be sent: every rule of `submit`, and no effect.
+
+Refusals name the rule, the value given, the values allowed and the fix.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from spotkeeper.contract import environment_variables as variables
+from spotkeeper.contract.checkpoint_layout import source_key
+from spotkeeper.contract.descriptor import Descriptor
+from spotkeeper.contract.names import check_name, check_run_id
+from spotkeeper.control.run import Run
+from spotkeeper.control.submit import job_request
+from spotkeeper.ops import job_definition
+from spotkeeper.ops.duration import format_duration
+from spotkeeper.ops.secret_scan import known_secret, looks_secret
+from spotkeeper.ops.source import PackedSource
+
+DEFAULT_MAX_LOST_SECONDS: Final = 15 * 60
+MAX_LOST_SECONDS: Final = 60 * 60
+MIN_ATTEMPT_SECONDS: Final = 60
+"""AWS Batch takes no shorter time-out."""
+DEFAULT_ATTEMPT_SECONDS: Final = 24 * 3600
+MAX_REQUEST_BYTES: Final = 30 * 1024
+"""AWS Batch's limit on a SubmitJob request."""
+
+_IMAGE = re.compile(r"[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_S3_URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s]*)?")
+_RESERVED: Final = ("AWS_BATCH", "SPOTKEEPER")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What the user asks for."""
+
+    command: tuple[str, ...]
+    name: str | None = None
+    """Begins the run id; taken from the command where absent."""
+    team: str | None = None
+    """May be absent where the environment has one team."""
+    profile: str | None = None
+    image: str | None = None
+    """`repository@sha256:…` instead of the environment's trainer image."""
+    data: Mapping[str, str] = field(default_factory=dict)
+    """Name -> `s3://bucket/prefix`."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Environment variable -> Secrets Manager ARN."""
+    environment_variables: Mapping[str, str] = field(default_factory=dict)
+    requirements: str | None = None
+    """A pip requirements file, as a path inside the source folder."""
+    max_lost_seconds: int = DEFAULT_MAX_LOST_SECONDS
+    """Longest time between two checkpoints: 1 second to 1 hour."""
+    attempt_seconds: int | None = None
+    """Longest time of one attempt; by default a day, or the environment's maximum if that is less."""
+    progress_seconds: int | None = None
+    force: bool = False
+    """Accept values that look like secrets."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What will be sent."""
+
+    run: Run
+    definition: Mapping[str, Any] | None
+    """RegisterJobDefinition request, where image or secrets need a definition of their own. Until it is registered,
+    `run.job_definition` holds its name."""
+    source: PackedSource | None
+
+    def request(self) -> dict[str, Any]:
+        """Return the SubmitJob request."""
+        return job_request(self.run)
+
+
+def plan(
+    request: Request,
+    *,
+    descriptor: Descriptor,
+    base_definition: Mapping[str, Any] | None,
+    source: PackedSource | None,
+    suffix: str,
+    created_at: str,
+) -> Plan:
+    """Check a request and return what will be sent for it.
+
+    Args:
+        request: What the user asks for.
+        descriptor: The environment.
+        base_definition: The profile's job definition; needed where `needs_definition` says so.
+        source: The packed source folder, if there is one.
+        suffix: Makes the run id unique; a few random hexadecimal digits.
+        created_at: Now, ISO 8601, UTC.
+
+    Raises:
+        ValueError: if the request breaks a rule.
+    """
+    _check_command(request, source)
+    profile_name = profile_of(request, descriptor)
+    profile = descriptor.profiles[profile_name]
+    _check_image(request.image)
+    _check_variables(request)
+    _check_grants(request, descriptor)
+    run_variables = {
+        **request.environment_variables,
+        **_source_variables(request, descriptor, source),
+        **{variables.DATA_PREFIX + name.upper(): uri for name, uri in request.data.items()},
+        variables.MAX_LOST_SECONDS: str(_check_max_lost(request.max_lost_seconds)),
+    }
+    if request.progress_seconds is not None:
+        run_variables[variables.PROGRESS_SECONDS] = str(_check_progress(request.progress_seconds))
+    definition = None
+    if needs_definition(request):
+        assert base_definition is not None
+        definition = job_definition.derive(base_definition, image=request.image, secrets=request.secrets)
+    name = check_name("--name", request.name) if request.name is not None else _name_of(request.command)
+    run = Run(
+        run_id=check_run_id(f"{name}-{suffix}"),
+        created_at=created_at,
+        environment=descriptor.environment,
+        team=_team_of(request, descriptor),
+        profile=profile_name,
+        market="spot",
+        job_queue=profile.spot_queue,
+        job_definition=definition["jobDefinitionName"] if definition else profile.job_definition,
+        command=request.command,
+        variables=run_variables,
+        attempt_seconds=_check_attempt(request.attempt_seconds, descriptor.max_attempt_seconds),
+        image=request.image,
+        source_sha256=source.sha256 if source else None,
+    )
+    made = Plan(run=run, definition=definition, source=source)
+    _check_size(made.request())
+    return made
+
+
+def needs_definition(request: Request) -> bool:
+    """Whether the profile's job definition cannot be used as it is."""
+    return request.image is not None or bool(request.secrets)
+
+
+def profile_of(request: Request, descriptor: Descriptor) -> str:
+    """Return the name of the request's profile.
+
+    Raises:
+        ValueError: if the environment has no such profile.
+    """
+    name = request.profile or descriptor.default_profile
+    if name not in descriptor.profiles:
+        known = ", ".join(sorted(descriptor.profiles))
+        raise ValueError(f"--profile must be one of {known} in environment {descriptor.environment!r}, got {name!r}")
+    return name
+
+
+def _team_of(request: Request, descriptor: Descriptor) -> str:
+    known = ", ".join(descriptor.teams)
+    if request.team is None:
+        if len(descriptor.teams) != 1:
+            raise ValueError(f"--team is needed in environment {descriptor.environment!r}: one of {known}")
+        return descriptor.teams[0]
+    if request.team not in descriptor.teams:
+        raise ValueError(
+            f"--team must be one of {known} in environment {descriptor.environment!r}, got {request.team!r}"
+        )
+    return request.team
+
+
+def script_of(command: tuple[str, ...]) -> str | None:
+    """Return the script of `python [options] script.py …` or of `./script …`, where it is a relative path."""
+    if not command:
+        return None
+    words = command
+    if PurePosixPath(command[0]).name.startswith("python"):
+        words = tuple(word for word in command[1:] if not word.startswith("-"))
+        if not words or not words[0].endswith(".py") or "-c" in command or "-m" in command:
+            return None
+    elif not command[0].endswith((".py", ".sh")):
+        return None
+    script = PurePosixPath(words[0])
+    return None if script.is_absolute() else script.as_posix()
+
+
+def _check_command(request: Request, source: PackedSource | None) -> None:
+    if not request.command or not request.command[0].strip():
+        raise ValueError("a command is needed: spotkeeper submit [options] -- python train.py …")
+    for word in request.command:
+        kind = known_secret(word)
+        if kind is not None and not request.force:
+            raise ValueError(
+                f"the command contains {kind}, and everybody who may read the job can read it: use --secret NAME=arn "
+                "(or --force if it is none)"
+            )
+    script = script_of(request.command)
+    if script is None:
+        return
+    if source is None and request.image is None:
+        raise ValueError(f"the command names {script!r}, but no source is sent: give its folder with --source")
+    if source is not None and script not in source.files:
+        raise ValueError(f"the command names {script!r}, which is not in the source folder (paths start at --source)")
+
+
+def _name_of(command: tuple[str, ...]) -> str:
+    stem = PurePosixPath(script_of(command) or command[0]).stem.lower()
+    name = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:40].rstrip("-")
+    return name if name and name[0].isalpha() else "run"
+
+
+def _check_image(image: str | None) -> None:
+    if image is not None and not _IMAGE.fullmatch(image):
+        raise ValueError(
+            f"--image must be repository@sha256:<64 hex digits>, got {image!r}: a tag can point elsewhere when the run "
+            "resumes. The digest of a pushed image: docker inspect --format '{{index .RepoDigests 0}}' IMAGE"
+        )
+
+
+def _check_variables(request: Request) -> None:
+    for option, given in (
+        ("--env", request.environment_variables),
+        ("--secret", request.secrets),
+        ("--data", request.data),
+    ):
+        for name in given:
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(
+                    f"{option}: a name must be letters, digits and _, not starting with a digit; got {name!r}"
+                )
+            if option != "--data" and name.upper().startswith(_RESERVED):
+                raise ValueError(f"{option}: names beginning with {' and '.join(_RESERVED)} are reserved; got {name!r}")
+    both = sorted(set(request.environment_variables) & set(request.secrets))
+    if both:
+        raise ValueError(f"given with --env and with --secret: {', '.join(both)}: choose one")
+    for name, value in request.environment_variables.items():
+        reason = None if request.force else looks_secret(name, value)
+        if reason is not None:
+            raise ValueError(
+                f"--env {name} looks like a secret ({reason}), and Batch shows variables to every reader of the job: "
+                f"use --secret {name}=arn:aws:secretsmanager:… (or --force if it is none)"
+            )
+
+
+def _check_grants(request: Request, descriptor: Descriptor) -> None:
+    for name, uri in request.data.items():
+        if not _S3_URI.fullmatch(uri):
+            raise ValueError(f"--data {name} must be s3://bucket/prefix, got {uri!r}")
+        if not any(f"{uri.rstrip('/')}/".startswith(prefix) for prefix in descriptor.data_prefixes):
+            raise ValueError(
+                f"--data {name}: jobs of environment {descriptor.environment!r} may not read {uri!r}; they may read: "
+                f"{', '.join(descriptor.data_prefixes) or 'nothing'}. To allow more, add to data_prefixes in "
+                "stacks/environments.py and deploy"
+            )
+    for name, arn in request.secrets.items():
+        # A key of a JSON secret is chosen with arn:…:secret:name-AbCdEf:key::
+        if not any(arn == allowed or arn.startswith(f"{allowed}:") for allowed in descriptor.secret_arns):
+            raise ValueError(
+                f"--secret {name}: jobs of environment {descriptor.environment!r} may not be given {arn!r}; they "
+                f"may be given: {', '.join(descriptor.secret_arns) or 'none'}. To allow more, add to secret_arns in "
+                "stacks/environments.py and deploy"
+            )
+
+
+def _source_variables(request: Request, descriptor: Descriptor, source: PackedSource | None) -> dict[str, str]:
+    if source is None:
+        if request.requirements is not None:
+            raise ValueError("--requirements names a file of the source folder: give --source too")
+        return {}
+    found = {
+        variables.SOURCE_URI: f"s3://{descriptor.checkpoint_bucket}/{source_key(source.sha256)}",
+        variables.SOURCE_SHA256: source.sha256,
+    }
+    if request.requirements is not None:
+        path = PurePosixPath(request.requirements).as_posix()
+        if path not in source.files:
+            raise ValueError(f"--requirements must be a file inside the source folder, got {request.requirements!r}")
+        found[variables.REQUIREMENTS_FILE] = path
+    return found
+
+
+def _check_max_lost(seconds: int) -> int:
+    if not 1 <= seconds <= MAX_LOST_SECONDS:
+        raise ValueError(f"--max-lost must be 1s to {format_duration(MAX_LOST_SECONDS)}, got {seconds}s")
+    return seconds
+
+
+def _check_progress(seconds: int) -> int:
+    if seconds < 1:
+        raise ValueError(f"--progress-seconds must be at least 1, got {seconds}")
+    return seconds
+
+
+def _check_attempt(seconds: int | None, longest: int) -> int:
+    if seconds is None:
+        return min(DEFAULT_ATTEMPT_SECONDS, longest)
+    if not MIN_ATTEMPT_SECONDS <= seconds <= longest:
+        raise ValueError(
+            f"--time-limit must be {format_duration(MIN_ATTEMPT_SECONDS)} to {format_duration(longest)} "
+            f"(max_attempt_seconds in stacks/environments.py), got {format_duration(seconds)}"
+        )
+    return seconds
+
+
+def _check_size(request: Mapping[str, Any]) -> None:
+    size_bytes = len(json.dumps(request).encode())
+    if size_bytes > MAX_REQUEST_BYTES:
+        raise ValueError(
+            f"command and variables make a request of {size_bytes} bytes; AWS Batch takes {MAX_REQUEST_BYTES}: "
+            "put long values into a file of the source folder"
+        )

@@ -1,0 +1,146 @@
+"""What is known of a run, gathered and shown."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from spotkeeper.contract.checkpoint_layout import commit_prefix, parse_manifest_key
+from spotkeeper.contract.ledger import LISTING_CLOSED, LISTING_OPEN
+from spotkeeper.control.ports import UnknownRun
+from spotkeeper.control.run import Attempt, HistoryEvent, Run
+from spotkeeper.ops.connection import Connection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """The newest committed checkpoint of a run."""
+
+    epoch: int
+    step: int
+    committed_at: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunStatus:
+    """Everything known of one run."""
+
+    run: Run
+    attempts: tuple[Attempt, ...]
+    checkpoint: Checkpoint | None
+    history: tuple[HistoryEvent, ...]
+
+
+def plain(value: Run | RunStatus) -> dict[str, Any]:
+    """Return plain values, for programs."""
+    return asdict(value)
+
+
+def status_of(run_id: str, connection: Connection) -> RunStatus:
+    """Gather what ledger and bucket know of a run.
+
+    Raises:
+        UnknownRun: the ledger has no such run.
+    """
+    run = connection.ledger.get(run_id)
+    if run is None:
+        raise UnknownRun(run_id)
+    return RunStatus(
+        run=run,
+        attempts=connection.ledger.attempts(run_id),
+        checkpoint=_newest_checkpoint(run_id, connection),
+        history=connection.ledger.history(run_id),
+    )
+
+
+def recent_runs(connection: Connection, limit: int) -> tuple[Run, ...]:
+    """Return the open runs, then the closed ones, newest first, at most `limit` of each."""
+    return (*connection.ledger.list_runs(LISTING_OPEN, limit), *connection.ledger.list_runs(LISTING_CLOSED, limit))
+
+
+def _newest_checkpoint(run_id: str, connection: Connection) -> Checkpoint | None:
+    pages = connection.s3.get_paginator("list_objects_v2").paginate(
+        Bucket=connection.descriptor.checkpoint_bucket, Prefix=commit_prefix(run_id)
+    )
+    found = [
+        (position, stored["LastModified"])
+        for page in pages
+        for stored in page.get("Contents", [])
+        if (position := parse_manifest_key(stored["Key"])) is not None
+    ]
+    if not found:
+        return None
+    (epoch, step), committed_at = max(found)
+    return Checkpoint(epoch=epoch, step=step, committed_at=committed_at.isoformat())
+
+
+def show_runs(runs: tuple[Run, ...], console: Console, *, now: datetime) -> None:
+    """Print a table of runs."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("RUN", "STATE", "TEAM", "PROFILE", "MARKET", "EPOCH", "AGE", "REASON"):
+        table.add_column(column, overflow="fold", no_wrap=column not in ("RUN", "REASON"))
+    for run in runs:
+        age = elapsed(run.created_at, now)
+        _add_row(table, run.run_id, run.state, run.team, run.profile, run.market, run.epoch, age, run.reason)
+    console.print(table)
+
+
+def show_status(status: RunStatus, console: Console, *, now: datetime) -> None:
+    """Print one run with its attempts."""
+    run = status.run
+    state = f"{run.state}: {run.reason}" if run.reason else str(run.state)
+    if run.cancel_requested_at is not None and not run.is_closed:
+        state += " (cancelling)"
+    table = Table(box=None, show_header=False, pad_edge=False)
+    _add_row(table, "run", run.run_id)
+    _add_row(table, "state", state)
+    _add_row(table, "command", " ".join(run.command))
+    _add_row(table, "where", f"{run.profile}, {run.market}, team {run.team}, environment {run.environment}")
+    _add_row(table, "created", f"{run.created_at} ({elapsed(run.created_at, now)} ago)")
+    if run.closed_at is not None:
+        _add_row(table, "ended", run.closed_at)
+    if status.checkpoint is not None:
+        age = elapsed(status.checkpoint.committed_at, now)
+        _add_row(table, "checkpoint", f"step {status.checkpoint.step}, epoch {status.checkpoint.epoch}, {age} old")
+    else:
+        _add_row(table, "checkpoint", "none yet")
+    for event in status.history:
+        _add_row(table, event.kind, f"{event.at}: {event.message}")
+    console.print(table)
+    if status.attempts:
+        console.print()
+        console.print(_attempts_table(status.attempts, now))
+
+
+def _attempts_table(attempts: tuple[Attempt, ...], now: datetime) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("ATTEMPT", "STARTED", "RAN", "POOL", "MARKET", "EPOCH", "CAUSE"):
+        table.add_column(column, overflow="fold")
+    for attempt in attempts:
+        pool = "/".join(part for part in (attempt.instance_type, attempt.availability_zone) if part)
+        ran = None
+        if attempt.started_at is not None:
+            ran = elapsed(attempt.started_at, datetime.fromisoformat(attempt.stopped_at) if attempt.stopped_at else now)
+        number = f"{attempt.submission}.{attempt.attempt}"
+        cause = attempt.cause or "running"
+        _add_row(table, number, attempt.started_at, ran, pool, attempt.market, attempt.epoch, cause)
+    return table
+
+
+def _add_row(table: Table, *cells: object) -> None:
+    # Text, so that brackets in a program's words are not read as markup.
+    table.add_row(*(Text("" if cell is None else str(cell)) for cell in cells))
+
+
+def elapsed(since: str, until: datetime) -> str:
+    """Return the time between, in its two largest units."""
+    seconds = max(0, int((until - datetime.fromisoformat(since)).total_seconds()))
+    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
+    if days:
+        return f"{days}d{hours:02}h"
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{seconds % 60:02}s" if minutes else f"{seconds}s"

@@ -1,0 +1,101 @@
+"""Submit a run: what the command line does, as functions that other programs call too.
+
+plan = prepare(Request(command=("python", "train.py")), connection=connect("dev"), source_directory=Path("."), …)
+run = submit(plan, connection=connection, now=…)
+"""
+
+import base64
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from botocore.exceptions import ClientError
+
+from spotkeeper.contract.checkpoint_layout import source_key
+from spotkeeper.control import submit as control
+from spotkeeper.control.ports import ReplyLost, Throttled
+from spotkeeper.control.run import Run
+from spotkeeper.ops import job_definition
+from spotkeeper.ops.connection import Connection
+from spotkeeper.ops.failure import OperationError
+from spotkeeper.ops.plan import Plan, Request, needs_definition, plan, profile_of
+from spotkeeper.ops.source import PackedSource, pack
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_WAITS_SECONDS: Final = (1, 2, 4, 8)
+
+
+def prepare(request: Request, *, connection: Connection, source_directory: Path | None, suffix: str, now: str) -> Plan:
+    """Return what will be sent for a request. Reads only: this is the whole of a dry run.
+
+    Raises:
+        ValueError: if the request or the source folder breaks a rule.
+    """
+    descriptor = connection.descriptor
+    source = pack(source_directory) if source_directory is not None else None
+    base = None
+    if needs_definition(request):
+        arn = descriptor.profiles[profile_of(request, descriptor)].job_definition
+        base = job_definition.describe(connection.batch_client, arn)
+    made = plan(request, descriptor=descriptor, base_definition=base, source=source, suffix=suffix, created_at=now)
+    registered = made.definition and job_definition.find(connection.batch_client, made.definition)
+    return replace(made, run=replace(made.run, job_definition=registered)) if registered else made
+
+
+def submit(plan: Plan, *, connection: Connection, now: str, pause: Callable[[float], object]) -> Run:
+    """Carry a plan out: upload, register, record, submit. Return the run as the ledger holds it.
+
+    Args:
+        plan: What to send.
+        connection: To where.
+        now: ISO 8601, UTC.
+        pause: Waits so many seconds before a repetition; `time.sleep`.
+
+    Raises:
+        OperationError: if AWS did not confirm the job in time; the run is recorded and says so.
+        Refused: if Batch rejects the job.
+    """
+    run = plan.run
+    if plan.source is not None:
+        _upload(connection.s3, connection.descriptor.checkpoint_bucket, plan.source)
+    if plan.definition is not None:
+        run = replace(run, job_definition=job_definition.register(connection.batch_client, plan.definition))
+    try:
+        return control.submit(run, ledger=connection.ledger, batch=connection.batch, now=now)
+    except (ReplyLost, Throttled):
+        for seconds in _WAITS_SECONDS:
+            pause(seconds)
+            try:
+                return control.resume(run.run_id, ledger=connection.ledger, batch=connection.batch, now=now)
+            except (ReplyLost, Throttled):
+                continue
+    raise OperationError(
+        f"run {run.run_id} is recorded, but AWS did not confirm its job: look with `spotkeeper status {run.run_id}`, "
+        f"or give it up with `spotkeeper cancel {run.run_id}` and submit again"
+    )
+
+
+def _upload(s3: "S3Client", bucket: str, source: PackedSource) -> None:
+    key = source_key(source.sha256)
+    try:
+        s3.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
+            raise
+    else:
+        return
+    try:
+        s3.put_object(
+            Bucket=bucket,
+            Key=key,
+            Body=source.archive,
+            IfNoneMatch="*",
+            ChecksumSHA256=base64.b64encode(bytes.fromhex(source.sha256)).decode(),
+        )
+    except ClientError as error:
+        # Somebody uploads the very same archive: its name is its content.
+        if error.response["Error"]["Code"] not in ("PreconditionFailed", "ConditionalRequestConflict"):
+            raise

@@ -1,0 +1,139 @@
+"""In-memory ports: atomic, honest about versions, and with replies that can be lost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.ports import Conflict, Job, JobStatus, ReplyLost
+from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
+
+NOW = "2026-11-23T18:00:00+00:00"
+
+
+def new_run(run_id: str = "digits-7fq2", **changes: Any) -> Run:
+    run = Run(
+        run_id=run_id,
+        created_at=NOW,
+        environment="dev",
+        team="research",
+        profile="cpu",
+        market="spot",
+        job_queue="arn:aws:batch:us-east-1:123456789012:job-queue/spot",
+        job_definition="arn:aws:batch:us-east-1:123456789012:job-definition/cpu:3",
+        command=("python", "train.py"),
+        variables={"SPOTKEEPER_MAX_LOST_SECONDS": "900"},
+        attempt_seconds=3600,
+    )
+    return replace(run, **changes)
+
+
+@dataclass
+class MemoryLedger:
+    runs: dict[str, Run] = field(default_factory=dict)
+    attempt_items: dict[tuple[str, int, int], Attempt] = field(default_factory=dict)
+    interruptions: dict[str, Interruption] = field(default_factory=dict)
+    events: dict[tuple[str, str, str], HistoryEvent] = field(default_factory=dict)
+    states_seen: list[RunState] = field(default_factory=list)
+
+    def create(self, run: Run) -> Run:
+        if self.runs.setdefault(run.run_id, run) != run:
+            raise Conflict
+        self.states_seen.append(run.state)
+        return run
+
+    def get(self, run_id: str) -> Run | None:
+        return self.runs.get(run_id)
+
+    def advance(self, run: Run, **changes: Any) -> Run:
+        if self.runs[run.run_id].version != run.version:
+            raise Conflict
+        self.runs[run.run_id] = run.advanced(**changes)
+        self.states_seen.append(self.runs[run.run_id].state)
+        return self.runs[run.run_id]
+
+    def attempts(self, run_id: str) -> tuple[Attempt, ...]:
+        return tuple(item for key, item in sorted(self.attempt_items.items()) if key[0] == run_id)
+
+    def record_attempt(self, attempt: Attempt, **changes: Any) -> Attempt:
+        key = (attempt.run_id, attempt.submission, attempt.attempt)
+        stored = self.attempt_items.get(key, replace(attempt, version=0))
+        if stored.version != attempt.version:
+            raise Conflict
+        self.attempt_items[key] = replace(stored, **changes, version=stored.version + 1)
+        return self.attempt_items[key]
+
+    def record_interruption(self, interruption: Interruption, *, expires_at: int) -> None:
+        assert expires_at > 0
+        known = self.interruptions.get(interruption.instance_id, interruption)
+        self.interruptions[interruption.instance_id] = Interruption(
+            instance_id=known.instance_id,
+            warned_at=known.warned_at or interruption.warned_at,
+            action=known.action or interruption.action,
+            rebalance_at=known.rebalance_at or interruption.rebalance_at,
+        )
+
+    def interruption_of(self, instance_id: str) -> Interruption | None:
+        return self.interruptions.get(instance_id)
+
+    def list_runs(self, listing: str, limit: int) -> tuple[Run, ...]:
+        return tuple(run for run in self.runs.values() if run.listing == listing)[:limit]
+
+    def append_event(self, run_id: str, event: HistoryEvent) -> None:
+        self.events.setdefault((run_id, event.at, event.event_id), event)
+
+    def history(self, run_id: str) -> tuple[HistoryEvent, ...]:
+        return tuple(event for key, event in sorted(self.events.items()) if key[0] == run_id)
+
+    def claim(self, run_id: str, job_id: str, attempt: int) -> None:
+        """What the trainer's conditional write does when it succeeds."""
+        run = self.runs[run_id]
+        self.runs[run_id] = replace(
+            run,
+            state=RunState.RUNNING,
+            job_id=job_id,
+            claimed_job_id=job_id,
+            claimed_attempt=attempt,
+            claimed_at=NOW,
+            epoch=run.epoch + 1,
+            version=run.version + 1,
+        )
+
+    def complete(self, run_id: str, epoch: int) -> None:
+        run = self.runs[run_id]
+        assert run.epoch == epoch, "the completion's own condition"
+        completion = Completion(epoch=epoch, completed_at=NOW, step=100)
+        self.runs[run_id] = replace(run, completion=completion, version=run.version + 1)
+
+
+@dataclass
+class MemoryBatch:
+    jobs: dict[str, Job] = field(default_factory=dict)
+    requests: list[Mapping[str, Any]] = field(default_factory=list)
+    terminated: list[tuple[str, str]] = field(default_factory=list)
+    lost_replies: int = 0
+    """How many submissions take effect without a reply."""
+    lost_requests: int = 0
+    """How many submissions are lost before they take effect."""
+
+    def submit(self, request: Mapping[str, Any]) -> str:
+        self.requests.append(request)
+        if self.lost_requests:
+            self.lost_requests -= 1
+            raise ReplyLost
+        job_id = f"job-{len(self.jobs) + 1}"
+        self.jobs[job_id] = Job(job_id=job_id, name=request["jobName"], status=JobStatus.SUBMITTED)
+        if self.lost_replies:
+            self.lost_replies -= 1
+            raise ReplyLost
+        return job_id
+
+    def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
+        assert queue
+        return tuple(job for job in self.jobs.values() if job.name == name)
+
+    def describe(self, job_id: str) -> Job | None:
+        return self.jobs.get(job_id)
+
+    def terminate(self, job_id: str, reason: str) -> None:
+        self.terminated.append((job_id, reason))

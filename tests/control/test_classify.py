@@ -1,0 +1,128 @@
+from typing import Any
+
+import pytest
+
+from spotkeeper.control.classify import CANCEL_REASON, TWIN_REASON, Cause, classify, explain, instance_of
+from spotkeeper.control.run import Attempt
+
+CAPACITY = "Canceled by JobStateTimeLimit action due to reason: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
+NORMAL = "Essential container in task exited"
+HOST = "Host EC2 (instance i-08784105ffff56b4f) terminated."
+STOPPED_HOST = "Host EC2 (instance i-08784105ffff56b4f) stopped."
+
+
+def ended(**facts: Any) -> Attempt:
+    return Attempt(
+        run_id="r-1",
+        submission=1,
+        attempt=1,
+        started_at="2026-01-01T00:00:00+00:00",
+        stopped_at="2026-01-01T01:00:00+00:00",
+        **facts,
+    )
+
+
+TABLE = [
+    ("reclaimed with warning", {"status_reason": HOST, "warned_at": "2026-01-01T00:58:00+00:00"}, Cause.INTERRUPTED),
+    ("reclaimed with warning, killed", {"status_reason": HOST, "exit_code": 137, "warned_at": "x"}, Cause.INTERRUPTED),
+    ("host terminated without warning", {"status_reason": HOST}, Cause.HOST_LOST),
+    ("host stopped", {"status_reason": STOPPED_HOST, "exit_code": 143}, Cause.HOST_LOST),
+    ("day-14 draining", {"status_reason": "Task stopped during instance draining"}, Cause.HOST_LOST),
+    ("host lost while cancelling", {"status_reason": HOST, "job_status_reason": CANCEL_REASON}, Cause.HOST_LOST),
+    (
+        "cancelled, killed",
+        {"status_reason": NORMAL, "exit_code": 137, "job_status_reason": CANCEL_REASON},
+        Cause.CANCELLED,
+    ),
+    (
+        "cancelled, yielded",
+        {"status_reason": NORMAL, "exit_code": 75, "job_status_reason": CANCEL_REASON},
+        Cause.CANCELLED,
+    ),
+    ("twin", {"status_reason": NORMAL, "exit_code": 143, "job_status_reason": TWIN_REASON}, Cause.TWIN),
+    (
+        "time limit",
+        {"status_reason": "Job attempt duration exceeded timeout", "exit_code": 137},
+        Cause.TIMED_OUT,
+    ),
+    (
+        "time limit, yielded",
+        {"exit_code": 75, "job_status_reason": "Job attempt duration exceeded timeout"},
+        Cause.TIMED_OUT,
+    ),
+    (
+        "out of memory",
+        {"status_reason": NORMAL, "exit_code": 137, "reason": "OutOfMemoryError: Container killed due to memory usage"},
+        Cause.OUT_OF_MEMORY,
+    ),
+    ("completed", {"status_reason": NORMAL, "exit_code": 0}, Cause.COMPLETED),
+    ("yielded", {"status_reason": NORMAL, "exit_code": 75}, Cause.YIELDED),
+    ("fenced", {"status_reason": NORMAL, "exit_code": 76}, Cause.FENCED),
+    ("incomplete", {"status_reason": NORMAL, "exit_code": 77}, Cause.INCOMPLETE),
+    ("refused", {"status_reason": NORMAL, "exit_code": 78}, Cause.REFUSED),
+    ("task failed to start", {"status_reason": "Task failed to start"}, Cause.COULD_NOT_START),
+    (
+        "image cannot be pulled",
+        {"status_reason": "Task failed to start", "reason": "CannotPullContainerError: pull image manifest has been …"},
+        Cause.COULD_NOT_START,
+    ),
+    (
+        "resource initialization",
+        {"reason": "ResourceInitializationError: unable to pull secrets"},
+        Cause.COULD_NOT_START,
+    ),
+    (
+        "terminated by somebody",
+        {"status_reason": NORMAL, "exit_code": 143, "job_status_reason": "Terminated by ops"},
+        Cause.TERMINATED,
+    ),
+    (
+        "killed by its own host's kernel",
+        {"status_reason": NORMAL, "exit_code": 137, "job_status_reason": NORMAL},
+        Cause.FAILED,
+    ),
+    ("user failure", {"status_reason": NORMAL, "exit_code": 1}, Cause.FAILED),
+    ("user failure with a code of a shell", {"status_reason": NORMAL, "exit_code": 127}, Cause.FAILED),
+    (
+        "capacity given up after an earlier failure",
+        {"exit_code": 75, "job_status_reason": CAPACITY},
+        Cause.YIELDED,
+    ),
+    ("nothing said", {}, Cause.UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("facts", "cause"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_every_way_to_end_has_its_cause(facts: dict[str, Any], cause: Cause) -> None:
+    assert classify(ended(**facts)) is cause
+
+
+def test_every_cause_of_an_attempt_has_a_row_in_the_table() -> None:
+    assert {row[2] for row in TABLE} == set(Cause) - {Cause.NO_CAPACITY}  # which ends a job that no attempt runs of
+
+
+def test_a_running_attempt_has_no_cause() -> None:
+    assert classify(Attempt(run_id="r-1", submission=1, attempt=1, started_at="2026-01-01T00:00:00+00:00")) is None
+
+
+@pytest.mark.parametrize(
+    ("last", "job_reason", "words"),
+    [
+        (None, CAPACITY, "no capacity"),
+        (None, "Terminated by ops", "somebody stopped the job: Terminated by ops"),
+        (ended(status_reason=HOST), CAPACITY, "no capacity"),
+        (ended(status_reason=HOST), HOST, "no retry left"),
+        (ended(status_reason=NORMAL, exit_code=3), NORMAL, "exit code 3"),
+        (ended(status_reason=NORMAL, exit_code=0), NORMAL, "no completion record"),
+        (ended(status_reason="Task failed to start", reason="CannotPull…: denied"), "Task failed to start", ": denied"),
+        (None, None, "gave no reason"),
+    ],
+)
+def test_a_failed_run_says_why_in_words(last: Attempt | None, job_reason: str | None, words: str) -> None:
+    assert words in explain(last, job_reason)
+
+
+def test_the_instance_is_read_from_the_attempt_or_from_the_words_about_its_host() -> None:
+    assert instance_of(ended(instance_id="i-1", status_reason=HOST)) == "i-1"
+    assert instance_of(ended(status_reason=HOST)) == "i-08784105ffff56b4f"
+    assert instance_of(ended(status_reason=NORMAL)) is None

@@ -1,0 +1,186 @@
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.cancel import cancel
+from spotkeeper.control.classify import CANCEL_REASON, TWIN_REASON
+from spotkeeper.control.ports import Conflict, Refused, ReplyLost, UnknownRun
+from spotkeeper.control.submit import job_request, resume, submit
+from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, new_run
+
+
+def test_the_request_is_a_function_of_the_run() -> None:
+    assert job_request(new_run(submission=2)) == {
+        "jobName": "digits-7fq2-2",
+        "jobQueue": "arn:aws:batch:us-east-1:123456789012:job-queue/spot",
+        "jobDefinition": "arn:aws:batch:us-east-1:123456789012:job-definition/cpu:3",
+        "shareIdentifier": "research",
+        "containerOverrides": {
+            "command": ["spotkeeper-exec", "--", "python", "train.py"],
+            "environment": [
+                {"name": "SPOTKEEPER_MAX_LOST_SECONDS", "value": "900"},
+                {"name": "SPOTKEEPER_RUN_ID", "value": "digits-7fq2"},
+                {"name": "SPOTKEEPER_SUBMISSION", "value": "2"},
+            ],
+        },
+        "timeout": {"attemptDurationSeconds": 3600},
+        "tags": {
+            "spotkeeper:project": "spotkeeper",
+            "spotkeeper:environment": "dev",
+            "spotkeeper:team": "research",
+            "spotkeeper:profile": "cpu",
+            "spotkeeper:market": "spot",
+            "spotkeeper:run": "digits-7fq2",
+        },
+        "propagateTags": True,
+    }
+
+
+class IntentFirst(MemoryBatch):
+    """Sees what the ledger holds at the moment of SubmitJob."""
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.states: list[RunState] = []
+
+    def submit(self, request: Mapping[str, Any]) -> str:
+        run = self.ledger.get("digits-7fq2")
+        assert run is not None
+        self.states.append(run.state)
+        return super().submit(request)
+
+
+def test_the_intent_is_recorded_before_the_job_is_submitted() -> None:
+    ledger = MemoryLedger()
+    batch = IntentFirst(ledger)
+
+    run = submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+
+    assert batch.states == [RunState.SUBMITTING]
+    assert (run.state, run.job_id, run.version) == (RunState.SUBMITTED, "job-1", 2)
+
+
+def test_a_lost_reply_is_resolved_by_look_up_without_a_second_submission() -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch(lost_replies=1)
+
+    run = submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+
+    assert run.job_id == "job-1"
+    assert len(batch.requests) == 1
+
+
+def test_a_lost_request_leaves_a_run_that_resume_submits() -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch(lost_requests=1)
+    with pytest.raises(ReplyLost):
+        submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+
+    run = resume("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
+
+    assert (run.state, run.job_id) == (RunState.SUBMITTED, "job-1")
+
+
+def test_resume_finds_the_job_of_a_crashed_submitter_instead_of_starting_a_second() -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch()
+    run = ledger.create(new_run())
+    batch.submit(job_request(run))  # and then the submitter crashed
+
+    resumed = resume("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
+
+    assert resumed.job_id == "job-1"
+    assert len(batch.jobs) == 1
+
+
+def test_resume_of_a_submitted_run_does_nothing() -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch()
+    run = submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+
+    assert resume(run.run_id, ledger=ledger, batch=batch, now=NOW) == run
+    assert len(batch.requests) == 1
+
+
+def test_resume_of_an_unknown_run_says_so() -> None:
+    with pytest.raises(UnknownRun, match="there is no run 'nobody-1'"):
+        resume("nobody-1", ledger=MemoryLedger(), batch=MemoryBatch(), now=NOW)
+
+
+def test_a_taken_run_id_is_a_conflict_and_submits_nothing() -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch()
+    ledger.create(new_run(team="other"))
+
+    with pytest.raises(Conflict):
+        submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    assert batch.requests == []
+
+
+class ClaimsAtOnce(MemoryBatch):
+    """The job starts and claims before its submitter has the reply."""
+
+    def __init__(self, ledger: MemoryLedger, claiming_job: str) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.claiming_job = claiming_job
+
+    def submit(self, request: Mapping[str, Any]) -> str:
+        job_id = super().submit(request)
+        self.ledger.claim("digits-7fq2", self.claiming_job, 1)
+        return job_id
+
+
+def test_a_claim_that_comes_before_the_reply_is_kept() -> None:
+    ledger = MemoryLedger()
+    batch = ClaimsAtOnce(ledger, claiming_job="job-1")
+
+    run = submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+
+    assert (run.state, run.job_id, run.epoch) == (RunState.RUNNING, "job-1", 1)
+    assert batch.terminated == []
+
+
+def test_a_job_that_finds_its_run_held_by_a_twin_is_stopped() -> None:
+    ledger = MemoryLedger()
+    batch = ClaimsAtOnce(ledger, claiming_job="job-0")
+
+    run = submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+
+    assert run.job_id == "job-0"
+    assert batch.terminated == [("job-1", TWIN_REASON)]
+
+
+class CancelledMeanwhile(MemoryBatch):
+    def __init__(self, ledger: MemoryLedger) -> None:
+        super().__init__()
+        self.ledger = ledger
+
+    def submit(self, request: Mapping[str, Any]) -> str:
+        # Look-up shows a job some time after its submission: cancel does not find it.
+        cancel("digits-7fq2", ledger=self.ledger, batch=MemoryBatch(), now=NOW)
+        return super().submit(request)
+
+
+def test_a_run_that_was_cancelled_during_the_submission_has_its_job_stopped() -> None:
+    ledger = MemoryLedger()
+    batch = CancelledMeanwhile(ledger)
+
+    run = submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+
+    assert run.state is RunState.CANCELLED
+    assert batch.terminated == [("job-1", CANCEL_REASON)]
+
+
+class Refusing(MemoryBatch):
+    def submit(self, request: Mapping[str, Any]) -> str:
+        raise Refused(f"{request['jobQueue'].rpartition('/')[2]} is disabled")
+
+
+def test_a_refused_request_closes_the_run_with_the_words_of_batch() -> None:
+    ledger = MemoryLedger()
+
+    with pytest.raises(Refused):
+        submit(new_run(), ledger=ledger, batch=Refusing(), now=NOW)
+
+    run = ledger.runs["digits-7fq2"]
+    assert (run.state, run.closed_at) == (RunState.FAILED, NOW)
+    assert run.reason == "AWS Batch refused the job: spot is disabled"

@@ -1,0 +1,25 @@
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from spotkeeper.contract import environment_variables as variables
+from spotkeeper.control.aws import binding
+from tests.control.ledger_table import REGION, TABLE
+from tests.ops.deployed_environment import deployed
+
+if TYPE_CHECKING:
+    from spotkeeper.ops.connection import Connection
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator["Connection"]:
+    """A deployed environment, and a fresh process of a handler in it."""
+    monkeypatch.setenv(variables.LEDGER_TABLE, TABLE)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    with deployed() as connection:
+        binding.ledger.cache_clear()
+        binding.batch.cache_clear()
+        yield connection
+    binding.ledger.cache_clear()
+    binding.batch.cache_clear()

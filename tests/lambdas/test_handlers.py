@@ -1,0 +1,182 @@
+import json
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lambdas.observe_job.handler import handle as observe_job
+from lambdas.record_blocked_queue.handler import handle as record_blocked_queue
+from lambdas.record_interruption.handler import handle as record_interruption
+from spotkeeper.contract.ledger import RunState, claim_request, completion_request
+from spotkeeper.control.aws.binding import HandlerSettings
+from spotkeeper.control.run import Interruption
+from spotkeeper.control.submit import submit
+from tests.control.fakes import NOW, new_run
+from tests.control.ledger_table import REGION, TABLE
+from tests.control.recorded_events import BLOCKED, JOB_CHANGE, REBALANCE, WARNING, job_change
+from tests.lambdas.invocation import CONTEXT, counted, failed, sqs
+
+if TYPE_CHECKING:
+    from spotkeeper.ops.connection import Connection
+
+HANDLERS = [record_interruption, observe_job, record_blocked_queue]
+
+
+def start(connection: "Connection", run_id: str = "digits-7fq2") -> str:
+    """Submit a run; moto ends its job at once. Return the job's id."""
+    profile = connection.descriptor.profiles["cpu"]
+    run = new_run(run_id, job_queue=profile.spot_queue, job_definition=profile.job_definition)
+    job_id = submit(run, ledger=connection.ledger, batch=connection.batch, now=NOW).job_id
+    assert job_id is not None
+    return job_id
+
+
+def finish(job_id: str) -> None:
+    """What the trainer writes: its claim and its completion record."""
+    client = boto3.client("dynamodb", region_name=REGION)
+    client.update_item(
+        **claim_request(table=TABLE, run_id="digits-7fq2", submission=1, job_id=job_id, attempt=1, claimed_at=NOW)
+    )
+    client.update_item(**completion_request(table=TABLE, run_id="digits-7fq2", epoch=1, step=1200, completed_at=NOW))
+
+
+def state(connection: "Connection") -> RunState:
+    run = connection.ledger.get("digits-7fq2")
+    assert run is not None
+    return run.state
+
+
+def test_notices_are_recorded_under_their_instance_and_counted(
+    environment: "Connection", capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = record_interruption(sqs(WARNING, REBALANCE, WARNING), CONTEXT)
+
+    assert failed(result) == []
+    assert environment.ledger.interruption_of("i-1234567890abcdef0") == Interruption(
+        instance_id="i-1234567890abcdef0",
+        warned_at="2026-11-23T18:00:00+00:00",
+        action="terminate",
+        rebalance_at="2026-11-23T18:00:00+00:00",
+    )
+    assert counted(capsys.readouterr().out) == {
+        "InterruptionWarnings": 2,
+        "RebalanceRecommendations": 1,
+        "EventsReceived": 3,
+        "EventsFailed": 0,
+    }
+
+
+def test_an_ended_job_with_completion_record_closes_its_run_as_succeeded(
+    environment: "Connection", capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = start(environment)
+    finish(job_id)
+
+    result = observe_job(sqs(job_change(job_id, "SUCCEEDED")), CONTEXT)
+
+    assert failed(result) == []
+    assert state(environment) is RunState.SUCCEEDED
+    assert counted(capsys.readouterr().out)["RunsClosed"] == 1
+
+
+def test_an_event_that_lies_about_the_state_is_checked_with_batch(environment: "Connection") -> None:
+    """The job really succeeded; the event says FAILED."""
+    job_id = start(environment)
+    finish(job_id)
+
+    observe_job(sqs(job_change(job_id, "FAILED")), CONTEXT)
+
+    assert state(environment) is RunState.SUCCEEDED
+
+
+def test_an_ended_job_without_completion_record_is_no_success(environment: "Connection") -> None:
+    job_id = start(environment)
+
+    observe_job(sqs(job_change(job_id, "SUCCEEDED")), CONTEXT)
+
+    assert state(environment) is RunState.FAILED
+
+
+def test_a_forged_event_of_a_job_that_batch_does_not_know_changes_nothing(
+    environment: "Connection", capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(environment)
+
+    result = observe_job(sqs(job_change("11111111-2222", "FAILED")), CONTEXT)
+
+    assert failed(result) == []
+    assert state(environment) is RunState.SUBMITTED
+    assert counted(capsys.readouterr().out) == {"EventsIgnored": 1, "EventsReceived": 1, "EventsFailed": 0}
+
+
+def test_a_blocked_queue_is_told_in_the_history_of_its_run(
+    environment: "Connection", capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = start(environment)
+    blocked = {**BLOCKED, "detail": {**BLOCKED["detail"], "jobId": job_id}}
+
+    result = record_blocked_queue(sqs(blocked, blocked), CONTEXT)
+
+    assert failed(result) == []
+    (event,) = environment.ledger.history("digits-7fq2")
+    assert event.message.startswith("CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY")
+    assert counted(capsys.readouterr().out)["QueuesBlocked"] == 2
+
+
+@pytest.mark.parametrize("handle", HANDLERS)
+@pytest.mark.usefixtures("environment")
+def test_poison_fails_alone_and_never_blocks_the_rest(
+    handle: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    deep = "[" * 100_000
+    huge = json.dumps({"detail-type": "x" * 250_000})
+
+    result = handle(sqs("not json", WARNING, deep, "[]", "7", JOB_CHANGE, huge, BLOCKED), CONTEXT)
+
+    assert failed(result) == ["message-1", "message-3", "message-4", "message-5"]
+    assert "left in the queue: TypeError: the message is not an EventBridge event but a list" in caplog.text
+    counts = counted(capsys.readouterr().out)
+    assert (counts["EventsReceived"], counts["EventsFailed"]) == (8, 4)
+    assert counts["EventsIgnored"] >= 3
+
+
+@pytest.mark.parametrize("handle", HANDLERS)
+@pytest.mark.usefixtures("environment")
+def test_a_batch_of_poison_alone_is_reported_message_by_message(handle: Any) -> None:
+    assert failed(handle(sqs("{", "{"), CONTEXT)) == ["message-1", "message-2"]
+
+
+@pytest.mark.parametrize("handle", HANDLERS)
+@pytest.mark.usefixtures("environment")
+def test_events_of_another_account_are_acknowledged_and_said(
+    handle: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = [{**raw, "account": "999999999999"} for raw in (WARNING, JOB_CHANGE, BLOCKED)]
+
+    result = handle(sqs(*foreign), CONTEXT)
+
+    assert failed(result) == []
+    assert caplog.text.count("event of account '999999999999'") == 3
+    assert counted(capsys.readouterr().out)["EventsIgnored"] == 3
+
+
+def test_a_failing_service_returns_the_message_to_the_queue(environment: "Connection") -> None:
+    environment.ledger._client.delete_table(TableName=TABLE)
+
+    assert failed(record_interruption(sqs(WARNING), CONTEXT)) == ["message-1"]
+
+
+@pytest.mark.usefixtures("environment")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.one_of(st.text(max_size=40), st.binary(max_size=40).map(lambda raw: raw.decode("latin-1"))))
+def test_whatever_the_body_a_message_is_acknowledged_or_returned(body: str) -> None:
+    for handle in HANDLERS:
+        assert failed(handle(sqs(WARNING | {"source": "x"}, body), CONTEXT)) in ([], ["message-2"])
+
+
+def test_missing_settings_are_named_all_at_once() -> None:
+    with pytest.raises(ValueError, match="SPOTKEEPER_LEDGER_TABLE"):
+        HandlerSettings.from_environ({"SPOTKEEPER_LEDGER_TABLE": ""})
+    assert HandlerSettings.from_environ({"SPOTKEEPER_LEDGER_TABLE": "t"}).ledger_table == "t"

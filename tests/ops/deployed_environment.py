@@ -1,0 +1,89 @@
+"""An environment as the stacks leave it, in moto: descriptor, ledger, bucket, queue, job definition, log group."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+from moto import mock_aws
+
+from spotkeeper.contract.descriptor import Descriptor, Profile
+from spotkeeper.contract.names import descriptor_parameter
+from spotkeeper.ops.connection import Connection, connect
+from tests.control.ledger_table import REGION, TABLE, create_table
+
+BUCKET = "checkpoints"
+LOG_GROUP = "jobs"
+SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:wandb-AbCdEf"
+DATA = "s3://datasets/public/"
+DIGEST = "repository@sha256:" + "a" * 64
+
+
+def descriptor(*, queue: str = "arn:queue", job_definition: str = "arn:definition", **changes: Any) -> Descriptor:
+    profile = Profile(
+        spot_queue=queue,
+        on_demand_queue=f"{queue}-on-demand",
+        job_definition=job_definition,
+        vcpus=2,
+        memory_mib=4096,
+        gpus=0,
+    )
+    fields: dict[str, Any] = {
+        "environment": "dev",
+        "region": REGION,
+        "checkpoint_bucket": BUCKET,
+        "ledger_table": TABLE,
+        "job_log_group": LOG_GROUP,
+        "default_profile": "cpu",
+        "profiles": {"cpu": profile, "gpu-24gb": profile},
+        "teams": ("research",),
+        "data_prefixes": (DATA,),
+        "secret_arns": (SECRET,),
+        "max_attempt_seconds": 7 * 86400,
+    }
+    return Descriptor(**{**fields, **changes})
+
+
+def _create_queue_and_definition() -> tuple[str, str]:
+    iam = boto3.client("iam", region_name=REGION)
+    role = iam.create_role(RoleName="batch", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    batch = boto3.client("batch", region_name=REGION)
+    host = batch.create_compute_environment(
+        computeEnvironmentName="hosts", type="UNMANAGED", state="ENABLED", serviceRole=role
+    )
+    queue = batch.create_job_queue(
+        jobQueueName="spot",
+        state="ENABLED",
+        priority=1,
+        computeEnvironmentOrder=[{"order": 1, "computeEnvironment": host["computeEnvironmentArn"]}],
+    )
+    definition = batch.register_job_definition(
+        jobDefinitionName="cpu",
+        type="container",
+        containerProperties={
+            "image": "trainer@sha256:" + "0" * 64,
+            "command": ["true"],
+            "resourceRequirements": [{"type": "VCPU", "value": "2"}, {"type": "MEMORY", "value": "4096"}],
+            "user": "1000",
+        },
+        retryStrategy={"attempts": 10, "evaluateOnExit": [{"onStatusReason": "Host EC2*", "action": "RETRY"}]},
+        timeout={"attemptDurationSeconds": 604800},
+    )
+    return queue["jobQueueArn"], definition["jobDefinitionArn"]
+
+
+@contextmanager
+def deployed() -> Iterator[Connection]:
+    with mock_aws(
+        config={"batch": {"use_docker": False}, "core": {"mock_credentials": True, "reset_boto3_session": False}}
+    ):
+        queue, definition = _create_queue_and_definition()
+        create_table(boto3.client("dynamodb", region_name=REGION))
+        boto3.client("s3", region_name=REGION).create_bucket(Bucket=BUCKET)
+        boto3.client("logs", region_name=REGION).create_log_group(logGroupName=LOG_GROUP)
+        boto3.client("ssm", region_name=REGION).put_parameter(
+            Name=descriptor_parameter("dev"),
+            Value=descriptor(queue=queue, job_definition=definition).to_json(),
+            Type="String",
+        )
+        yield connect("dev", region=REGION)

@@ -1,0 +1,375 @@
+"""The commands as a user types them, against an environment in moto."""
+
+import json
+import re
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from typer.testing import CliRunner
+
+from spotkeeper.contract.checkpoint_layout import manifest_key, source_key
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.names import descriptor_parameter
+from spotkeeper.control.observe import observe
+from spotkeeper.control.run import Attempt, HistoryEvent, Run
+from spotkeeper.ops import log_stream
+from spotkeeper.ops.cli import app
+from spotkeeper.ops.connection import Connection
+from spotkeeper.ops.source import pack
+from tests.control.fakes import NOW, new_run
+from tests.control.ledger_table import REGION
+from tests.ops.deployed_environment import BUCKET, DIGEST, LOG_GROUP, SECRET, descriptor
+
+
+def spotkeeper(*words: str) -> Any:
+    result = CliRunner().invoke(app, list(words))
+    # A defect shows as an exception; a refusal must not.
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def only_run(environment: Connection) -> Run:
+    (run,) = environment.ledger.list_runs("open", 10)
+    return run
+
+
+def jobs(environment: Connection) -> list[Any]:
+    queue = environment.descriptor.profiles["cpu"].spot_queue
+    found = [
+        summary
+        for status in ("SUBMITTED", "RUNNABLE", "RUNNING", "SUCCEEDED", "FAILED")
+        for summary in environment.batch_client.list_jobs(jobQueue=queue, jobStatus=status)["jobSummaryList"]
+    ]
+    return environment.batch_client.describe_jobs(jobs=[job["jobId"] for job in found])["jobs"] if found else []
+
+
+def test_submit_uploads_records_and_submits_and_prints_the_run_id_alone(environment: Connection) -> None:
+    result = spotkeeper("submit", "--env", "MODEL=small", "--", "python", "train.py", "--epochs", "3")
+
+    assert result.exit_code == 0
+    run = only_run(environment)
+    assert result.stdout == f"{run.run_id}\n"
+    assert f"spotkeeper logs --follow {run.run_id}" in result.stderr
+    assert re.fullmatch(r"train-[0-9a-f]{6}", run.run_id)
+    assert (run.state, run.command) == (RunState.SUBMITTED, ("python", "train.py", "--epochs", "3"))
+    archive = environment.s3.get_object(Bucket=BUCKET, Key=source_key(pack(Path.cwd()).sha256))["Body"].read()
+    assert archive == pack(Path.cwd()).archive
+    (job,) = jobs(environment)
+    assert (job["jobId"], job["jobName"]) == (run.job_id, f"{run.run_id}-1")
+    told = {pair["name"]: pair["value"] for pair in job["container"]["environment"]}
+    assert told["SPOTKEEPER_RUN_ID"] == run.run_id
+    assert told["MODEL"] == "small"
+    assert job["container"]["command"] == ["spotkeeper-exec", "--", "python", "train.py", "--epochs", "3"]
+
+
+def test_an_unchanged_folder_is_uploaded_once(environment: Connection) -> None:
+    environment.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    for _ in range(2):
+        assert spotkeeper("submit", "--", "python", "train.py").exit_code == 0
+
+    assert len(environment.s3.list_object_versions(Bucket=BUCKET)["Versions"]) == 1
+    assert len(environment.ledger.list_runs("open", 10)) == 2
+
+
+def test_a_dry_run_prints_the_exact_request_and_writes_nothing(environment: Connection) -> None:
+    result = spotkeeper("submit", "--dry-run", "--name", "digits", "--", "python", "train.py")
+
+    assert result.exit_code == 0
+    request = json.loads(result.stdout)
+    assert re.fullmatch(r"digits-[0-9a-f]{6}-1", request["jobName"])
+    assert request["jobQueue"] == environment.descriptor.profiles["cpu"].spot_queue
+    assert request["containerOverrides"]["command"] == ["spotkeeper-exec", "--", "python", "train.py"]
+    assert "would upload" in result.stderr
+    assert environment.ledger.list_runs("open", 10) == ()
+    assert "Contents" not in environment.s3.list_objects_v2(Bucket=BUCKET)
+    assert jobs(environment) == []
+
+
+def test_a_dry_run_with_an_image_shows_the_definition_and_registers_nothing(environment: Connection) -> None:
+    result = spotkeeper("submit", "--dry-run", "--image", DIGEST, "--secret", f"KEY={SECRET}", "--", "true")
+
+    request = json.loads(result.stdout)
+    assert re.fullmatch(r"cpu-[0-9a-f]{16}", request["jobDefinition"])
+    assert f'"image": "{DIGEST}"' in result.stderr
+    definitions = environment.batch_client.describe_job_definitions()["jobDefinitions"]
+    assert [definition["jobDefinitionName"] for definition in definitions] == ["cpu"]
+
+
+def test_an_image_registers_one_definition_that_later_runs_use_again(environment: Connection) -> None:
+    for _ in range(2):
+        assert spotkeeper("submit", "--image", DIGEST, "--secret", f"KEY={SECRET}", "--", "true").exit_code == 0
+
+    definitions = environment.batch_client.describe_job_definitions()["jobDefinitions"]
+    (derived,) = [item for item in definitions if item["jobDefinitionName"] != "cpu"]
+    assert derived["containerProperties"]["image"] == DIGEST
+    assert derived["containerProperties"]["secrets"] == [{"name": "KEY", "valueFrom": SECRET}]
+    assert derived["containerProperties"]["user"] == "1000"
+    assert derived["retryStrategy"]["attempts"] == 10
+    runs = environment.ledger.list_runs("open", 10)
+    assert {run.job_definition for run in runs} == {derived["jobDefinitionArn"]}
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["submit", "--", "python", "trein.py"], "names 'trein.py', but no source is sent"),
+        (["submit", "--source", "/nowhere", "--", "python", "train.py"], "--source must be a folder, got '/nowhere'"),
+        (["submit", "--max-lost", "15", "--", "true"], "--max-lost must be a whole number with a unit"),
+        (["submit", "--max-lost", "2h", "--", "true"], "--max-lost must be 1s to 1h, got '2h'"),
+        (["submit", "--time-limit", "30s", "--", "true"], "--time-limit must be 1m to"),
+        (["submit", "--env", "TOPSECRETVALUE", "--", "true"], "--env must be NAME=VALUE, got 14 characters"),
+        (["submit", "--env", "A=1", "--env", "A=2", "--", "true"], "--env A is given twice"),
+        (["submit", "--profile", "tpu", "--", "true"], "--profile must be one of cpu, gpu-24gb"),
+        (["-e", "Dev!", "status"], "environment must be 1 to 40 of a-z"),
+    ],
+)
+def test_what_the_user_mistyped_ends_with_one_sentence_and_exit_code_2(words: list[str], sentence: str) -> None:
+    result = spotkeeper(*words)
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("spotkeeper: ")
+    assert result.stderr.count("\n") == 1
+    assert sentence in result.stderr
+    assert "TOPSECRETVALUE" not in result.stderr
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["-e", "prod", "status"], "there is no environment 'prod' in region us-east-1 of this AWS account: deploy it"),
+        (["--local", "status"], "no emulation is running: start one: python -m emulation up"),
+        (["status", "nobody-1"], "there is no run 'nobody-1'; `spotkeeper status` lists the runs"),
+        (["logs", "nobody-1"], "there is no run 'nobody-1'"),
+        (["cancel", "nobody-1"], "there is no run 'nobody-1'"),
+    ],
+)
+def test_what_cannot_be_done_ends_with_one_sentence_and_exit_code_1(words: list[str], sentence: str) -> None:
+    result = spotkeeper(*words)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("spotkeeper: ")
+    assert result.stderr.count("\n") == 1
+    assert sentence in result.stderr
+
+
+def test_without_credentials_the_sentence_says_how_to_get_some(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+    result = spotkeeper("--region", "us-east-1", "status")
+
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "spotkeeper: no AWS credentials found: sign in (`aws sso login`), set AWS_PROFILE, or use --local\n"
+    )
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_emulation_that_has_gone_is_named_with_its_address(tmp_path: Path) -> None:
+    file = tmp_path / "state" / "spotkeeper" / "local.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    assert "is not what an emulation writes" in spotkeeper("--local", "status").stderr
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    file.write_text(json.dumps({"endpoint_url": address, "region": REGION, "environment": "dev", "pid": 1}))
+    result = spotkeeper("--local", "status")
+
+    assert result.exit_code == 1
+    assert f'Could not connect to the endpoint URL: "{address}/"' in result.stderr
+    assert "that the emulation is still running" in result.stderr
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_descriptor_of_another_version_names_both() -> None:
+    stored = json.loads(descriptor().to_json())
+    boto3.client("ssm", region_name=REGION).put_parameter(
+        Name=descriptor_parameter("dev"), Value=json.dumps({**stored, "version": 2}), Type="String", Overwrite=True
+    )
+
+    result = spotkeeper("status")
+
+    assert "descriptor has version 2; this spotkeeper reads version 1" in result.stderr
+
+
+def with_history(environment: Connection) -> Run:
+    ledger = environment.ledger
+    run = ledger.create(
+        new_run(state=RunState.RUNNING, epoch=2, job_id="job-1", created_at="2026-11-23T18:00:00+00:00")
+    )
+    first = Attempt(run_id=run.run_id, submission=1, attempt=1)
+    ledger.record_attempt(
+        first,
+        started_at="2026-11-23T18:01:00+00:00",
+        stopped_at="2026-11-23T18:31:05+00:00",
+        cause="interrupted",
+        epoch=1,
+        instance_type="g5.xlarge",
+        availability_zone="us-east-1a",
+        market="spot",
+        log_stream="cpu/1",
+    )
+    second = Attempt(run_id=run.run_id, submission=1, attempt=2)
+    ledger.record_attempt(second, started_at="2026-11-23T18:40:00+00:00", log_stream="cpu/2")
+    ledger.append_event(run.run_id, HistoryEvent(at=NOW, event_id="e", kind="queue-blocked", message="[red]CAPACITY"))
+    for epoch, step in ((1, 900), (2, 1200), (2, 1100)):
+        environment.s3.put_object(Bucket=BUCKET, Key=manifest_key(run.run_id, epoch, step), Body=b"{}")
+    environment.s3.put_object(Bucket=BUCKET, Key=f"commit/{run.run_id}/stray.txt", Body=b"")
+    return run
+
+
+def test_status_of_a_run_shows_attempts_cause_pool_and_newest_checkpoint(environment: Connection) -> None:
+    with_history(environment)
+
+    result = spotkeeper("status", "digits-7fq2")
+
+    assert result.exit_code == 0
+    assert re.search(r"checkpoint +step 1200, epoch 2, \d+s old", result.stdout)
+    assert re.search(
+        r"1\.1 +2026-11-23T18:01:00\+00:00 +30m05s +g5.xlarge/us-east-1a +spot +1 +interrupted", result.stdout
+    )
+    assert re.search(r"1\.2 .* running", result.stdout)
+    assert "[red]CAPACITY" in result.stdout
+
+
+def test_status_as_json_is_for_programs(environment: Connection) -> None:
+    with_history(environment)
+
+    one = json.loads(spotkeeper("status", "digits-7fq2", "--json").stdout)
+    listed = json.loads(spotkeeper("status", "--json").stdout)
+
+    assert (one["run"]["state"], one["checkpoint"]["step"]) == ("running", 1200)
+    assert [attempt["cause"] for attempt in one["attempts"]] == ["interrupted", None]
+    assert [run["run_id"] for run in listed] == ["digits-7fq2"]
+
+
+def test_status_lists_open_runs_then_ended_ones_with_their_reason(environment: Connection) -> None:
+    environment.ledger.create(new_run("open-1"))
+    environment.ledger.create(new_run("ended-1", state=RunState.FAILED, reason="the program failed with exit code 3"))
+
+    lines = spotkeeper("status").stdout.splitlines()
+
+    assert [line.split()[:2] for line in lines[1:]] == [["open-1", "submitting"], ["ended-1", "failed"]]
+    assert lines[2].endswith("the program failed with exit code 3")
+
+
+def write_log(environment: Connection, stream: str, *messages: str) -> None:
+    environment.logs.create_log_stream(logGroupName=LOG_GROUP, logStreamName=stream)
+    environment.logs.put_log_events(
+        logGroupName=LOG_GROUP,
+        logStreamName=stream,
+        logEvents=[{"timestamp": 1_795_000_000_000 + number, "message": text} for number, text in enumerate(messages)],
+    )
+
+
+def test_logs_prints_every_attempts_lines_in_order_and_attempts_apart(environment: Connection) -> None:
+    with_history(environment)
+    write_log(environment, "cpu/1", "one", "two")
+    write_log(environment, "cpu/2", "three")
+
+    result = spotkeeper("logs", "digits-7fq2")
+
+    assert result.stdout == "one\ntwo\nthree\n"
+    assert result.stderr == "--- attempt 1.1\n--- attempt 1.2\n"
+    assert spotkeeper("logs", "digits-7fq2", "--attempt", "2").stdout == "three\n"
+
+
+def test_logs_of_an_attempt_that_has_not_written_yet_are_empty(environment: Connection) -> None:
+    with_history(environment)
+
+    result = spotkeeper("logs", "digits-7fq2")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_followed_logs_end_with_the_run_and_lose_no_last_line(environment: Connection) -> None:
+    run = with_history(environment)
+    write_log(environment, "cpu/1", "one")
+    pauses = []
+
+    def pause() -> None:
+        pauses.append(1)
+        write_log(environment, "cpu/2", "two", "last")
+        environment.ledger.advance(run, state=RunState.SUCCEEDED)
+
+    lines = [line.text for line in log_stream.read(run.run_id, environment, pause=pause)]
+
+    assert lines == ["one", "two", "last"]
+    assert len(pauses) == 1
+
+
+def test_an_empty_page_is_not_taken_for_the_end_of_a_log(environment: Connection) -> None:
+    """CloudWatch may return a page without lines in the middle; moto never does."""
+    run = environment.ledger.create(new_run(state=RunState.FAILED))
+    unseen = Attempt(run_id=run.run_id, submission=1, attempt=1)
+    environment.ledger.record_attempt(unseen, log_stream="cpu/1")
+    pages: list[tuple[list[str], str]] = [(["one"], "t1"), ([], "t2"), (["two"], "t3"), ([], "t3")]
+    logs = boto3.client("logs", region_name=REGION)
+    with Stubber(logs) as stubber:
+        for texts, token in pages:
+            reply = {"events": [{"message": text} for text in texts], "nextForwardToken": token}
+            stubber.add_response("get_log_events", reply)
+        connection = replace(environment, logs=logs)
+
+        assert [line.text for line in log_stream.read(run.run_id, connection)] == ["one", "two"]
+        stubber.assert_no_pending_responses()
+
+
+def test_cancel_stops_the_job_and_says_so(environment: Connection) -> None:
+    run_id = spotkeeper("submit", "--", "python", "train.py").stdout.strip()
+
+    result = spotkeeper("cancel", run_id)
+
+    assert result.stdout == f"{run_id} is being cancelled; its job is stopping\n"
+    assert only_run(environment).cancel_requested_at is not None
+
+
+def test_cancelling_what_has_ended_says_how_it_ended(environment: Connection) -> None:
+    environment.ledger.create(new_run(state=RunState.SUCCEEDED))
+
+    assert spotkeeper("cancel", "digits-7fq2").stdout == "digits-7fq2 has already ended: succeeded\n"
+
+
+def test_waiting_for_a_run_that_fails_exits_1_with_its_reason(environment: Connection) -> None:
+    def observe_when_submitted() -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            for run in environment.ledger.list_runs("open", 10):
+                if run.job_id is not None:
+                    observe(run.job_id, ledger=environment.ledger, batch=environment.batch, now=NOW)
+                    return
+
+    observer = threading.Thread(target=observe_when_submitted)
+    observer.start()
+    result = spotkeeper("submit", "--wait", "--", "python", "train.py")
+    observer.join()
+
+    assert result.exit_code == 1
+    assert f"{result.stdout.strip()}: failed: " in result.stderr
+
+
+def test_options_after_the_program_belong_to_the_program(environment: Connection) -> None:
+    assert spotkeeper("submit", "python", "train.py", "--name", "mine", "--dry-run").exit_code == 0
+
+    assert only_run(environment).command == ("python", "train.py", "--name", "mine", "--dry-run")
+
+
+def test_every_command_has_help_that_asks_no_aws() -> None:
+    for command in ("submit", "status", "logs", "cancel"):
+        assert spotkeeper(command, "--help").exit_code == 0
