@@ -6,7 +6,6 @@ quantities carry their units; ARNs are what AWS calls return.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 Market = Literal["spot", "on-demand"]
@@ -132,8 +131,9 @@ class Function:
     name: str
     arn: str
     logical_id: str
-    code: Path
-    """The folder of the asset that AWS would receive as a zip archive."""
+    code_bucket: str
+    code_key: str
+    """The published zip archive in S3."""
     handler: str
     runtime: str
     timeout_seconds: int
@@ -151,6 +151,7 @@ class EventSource:
     batch_size: int
     batching_window_seconds: int
     max_concurrency: int
+    """0: no limit of its own."""
     reports_batch_item_failures: bool
     enabled: bool
 

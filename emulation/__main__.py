@@ -1,0 +1,77 @@
+"""`python -m emulation up` and `python -m emulation demo`."""
+
+import argparse
+import errno
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    world = argparse.ArgumentParser(add_help=False)
+    world.add_argument("--seed", type=int, default=0, metavar="N", help="decides prices, names and interruptions")
+    world.add_argument("--speed", type=float, metavar="N", help="AWS seconds in a real second, from 1")
+    world.add_argument(
+        "--trace", type=Path, metavar="FILE", help="recorded spot availability, .csv or .json, may be .gz"
+    )
+    world.add_argument("--keep", type=Path, metavar="DIR", help="write everything here and leave it")
+    commands = argparse.ArgumentParser(prog="python -m emulation", description="AWS on this machine.")
+    subcommands = commands.add_subparsers(dest="command", required=True)
+    up = subcommands.add_parser("up", parents=[world], help="keep an environment up until Ctrl-C")
+    up.add_argument("--env", default="dev", metavar="NAME", help="an environment of stacks/environments.py (dev)")
+    up.add_argument(
+        "--port", type=int, default=0, metavar="N", help="of the AWS endpoint; 0, the default, is any free one"
+    )
+    up.add_argument("--verbose", action="store_true", help="list all that differs from the templates, with reasons")
+    demo = subcommands.add_parser("demo", parents=[world], help="train a model, take its capacity away, see it finish")
+    demo.add_argument("--interruptions", type=int, metavar="N", help="how often capacity is taken away")
+    return commands
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; what the user can do something about is one line."""
+    given = parser().parse_args(arguments)
+    try:
+        return _run(given)
+    except KeyboardInterrupt:
+        print(f"\nstopped; nothing is left running. Start again: python -m emulation {given.command}", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            return _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(f"the disk is full{where}: free some space, or give another disk with --keep DIR or TMPDIR")
+    except (ValueError, RuntimeError, ClientError, BotoCoreError) as error:
+        return _fail(str(error))
+
+
+def _run(given: argparse.Namespace) -> int:
+    # Imported here: both take a second, and a mistyped option should not.
+    if given.command == "demo":
+        from emulation import demo
+
+        return demo.main(given)
+    from emulation import up
+    from emulation.cloud import Conditions
+    from emulation.traces import read_trace
+
+    conditions = Conditions(
+        seed=given.seed,
+        speed=1.0 if given.speed is None else given.speed,
+        trace=read_trace(given.trace) if given.trace else None,
+    )
+    return up.run(
+        environment=given.env, port=given.port, keep=given.keep, conditions=conditions, is_verbose=given.verbose
+    )
+
+
+def _fail(message: str) -> int:
+    print(f"python -m emulation: {message}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""`make demo`: one real training job on the emulated cloud, its capacity taken away, and what became of it."""
+
+import argparse
+
+from rich.console import Console
+
+DEFAULT_INTERRUPTIONS = 3
+DEFAULT_SPEED = 60.0
+
+
+def main(given: argparse.Namespace) -> int:
+    """Run the demo with the options of the command line; return 0 if every promise was kept, else 1.
+
+    Raises:
+        ValueError, OSError, RuntimeError: if it cannot start or comes to no end; the message says why.
+    """
+    from emulation.demo.run import MOST_INTERRUPTIONS, Options, tell
+    from emulation.traces import read_trace
+
+    interruptions = DEFAULT_INTERRUPTIONS if given.interruptions is None else given.interruptions
+    if not 0 <= interruptions <= MOST_INTERRUPTIONS:
+        raise ValueError(f"--interruptions must be 0 to {MOST_INTERRUPTIONS}; got {interruptions}")
+    without_notice = 1 if interruptions > 1 else 0
+    options = Options(
+        seed=given.seed,
+        speed=given.speed or DEFAULT_SPEED,
+        with_notice=interruptions - without_notice,
+        without_notice=without_notice,
+        trace=read_trace(given.trace) if given.trace else None,
+        keep=given.keep,
+    )
+    console = Console()
+    is_kept = tell(options, console)
+    kept = "Every promise was kept. `python -m emulation up` keeps an environment up for `spotkeeper --local …`."
+    broken = "A promise was broken: run it again with --keep DIR, and read DIR/cloud/jobs."
+    console.print(f"\n{kept if is_kept else broken}", style="bold" if is_kept else "bold red", soft_wrap=True)
+    return 0 if is_kept else 1

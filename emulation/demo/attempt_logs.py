@@ -1,0 +1,79 @@
+"""What the attempts of a job wrote, line by line, as they write it."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from emulation.batch_api import BatchService
+from spotkeeper.contract.log_lines import parse_line
+
+_POLL_SECONDS: Final = 0.1
+
+
+class AttemptLog:
+    """The output of one attempt, as far as it has been read."""
+
+    def __init__(self, number: int, path: Path) -> None:
+        self.number = number
+        """Batch's number of the attempt, from 1."""
+        self.lines: list[str] = []
+        self._path = path
+        self._position = 0
+
+    def read_new(self) -> list[str]:
+        """Read the whole lines that have been added since the last time."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._position)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._position += len(whole + newline)
+        new = whole.decode(errors="replace").split("\n") if newline else []
+        self.lines += new
+        return new
+
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        """Return the structured lines of these events, or all of them."""
+        parsed = [event for line in self.lines if (event := parse_line(line)) is not None]
+        return [event for event in parsed if not names or event["event"] in names]
+
+
+class AttemptLogs(threading.Thread):
+    """Follows the log files of a job's attempts and tells each new line, in order."""
+
+    def __init__(self, batch: BatchService, job_id: str, on_line: Callable[[AttemptLog, str], None]) -> None:
+        super().__init__(name="attempt-logs", daemon=True)
+        self.attempts: dict[int, AttemptLog] = {}
+        self.failure: Exception | None = None
+        """What `on_line` raised; nothing was told after it."""
+        self._batch = batch
+        self._job_id = job_id
+        self._on_line = on_line
+        self._is_ending = threading.Event()
+
+    def run(self) -> None:
+        """Tell lines until `end`."""
+        try:
+            while not self._is_ending.wait(_POLL_SECONDS):
+                self._tell()
+            self._tell()
+        except Exception as error:  # noqa: BLE001  the thread's outermost loop; `end` raises it
+            self.failure = error
+
+    def end(self) -> None:
+        """Tell what is left, and stop.
+
+        Raises:
+            Exception: what `on_line` raised, if it did.
+        """
+        self._is_ending.set()
+        self.join()
+        if self.failure is not None:
+            raise self.failure
+
+    def _tell(self) -> None:
+        for attempt in self._batch.attempts(self._job_id):
+            log = self.attempts.setdefault(attempt.number, AttemptLog(attempt.number, attempt.log_path))
+            for line in log.read_new():
+                self._on_line(log, line)

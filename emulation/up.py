@@ -1,0 +1,85 @@
+"""`python -m emulation up`: a deployed environment on this machine, until it is told to stop."""
+
+import shlex
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from emulation.aws import ACCESS_KEY, SECRET_KEY
+from emulation.cloud import Cloud, Conditions
+from emulation.local_endpoint import announce, refuse_second_start
+
+_REPORT_SECONDS = 1.0
+
+
+def run(*, environment: str, port: int, keep: Path | None, conditions: Conditions, is_verbose: bool) -> int:
+    """Keep an environment up until SIGINT or SIGTERM; return the exit code, 128 and the signal's number.
+
+    Raises:
+        ValueError: if one is up already, or what `Cloud` refuses.
+    """
+    refuse_second_start()
+    with _work_dir(keep) as work_dir:
+        print(f"synthesizing and deploying {environment} (a few seconds)", flush=True)
+        with (
+            Cloud(environment, work_dir=work_dir, port=port, conditions=conditions) as cloud,
+            announce(endpoint_url=cloud.endpoint_url, region=cloud.region, environment=environment),
+        ):
+            _say_how_to_use(cloud, conditions, work_dir, is_verbose=is_verbose)
+            received = _wait_for_signal(cloud)
+    kept = f"logs and jobs are in {keep}" if keep else "nothing is kept (--keep DIR keeps logs and jobs)"
+    again = shlex.join([Path(sys.executable).name, "-m", "emulation", *sys.argv[1:]])
+    elsewhere = " (with another --keep)" if keep else ""
+    print(f"\nstopped: what ran in it has ended; {kept}. Start a new one: {again}{elsewhere}", file=sys.stderr)
+    return 128 + received
+
+
+def _say_how_to_use(cloud: Cloud, conditions: Conditions, work_dir: Path, *, is_verbose: bool) -> None:
+    print(
+        f"{cloud.deployment.environment} is up at {cloud.endpoint_url}"
+        f" ({cloud.region}, {conditions.speed:g} x real time, seed {conditions.seed})"
+    )
+    print(f"  {cloud.report.summary()}")
+    if is_verbose:
+        print("\n".join(f"    {line}" for line in cloud.report.lines()))
+    print("use it      spotkeeper --local status")
+    print(f"            AWS_ENDPOINT_URL={cloud.endpoint_url} AWS_REGION={cloud.region}", end="")
+    print(f" AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY} aws s3 ls")
+    print(f"files       {work_dir}")
+    print("stop        Ctrl-C", flush=True)
+
+
+def _wait_for_signal(cloud: Cloud) -> int:
+    """Wait for SIGINT or SIGTERM, and say meanwhile what goes wrong; return the signal's number."""
+    received: list[int] = []
+    stop = threading.Event()
+
+    def note(number: int, _: object) -> None:
+        received.append(number)
+        stop.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    said = 0
+    try:
+        while not stop.wait(_REPORT_SECONDS):
+            problems = (*cloud.failures, *cloud.function_errors)
+            for problem in problems[said:]:
+                print(problem, file=sys.stderr, flush=True)
+            said = len(problems)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return received[0]
+
+
+@contextmanager
+def _work_dir(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        yield keep.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="spotkeeper-emulation-") as folder:
+        yield Path(folder)
