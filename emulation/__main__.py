@@ -56,7 +56,7 @@ def _run(given: argparse.Namespace) -> int:
         return demo.main(given)
     from emulation import up
     from emulation.cloud import Conditions
-    from emulation.traces import read_trace
+    from emulation.ec2.traces import read_trace
 
     conditions = Conditions(
         seed=given.seed,

@@ -11,18 +11,18 @@ from typing import Self
 import boto3
 
 from emulation import aws
-from emulation.assembly import Assembly, synthesize
-from emulation.batch_api import BatchService
+from emulation.batch.batch_api import BatchService
+from emulation.batch.processes import Reaper
 from emulation.clock import Clock
-from emulation.deployment import Deployment
-from emulation.functions import FunctionHost, host_functions
-from emulation.load import LoadReport, load, location
-from emulation.market import SpotMarket
-from emulation.pollers import Poller
-from emulation.processes import Reaper
-from emulation.router import Event, Router, deliver_once
+from emulation.ec2.market import SpotMarket
+from emulation.ec2.traces import Trace
+from emulation.events.functions import FunctionHost, host_functions
+from emulation.events.pollers import Poller
+from emulation.events.router import Event, Router, deliver_once
 from emulation.server import Server
-from emulation.traces import Trace
+from emulation.templates.assembly import Assembly, synthesize
+from emulation.templates.deployment import Deployment
+from emulation.templates.load import LoadReport, load, location
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +36,7 @@ class Conditions:
     trace: Trace | None = None
     """Spot availability, played in every zone that jobs may use; None: capacity everywhere, always."""
     faults: Callable[[Event], Sequence[Event]] = deliver_once
-    """Which events are lost or duplicated (see `emulation.router`)."""
+    """Which events are lost or duplicated (see `emulation.events.router`)."""
 
 
 class Cloud:

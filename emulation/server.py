@@ -23,9 +23,9 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 from werkzeug.test import Client, run_wsgi_app
 
-from emulation import overlay
-from emulation.batch_api import ClientException
-from emulation.deployment import Deployment
+from emulation.batch.batch_api import ClientException
+from emulation.templates import overlay
+from emulation.templates.deployment import Deployment
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]

@@ -15,7 +15,7 @@ def main(given: argparse.Namespace) -> int:
         ValueError, OSError, RuntimeError: if it cannot start or comes to no end; the message says why.
     """
     from emulation.demo.run import MOST_INTERRUPTIONS, Options, tell
-    from emulation.traces import read_trace
+    from emulation.ec2.traces import read_trace
 
     interruptions = DEFAULT_INTERRUPTIONS if given.interruptions is None else given.interruptions
     if not 0 <= interruptions <= MOST_INTERRUPTIONS:

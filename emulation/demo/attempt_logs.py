@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from emulation.batch_api import BatchService
+from emulation.batch.batch_api import BatchService
 from spotkeeper.contract.log_lines import parse_line
 
 _POLL_SECONDS: Final = 0.1

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from random import Random  # noqa: TID251  seeded: the same seed tells the same story
 from typing import Any, Final
 
-from emulation.market import SpotMarket
+from emulation.ec2.market import SpotMarket
 from spotkeeper.contract.log_lines import LogEvent
 
 _FIRST_FRACTION: Final = 0.12

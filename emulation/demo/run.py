@@ -27,7 +27,7 @@ from emulation.demo.promises import Evidence, check
 from emulation.demo.story import Story
 from emulation.demo.timeline import billed, timeline
 from emulation.demo.uninterrupted import UninterruptedRun
-from emulation.traces import Trace
+from emulation.ec2.traces import Trace
 from spotkeeper.contract.checkpoint_layout import commit_prefix
 from spotkeeper.contract.log_lines import LogEvent, parse_line
 from spotkeeper.control.run import Run

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from emulation.demo.attempt_logs import AttemptLog
-from emulation.market import Instance, SpotMarket
+from emulation.ec2.market import Instance, SpotMarket
 from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.control.classify import Cause
 from spotkeeper.control.run import Attempt

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emulation.batch_api import BatchService
+from emulation.batch.batch_api import BatchService
+from emulation.batch.executor import Delays
 from emulation.clock import Clock
-from emulation.deployment import ComputeEnvironment, Deployment, JobDefinition, JobQueue, StateTimeLimitAction
-from emulation.executor import Delays
-from emulation.market import SpotMarket
+from emulation.ec2.market import SpotMarket
+from emulation.templates.deployment import ComputeEnvironment, Deployment, JobDefinition, JobQueue, StateTimeLimitAction
 
 SPOT_QUEUE = "arn:aws:batch:us-east-1:123456789012:job-queue/spot"
 ON_DEMAND_QUEUE = "arn:aws:batch:us-east-1:123456789012:job-queue/on-demand"

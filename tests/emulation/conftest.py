@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from emulation.assembly import Assembly
 from emulation.aws import Aws, connect
 from emulation.server import Server
+from emulation.templates.assembly import Assembly
 from tests.emulation import sample_stack
 
 

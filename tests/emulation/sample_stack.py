@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from emulation.assembly import Assembly, FileAsset, StackTemplate
+from emulation.templates.assembly import Assembly, FileAsset, StackTemplate
 
 ASSET_BUCKET = "cdk-hnb659fds-assets-${AWS::AccountId}-us-east-1"
 ASSET_KEY = "handlers.zip"

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from emulation.adapt import (
+from emulation.aws import Aws
+from emulation.server import Server
+from emulation.templates.adapt import (
     ADAPTATIONS,
     CREATED,
     SKIPPED,
@@ -14,10 +16,8 @@ from emulation.adapt import (
     UnknownResourceTypeError,
     adapt,
 )
-from emulation.assembly import Assembly
-from emulation.aws import Aws
-from emulation.load import LoadError, load
-from emulation.server import Server
+from emulation.templates.assembly import Assembly
+from emulation.templates.load import LoadError, load
 from tests.emulation.sample_stack import APPLICATION, FOUNDATION, ref, resource
 
 SCOPE = Scope(

@@ -6,7 +6,7 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from emulation.batch_api import ClientException
+from emulation.batch.batch_api import ClientException
 from tests.emulation.compute import DEFINITION, ON_DEMAND_QUEUE, SPOT_QUEUE, Compute, compute, eventually
 
 

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from emulation.assembly import Assembly
 from emulation.aws import connect
 from emulation.cloud import Cloud, Conditions
+from emulation.ec2.traces import Sample, Trace
 from emulation.local_endpoint import announce, refuse_second_start
 from emulation.server import Server
-from emulation.traces import Sample, Trace
+from emulation.templates.assembly import Assembly
 from spotkeeper.contract import ledger
 from spotkeeper.contract.local_endpoint import local_endpoint_file
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emulation.executor import Delays
+from emulation.batch.executor import Delays
 from tests.emulation.compute import ON_DEMAND_QUEUE, ZONES, Compute, compute, eventually
 
 SLEEP = "import time; time.sleep(60)"

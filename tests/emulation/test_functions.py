@@ -9,9 +9,9 @@ import pytest
 
 from emulation.aws import Aws, connect
 from emulation.cloud import Cloud, Conditions
-from emulation.deployment import Queue
-from emulation.functions import FunctionError, FunctionHost, host_functions
-from emulation.pollers import failed_ids
+from emulation.events.functions import FunctionError, FunctionHost, host_functions
+from emulation.events.pollers import failed_ids
+from emulation.templates.deployment import Queue
 from tests.emulation import sample_stack
 
 

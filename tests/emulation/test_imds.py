@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from emulation.imds import InstanceMetadata
-from emulation.market import Instance
+from emulation.ec2.imds import InstanceMetadata
+from emulation.ec2.market import Instance
 
 NOW = datetime(2026, 11, 23, 10, 37, 56, tzinfo=UTC)
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"

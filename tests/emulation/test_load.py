@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from emulation.adapt import SKIPPED
-from emulation.assembly import Assembly, read, synthesize, zip_folder
 from emulation.aws import Aws
-from emulation.load import LoadError, load, location
-from emulation.read_back import UnsupportedError
 from emulation.server import Server
-from emulation.verify import differences
+from emulation.templates.adapt import SKIPPED
+from emulation.templates.assembly import Assembly, read, synthesize, zip_folder
+from emulation.templates.load import LoadError, load, location
+from emulation.templates.read_back import UnsupportedError
+from emulation.templates.verify import differences
 from spotkeeper.contract.descriptor import Descriptor
 from spotkeeper.contract.names import descriptor_parameter
 

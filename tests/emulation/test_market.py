@@ -6,16 +6,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from emulation.clock import Clock, Timer
-from emulation.deployment import Market
-from emulation.market import (
+from emulation.ec2.market import (
     Ending,
     Instance,
     Pool,
     SpotMarket,
     billed_seconds,
 )
-from emulation.prices import expand, instance_type
-from emulation.traces import Sample, Trace
+from emulation.ec2.prices import expand, instance_type
+from emulation.ec2.traces import Sample, Trace
+from emulation.templates.deployment import Market
 
 TYPES = ("m6i.xlarge", "m7i.xlarge", "g5.xlarge")
 ZONES = ("us-east-1a", "us-east-1b")
@@ -290,7 +290,7 @@ def test_families_and_bundles_stand_for_their_types() -> None:
 
 @pytest.mark.parametrize("name", ["x9.xlarge", "m6i.tiny", "g5.metal", "zz"])
 def test_an_unknown_type_is_refused_and_says_where_to_add_it(name: str) -> None:
-    with pytest.raises(ValueError, match=r"knows no price of instance type .*add it to emulation/prices\.py"):
+    with pytest.raises(ValueError, match=r"knows no price of instance type .*add it to emulation/ec2/prices\.py"):
         expand([name])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emulation.processes import Container, Reaper
+from emulation.batch.processes import Container, Reaper
 from tests.emulation.compute import eventually
 
 PATH = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -81,7 +81,7 @@ def test_marks_do_not_reach_a_container_whose_mark_begins_the_same(tmp_path: Pat
 EMULATION = """
 import sys, threading
 from pathlib import Path
-from emulation.processes import Container, Reaper
+from emulation.batch.processes import Container, Reaper
 Reaper("orphans-of-a-test")
 container = Container(
     ["sh", "-c", "setsid sleep 60 & echo up; sleep 60"],

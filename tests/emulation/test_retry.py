@@ -1,6 +1,6 @@
 import pytest
 
-from emulation.retry import AttemptOutcome, Decision, decide
+from emulation.batch.retry import AttemptOutcome, Decision, decide
 
 HOST_LOST = AttemptOutcome(status_reason="Host EC2 (instance i-0123456789abcdef0) terminated.")
 EXITED = "Essential container in task exited"

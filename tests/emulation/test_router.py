@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from emulation.assembly import Assembly
 from emulation.aws import Aws
 from emulation.clock import Clock
-from emulation.deployment import Deployment
-from emulation.load import load
-from emulation.router import Event, Router, rate_seconds
+from emulation.events.router import Event, Router, rate_seconds
+from emulation.templates.assembly import Assembly
+from emulation.templates.deployment import Deployment
+from emulation.templates.load import load
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulation.event_pattern import matches
+from emulation.events.event_pattern import matches
 
 RECORDED = Path(__file__).parents[1] / "recorded_events"
 

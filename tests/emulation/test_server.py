@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from emulation.aws import Aws, connect, session
-from emulation.batch_api import ClientException
+from emulation.batch.batch_api import ClientException
 from emulation.server import Server
 
 

@@ -6,7 +6,7 @@ from random import Random  # noqa: TID251  seeded
 
 import pytest
 
-from emulation.traces import Sample, Trace, read_trace, synthetic_trace
+from emulation.ec2.traces import Sample, Trace, read_trace, synthetic_trace
 
 CSV = "time,available,spot_price\n2023-02-15 22:08:16,1,0.918\n2023-02-15 22:11:31,0,0.918\n2023-02-15 22:14:46,0,1.2\n"
 JSON = json.dumps({"metadata": {"gap_seconds": 600, "note": "x"}, "data": [1, 1, 0]})

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from emulation.clock import Clock
-from emulation.deployment import Function
-from emulation.runtime_api import Invocation
-from emulation.sandbox import TIMED_OUT, Sandbox
+from emulation.events.runtime_api import Invocation
+from emulation.events.sandbox import TIMED_OUT, Sandbox
+from emulation.templates.deployment import Function
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-_REPOSITORY: Final = Path(__file__).resolve().parent.parent
+_REPOSITORY: Final = Path(__file__).resolve().parents[2]
 # A fixed date, so that the same folder gives the same archive. It is the earliest that zip can say.
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
 

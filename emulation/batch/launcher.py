@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from emulation import container
+from emulation.batch import container
+from emulation.batch.job_logs import LogShipper
+from emulation.batch.jobs import Attempt, Job
+from emulation.batch.processes import Container
 from emulation.clock import Clock
-from emulation.job_logs import LogShipper
-from emulation.jobs import Attempt, Job
-from emulation.processes import Container
 from spotkeeper.contract import environment_variables
 
 _SYSTEM_PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"

@@ -19,17 +19,18 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from emulation import prices, retry
-from emulation.aws_events import EventSender
-from emulation.backlog import INSUFFICIENT_CAPACITY, UNFIT_REQUIREMENT, Backlog
+from emulation.batch import retry
+from emulation.batch.backlog import INSUFFICIENT_CAPACITY, UNFIT_REQUIREMENT, Backlog
+from emulation.batch.fleet import Fleet, Host
+from emulation.batch.job_logs import DEFAULT_GROUP
+from emulation.batch.jobs import Attempt, Job, Status
+from emulation.batch.launcher import Launcher
+from emulation.batch.processes import Container
 from emulation.clock import Clock, Timer
-from emulation.deployment import Deployment, JobQueue
-from emulation.fleet import Fleet, Host
-from emulation.job_logs import DEFAULT_GROUP
-from emulation.jobs import Attempt, Job, Status
-from emulation.launcher import Launcher
-from emulation.market import SpotMarket
-from emulation.processes import Container
+from emulation.ec2 import prices
+from emulation.ec2.market import SpotMarket
+from emulation.events.aws_events import EventSender
+from emulation.templates.deployment import Deployment, JobQueue
 
 _log = logging.getLogger(__name__)
 

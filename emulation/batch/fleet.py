@@ -7,12 +7,12 @@ from functools import partial
 from random import Random  # noqa: TID251  seeded by the caller: the same run has the same ARNs
 from typing import Protocol
 
-from emulation import prices
-from emulation.aws_events import EventSender
 from emulation.clock import Clock
-from emulation.deployment import ComputeEnvironment, Deployment
-from emulation.imds import InstanceMetadata
-from emulation.market import Instance, SpotMarket
+from emulation.ec2 import prices
+from emulation.ec2.imds import InstanceMetadata
+from emulation.ec2.market import Instance, SpotMarket
+from emulation.events.aws_events import EventSender
+from emulation.templates.deployment import ComputeEnvironment, Deployment
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from emulation.aws_events import EventSender
+from emulation.batch.jobs import Job, Status
 from emulation.clock import Clock, Timer
-from emulation.jobs import Job, Status
+from emulation.events.aws_events import EventSender
 
 INSUFFICIENT_CAPACITY: Final = (
     "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested for instance type "

@@ -6,7 +6,7 @@ and turns empty strings into empty lists; of job queues it drops jobStateTimeLim
 
 from typing import Any, Final
 
-from emulation.deployment import Deployment, JobDefinition, JobQueue
+from emulation.templates.deployment import Deployment, JobDefinition, JobQueue
 
 OPERATIONS: Final = {"/v1/describejobdefinitions": "jobDefinitions", "/v1/describejobqueues": "jobQueues"}
 """Path -> the list in the answer that is completed."""

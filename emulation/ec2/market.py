@@ -14,9 +14,9 @@ from random import Random  # noqa: TID251  always seeded: the market is the emul
 from typing import Final, NamedTuple, Protocol
 
 from emulation.clock import Clock
-from emulation.deployment import Market
-from emulation.prices import instance_type
-from emulation.traces import Sample, Trace
+from emulation.ec2.prices import instance_type
+from emulation.ec2.traces import Sample, Trace
+from emulation.templates.deployment import Market
 
 _SPOT_FRACTION: Final = (0.30, 0.60)
 """Usual spot price as a fraction of on-demand; the dated prices of 20 types in 3 regions mostly lie within."""

@@ -7,8 +7,8 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from emulation.aws import Aws
-from emulation.deployment import Deployment, Resource
-from emulation.repair import lifecycle_rule
+from emulation.templates.deployment import Deployment, Resource
+from emulation.templates.repair import lifecycle_rule
 
 # What the template says, then what the service says.
 _Pairs = Iterator[tuple[str, Any, Any]]

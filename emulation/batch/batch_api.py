@@ -17,18 +17,26 @@ import botocore.session
 from botocore.config import Config
 from botocore.validate import ParamValidator
 
-from emulation import container, prices
-from emulation.aws_events import EventSender
+from emulation.batch import container
+from emulation.batch.executor import Delays, Executor
+from emulation.batch.job_logs import LogShipper
+from emulation.batch.jobs import Attempt, Job
+from emulation.batch.launcher import Launcher
+from emulation.batch.processes import Reaper
+from emulation.batch.refusals import ClientException as ClientException
+from emulation.batch.refusals import (
+    check_environment,
+    check_limits,
+    check_name,
+    check_retry_strategy,
+    check_share,
+    refusal,
+)
 from emulation.clock import Clock
-from emulation.deployment import Deployment, JobDefinition, JobQueue
-from emulation.executor import Delays, Executor
-from emulation.job_logs import LogShipper
-from emulation.jobs import Attempt, Job
-from emulation.launcher import Launcher
-from emulation.market import SpotMarket
-from emulation.processes import Reaper
-from emulation.refusals import ClientException as ClientException
-from emulation.refusals import check_environment, check_limits, check_name, check_retry_strategy, check_share, refusal
+from emulation.ec2 import prices
+from emulation.ec2.market import SpotMarket
+from emulation.events.aws_events import EventSender
+from emulation.templates.deployment import Deployment, JobDefinition, JobQueue
 
 _NOT_EMULATED: Final = {
     "dependsOn": "dependencies",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from emulation.deployment import JobQueue
+from emulation.templates.deployment import JobQueue
 
 _JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _TEXT_PATTERN: Final = re.compile(r"[A-Za-z0-9.:\s]{0,511}\*?")

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, cast
 
-from emulation.market import Instance
+from emulation.ec2.market import Instance
 
 TOKEN_PATH: Final = "/latest/api/token"  # noqa: S105  a path
 LONGEST_TTL_SECONDS: Final = 21600

@@ -12,12 +12,12 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
-from emulation import adapt, read_back, repair, verify
-from emulation.adapt import Note, Scope
-from emulation.assembly import Assembly, StackTemplate
 from emulation.aws import Aws
-from emulation.deployment import Deployment, Resource
 from emulation.server import Failure
+from emulation.templates import adapt, read_back, repair, verify
+from emulation.templates.adapt import Note, Scope
+from emulation.templates.assembly import Assembly, StackTemplate
+from emulation.templates.deployment import Deployment, Resource
 
 DEFAULT_ACCOUNT: Final = "123456789012"
 DEFAULT_REGION: Final = "us-east-1"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from emulation.aws import Aws
-from emulation.deployment import (
+from emulation.templates.deployment import (
     ComputeEnvironment,
     Deployment,
     EventSource,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import ClientError
 
 from emulation.clock import Clock, Timer
-from emulation.deployment import Deployment, Rule, RuleTarget
-from emulation.event_pattern import matches
+from emulation.events.event_pattern import matches
+from emulation.templates.deployment import Deployment, Rule, RuleTarget
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

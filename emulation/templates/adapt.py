@@ -279,7 +279,7 @@ def _refuse_unknown_types(resources: Mapping[str, Json], scope: Scope) -> None:
         raise UnknownResourceTypeError(
             f"stack {scope.stack} has resources that the emulation does not know: "
             + ", ".join(f"{logical_id} ({type_})" for logical_id, type_ in sorted(unknown.items()))
-            + "; add each type to CREATED or SKIPPED in emulation/adapt.py"
+            + "; add each type to CREATED or SKIPPED in emulation/templates/adapt.py"
         )
 
 
@@ -317,7 +317,7 @@ def _stand_in_for(logical_id: str, gone: Mapping[str, Json], scope: Scope) -> st
     if not replacement:
         raise ValueError(
             f"stack {scope.stack} refers to {logical_id} ({resource_type}), which the emulation leaves out "
-            f"({SKIPPED[resource_type]}): give the type a stand-in in emulation/adapt.py"
+            f"({SKIPPED[resource_type]}): give the type a stand-in in emulation/templates/adapt.py"
         )
     return replacement
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from emulation.clock import Clock
-from emulation.deployment import EventSource, Queue
-from emulation.functions import FunctionError, FunctionHost
+from emulation.events.functions import FunctionError, FunctionHost
+from emulation.templates.deployment import EventSource, Queue
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

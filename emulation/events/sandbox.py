@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from emulation.deployment import Function
-from emulation.processes import Container
-from emulation.runtime_api import Invocation, Outcome, RuntimeApi
+from emulation.batch.processes import Container
+from emulation.events.runtime_api import Invocation, Outcome, RuntimeApi
+from emulation.templates.deployment import Function
 
 INIT_SECONDS: Final = 30.0
 """Time to load the function. Lambda gives 10 s; this machine may be busy with training."""
@@ -27,7 +27,7 @@ class Sandbox:
         code: The unpacked archive.
         libraries: Folder with what Lambda provides.
         environment: Variables that Lambda sets over the function's own: endpoint, region, credentials.
-        mark: Names the process so that it can be found should this one die (see `emulation.processes`).
+        mark: Names the process so that it can be found should this one die (see `emulation.batch.processes`).
         on_line: Called with each line of output.
     """
 

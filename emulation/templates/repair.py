@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from emulation.adapt import Note
 from emulation.aws import Aws
-from emulation.deployment import Resource
-from emulation.read_back import fairshare_policy
+from emulation.templates.adapt import Note
+from emulation.templates.deployment import Resource
+from emulation.templates.read_back import fairshare_policy
 
 _Repair = Callable[[Aws, Resource, Any], None]
 
@@ -61,7 +61,7 @@ def lifecycle_rule(resource: Resource, rule: Mapping[str, Any]) -> Any:
     if untranslated:
         raise ValueError(
             f"lifecycle rule {rule.get('Id', '')!r} of {resource.logical_id} has {sorted(untranslated)}, which "
-            "emulation/repair.py does not translate for moto yet"
+            "emulation/templates/repair.py does not translate for moto yet"
         )
     translated = {key: rule[key] for key in _SAME_IN_BOTH if key in rule}
     translated["Filter"] = {"Prefix": rule.get("Prefix", "")}

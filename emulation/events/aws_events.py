@@ -14,7 +14,7 @@ from random import Random  # noqa: TID251  seeded by the caller: the same run ha
 from typing import Any, Final, Literal
 
 from emulation.clock import Clock
-from emulation.market import Instance
+from emulation.ec2.market import Instance
 from spotkeeper.contract.events import (
     BATCH_SOURCE,
     EC2_SOURCE,

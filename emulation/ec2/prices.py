@@ -80,7 +80,7 @@ def instance_type(name: str) -> InstanceType:
         )
     raise ValueError(
         f"the emulation knows no price of instance type {name!r}; it knows {', '.join(_XLARGE_USD)} in sizes "
-        f"{', '.join(_XLARGES)}, and {', '.join(_ACCELERATED)}: add it to emulation/prices.py"
+        f"{', '.join(_XLARGES)}, and {', '.join(_ACCELERATED)}: add it to emulation/ec2/prices.py"
     )
 
 

@@ -6,9 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from emulation.deployment import JobQueue
-from emulation.market import Instance
-from emulation.prices import InstanceType
+from emulation.ec2.market import Instance
+from emulation.ec2.prices import InstanceType
+from emulation.templates.deployment import JobQueue
 
 
 class Status(StrEnum):

@@ -1,0 +1,1 @@
+"""AWS Batch: its API, its scheduler, and jobs as processes of this machine."""

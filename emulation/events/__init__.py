@@ -1,0 +1,1 @@
+"""EventBridge, SQS and Lambda: from an event to the shipped handler."""
