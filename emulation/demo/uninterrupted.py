@@ -26,6 +26,8 @@ class UninterruptedRun:
             # Without it the library would look for a metadata service.
             "AWS_EC2_METADATA_DISABLED": "true",
             "PYTHONUNBUFFERED": "1",
+            # torch leaves a cache folder behind.
+            "TMPDIR": str(work_dir),
         }
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(

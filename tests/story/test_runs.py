@@ -1,0 +1,129 @@
+import pytest
+
+from emulation.cloud import Cloud
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.cancel import cancel
+from spotkeeper.control.classify import Cause
+from spotkeeper.control.submit import job_request
+from tests.story.user import User, eventually, now
+
+pytestmark = pytest.mark.timeout(180)
+
+LIBRARY_PROGRAM = """
+    import time, torch, spotkeeper
+
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+    opt = torch.optim.SGD(model.parameters(), lr=0.01)
+    run = spotkeeper.Run(model=model, opt=opt)
+    data = run.loader(torch.utils.data.TensorDataset(torch.ones(64, 4)), batch_size=8)
+    for step, batch in run.steps(data, total={total}):
+        model(batch[0]).mean().backward()
+        opt.step()
+        opt.zero_grad()
+        {in_loop}
+        time.sleep({seconds_a_step})
+    print("after the loop")
+"""
+
+
+def library_program(*, total: int = 40, in_loop: str = "pass", seconds_a_step: float = 0.1) -> str:
+    return LIBRARY_PROGRAM.format(total=total, in_loop=in_loop, seconds_a_step=seconds_a_step)
+
+
+def test_a_reclaimed_run_goes_on_in_a_second_attempt_and_succeeds_by_its_completion_record(
+    cloud: Cloud, user: User
+) -> None:
+    run = user.submit(library_program())
+    instance_id = user.claimed(run)
+    eventually(lambda: user.output(run), lambda text: '"progress"' in text)
+
+    cloud.market.reclaim(instance_id, notice=True)
+    ended = user.ended(run)
+
+    assert (ended.state, ended.epoch) == (RunState.SUCCEEDED, 2)
+    assert ended.completion is not None
+    assert (ended.completion.epoch, ended.completion.step) == (2, 40)
+    first, second = user.attempts(run)
+    assert (first.cause, first.exit_code, second.cause) == (Cause.INTERRUPTED, None, Cause.COMPLETED)
+    assert first.warned_at is not None
+    assert first.instance_id == instance_id != second.instance_id
+    assert '"cause":"notice"' in user.output(run)
+    assert user.output(run).count("after the loop") == 1
+
+
+def test_a_host_that_is_lost_without_warning_is_told_from_an_interruption(cloud: Cloud, user: User) -> None:
+    run = user.submit("import time; time.sleep(2)")
+
+    cloud.market.reclaim(user.claimed(run), notice=False)
+
+    assert user.ended(run).state is RunState.SUCCEEDED
+    assert [attempt.cause for attempt in user.attempts(run)] == [Cause.HOST_LOST, Cause.COMPLETED]
+
+
+def test_a_program_that_fails_ends_its_run_at_once_and_costs_no_second_machine(cloud: Cloud, user: User) -> None:
+    run = user.ended(user.submit("import sys; sys.exit('no such dataset')"))
+
+    assert run.state is RunState.FAILED
+    assert run.reason == "the program failed with exit code 1"
+    assert [attempt.exit_code for attempt in user.attempts(run)] == [1]
+    assert len(cloud.market.instances) == 1
+
+
+def test_exit_0_of_a_program_that_left_its_loop_early_is_no_success(user: User) -> None:
+    run = user.ended(user.submit(library_program(in_loop="if step == 3: break")))
+
+    assert run.state is RunState.FAILED
+    assert run.completion is None
+    assert "after the loop" in user.output(run)
+    assert [attempt.cause for attempt in user.attempts(run)] == [Cause.INCOMPLETE]
+
+
+def test_a_cancelled_run_is_stopped_after_it_has_saved(user: User) -> None:
+    run = user.submit(library_program(total=10_000))
+    eventually(lambda: user.output(run), lambda text: '"progress"' in text)
+
+    cancel(run.run_id, ledger=user.connection.ledger, batch=user.connection.batch, now=now())
+    ended = user.ended(run)
+
+    assert ended.state is RunState.CANCELLED
+    assert '"cause":"signal"' in user.output(run)
+    assert [attempt.cause for attempt in user.attempts(run)] == [Cause.CANCELLED]
+
+
+def test_a_second_job_of_the_same_run_is_fenced_and_never_trains(user: User) -> None:
+    run = user.submit(library_program(total=60))
+    user.claimed(run)
+
+    twin = user.connection.batch.submit(job_request(run))
+    told = user.cloud.batch.wait(twin, {"SUCCEEDED", "FAILED"}, 40)
+    (attempt,) = user.cloud.batch.attempts(twin)
+
+    assert (told["status"], attempt.exit_code) == ("FAILED", 76)
+    assert '"fenced"' in attempt.log_path.read_text()
+    assert '"started"' not in attempt.log_path.read_text()
+    ended = user.ended(run)
+    assert (ended.state, ended.epoch, ended.job_id) == (RunState.SUCCEEDED, 1, run.job_id)
+
+
+def test_without_capacity_a_run_waits_and_starts_when_it_comes_back(cloud: Cloud, user: User) -> None:
+    cloud.market.dry()
+    run = user.submit("print('here')")
+    assert run.job_id is not None
+    cloud.batch.wait(run.job_id, {"RUNNABLE"}, 20)
+    assert cloud.market.instances == ()
+
+    cloud.market.restore()
+
+    assert user.ended(run).state is RunState.SUCCEEDED
+
+
+def test_a_run_that_batch_gives_up_on_for_lack_of_capacity_says_so(cloud: Cloud, user: User) -> None:
+    cloud.market.dry()
+    run = user.ended(user.submit("print('never')"))
+
+    assert run.state is RunState.FAILED
+    assert run.reason is not None
+    assert run.reason.startswith("no capacity within the queue's time limit")
+    history = user.connection.ledger.history(run.run_id)
+    assert any("INSUFFICIENT_INSTANCE_CAPACITY" in event.message for event in history)
