@@ -1,0 +1,7 @@
+"""Run every benchmark, one after another."""
+
+from benchmarks import demo, setup_size
+
+if __name__ == "__main__":
+    setup_size.main()
+    demo.main()
