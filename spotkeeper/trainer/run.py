@@ -21,7 +21,7 @@ from spotkeeper.trainer.notice import NoticeWatch
 from spotkeeper.trainer.outcome_file import OutcomeFile
 from spotkeeper.trainer.run_settings import RunSettings, parse_duration
 from spotkeeper.trainer.stateful import Stateful, check_stateful, restore_objects
-from spotkeeper.trainer.store import open_store
+from spotkeeper.trainer.store_address import open_store
 
 Cause = Literal["periodic", "rebalance", "notice", "signal", "requested", "final"]
 

@@ -1,7 +1,6 @@
-"""Where checkpoints are kept: the few operations the commit protocol needs, and how an address is opened."""
+"""Where checkpoints are kept: the few operations that the commit protocol needs."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 
@@ -40,23 +39,3 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the object, if it is there."""
-
-
-def open_store(uri: str) -> Store:
-    """Return the store at `s3://bucket[/prefix]` or at a local folder, which is created when first written.
-
-    Raises:
-        ValueError: if the address has another scheme or no bucket.
-    """
-    if uri.startswith("s3://"):
-        from spotkeeper.trainer.s3_store import S3Store
-
-        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-        if not bucket:
-            raise ValueError(f"{uri!r} names no bucket: write s3://bucket or s3://bucket/prefix")
-        return S3Store(bucket, prefix.strip("/"))
-    if "://" in uri or not uri:
-        raise ValueError(f"checkpoints go to s3://bucket[/prefix] or to a folder; got {uri!r}")
-    from spotkeeper.trainer.local_store import LocalStore
-
-    return LocalStore(Path(uri))

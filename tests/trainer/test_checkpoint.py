@@ -16,7 +16,8 @@ from spotkeeper.trainer.checksum import crc64nvme
 from spotkeeper.trainer.local_store import LocalStore
 from spotkeeper.trainer.manifest import seal
 from spotkeeper.trainer.s3_store import S3Store
-from spotkeeper.trainer.store import Store, open_store
+from spotkeeper.trainer.store import Store
+from spotkeeper.trainer.store_address import open_store
 
 RUN = "tiny"
 CONTENT = bytes(range(256)) * 8
