@@ -9,7 +9,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from random import Random  # noqa: TID251  seeded: the same run has the same job ids
+from random import Random
 from typing import Any, Final
 
 import boto3

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from random import Random  # noqa: TID251  seeded: the same run has the same ids
+from random import Random
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError

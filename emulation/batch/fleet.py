@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from random import Random  # noqa: TID251  seeded by the caller: the same run has the same ARNs
+from random import Random
 from typing import Protocol
 
 from emulation.clock import Clock

@@ -1,7 +1,7 @@
 """When the demo takes capacity away: at seeded points of the training's progress, however fast the machine."""
 
 from dataclasses import dataclass
-from random import Random  # noqa: TID251  seeded: the same seed tells the same story
+from random import Random
 from typing import Any, Final
 
 from emulation.ec2.market import SpotMarket

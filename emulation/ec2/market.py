@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from random import Random  # noqa: TID251  always seeded: the market is the emulation's weather
+from random import Random
 from typing import Final, NamedTuple, Protocol
 
 from emulation.clock import Clock

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from random import Random  # noqa: TID251  randomness comes in as an argument
+from random import Random
 from typing import Final
 
 _CSV_EXPECTED: Final = "expected the columns time,available[,spot_price]: a time, 0 or 1, USD per hour"

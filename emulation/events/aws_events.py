@@ -10,7 +10,7 @@ import queue
 import threading
 import uuid
 from collections.abc import Callable
-from random import Random  # noqa: TID251  seeded by the caller: the same run has the same event ids
+from random import Random
 from typing import Any, Final, Literal
 
 from emulation.clock import Clock

@@ -2,7 +2,7 @@ import gzip
 import json
 from itertools import pairwise
 from pathlib import Path
-from random import Random  # noqa: TID251  seeded
+from random import Random
 
 import pytest
 

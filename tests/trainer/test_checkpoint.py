@@ -1,6 +1,6 @@
 import json
 import os
-import random  # noqa: TID251  (places to damage, under a fixed seed)
+import random
 import resource
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-import random  # noqa: TID251  (its state must survive a fetch)
+import random
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any

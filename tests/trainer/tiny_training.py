@@ -4,7 +4,7 @@ Dropout and batch statistics, a tied weight, augmentation from all three generat
 short batch, an optimizer with moments, a schedule with a Counter in its state.
 """
 
-import random  # noqa: TID251  (a user's augmentation draws from it)
+import random
 from collections.abc import Callable
 from typing import Any
 
