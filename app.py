@@ -17,9 +17,10 @@ from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 
 from spotkeeper.contract import tags
 from stacks.batch import BatchStack
-from stacks.environments import Environment, find_environment
+from stacks.environments import find_environment
 from stacks.network import NetworkStack
 from stacks.recovery import RecoveryStack
+from stacks.settings import Environment
 from stacks.storage import StorageStack
 
 CDK_JSON = Path(__file__).with_name("cdk.json")

@@ -2,11 +2,16 @@
 
 import argparse
 import errno
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: the same as Ctrl-C, from a program."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
         return _run(given)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print(f"\nstopped; nothing is left running. Start again: python -m emulation {given.command}", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT)
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             return _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
@@ -73,5 +78,11 @@ def _fail(message: str) -> int:
     return 1
 
 
+def _terminate(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not stop the cleaning up
+    raise _Terminated
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())

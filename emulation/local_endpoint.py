@@ -1,31 +1,37 @@
 """The file by which `spotkeeper --local` finds a running emulation (see `spotkeeper.contract.local_endpoint`)."""
 
+import fcntl
 import json
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from spotkeeper.contract.local_endpoint import local_endpoint_file
 
-_CONNECT_SECONDS = 1.0
 
+@contextmanager
+def only_one(environ: Mapping[str, str] = os.environ) -> Iterator[None]:
+    """Be the only emulation of this user's state folder that is up or starting, for as long as the context lasts.
 
-def refuse_second_start(environ: Mapping[str, str] = os.environ) -> None:
-    """Return if no emulation is up.
+    The lock goes with the process, however that ends; its file stays, as removing it would let two in.
 
     Raises:
-        ValueError: if one is; the message says where, and how to stop it.
+        ValueError: if there is one already; the message says where, and how to stop it.
     """
-    running = _running(local_endpoint_file(environ))
-    if running is not None:
-        raise ValueError(
-            f"an emulation of {running['environment']} is up already at {running['endpoint_url']} (process "
-            f"{running['pid']}): use it, or stop it with Ctrl-C there or `kill {running['pid']}`"
-        )
+    file = local_endpoint_file(environ)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.with_name("local.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise ValueError(_who_is_up(_read(file), pid=lock.read().strip())) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 @contextmanager
@@ -47,18 +53,13 @@ def announce(
             file.unlink()
 
 
-def _running(file: Path) -> dict[str, Any] | None:
-    """Return what the file says if it is true: a process with that id lives, and its port answers."""
-    said = _read(file)
-    if not {"endpoint_url", "environment", "pid"} <= set(said):
-        return None
-    try:
-        os.kill(int(said["pid"]), 0)
-        address = urlsplit(said["endpoint_url"])
-        socket.create_connection((address.hostname or "", address.port or 0), timeout=_CONNECT_SECONDS).close()
-    except (OSError, ValueError):
-        return None
-    return said
+def _who_is_up(said: Mapping[str, Any], *, pid: str) -> str:
+    if str(said.get("pid")) == pid and {"environment", "endpoint_url"} <= set(said):
+        return (
+            f"an emulation of {said['environment']} is up already at {said['endpoint_url']} (process {pid}): "
+            f"use it, or stop it with Ctrl-C there or `kill {pid}`"
+        )
+    return f"an emulation is starting already (process {pid}): wait for it, or stop it with `kill {pid}`"
 
 
 def _read(file: Path) -> dict[str, Any]:

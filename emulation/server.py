@@ -24,6 +24,7 @@ from werkzeug.serving import make_server
 from werkzeug.test import Client, run_wsgi_app
 
 from emulation.batch.batch_api import ClientException
+from emulation.create_only import access_denied, refused_key
 from emulation.templates import overlay
 from emulation.templates.deployment import Deployment
 
@@ -35,6 +36,7 @@ JOB_OPERATIONS: Final = {
     for operation in ("SubmitJob", "DescribeJobs", "ListJobs", "CancelJob", "TerminateJob", "GetJobQueueSnapshot")
 }
 """Path -> operation. See botocore's batch/2016-08-10/service-2.json."""
+_REGISTER: Final = "/v1/registerjobdefinition"
 
 _CREDENTIAL: Final = re.compile(r"[^/]+/\d{8}/[^/]+/([^/]+)/aws4_request")
 _HOST: Final = "127.0.0.1"
@@ -98,7 +100,8 @@ class Server:
         self.job_operations: JobOperations | None = None
         """Answers the job operations; until there is one, they are refused."""
         self.deployment: Deployment | None = None
-        """Completes what moto says of job definitions and queues."""
+        """Completes what moto says of job definitions and queues; names the keys that are written only once."""
+        self._registered: dict[str, dict[str, Any]] = {}
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._failures: list[Failure] = []
@@ -140,11 +143,17 @@ class Server:
             environ["wsgi.input"] = io.BytesIO(body)
             environ["CONTENT_LENGTH"] = str(len(body))
             environ["HTTP_X_MOTO_ACCOUNT_ID"] = self.account
+            if service == "s3" and self.deployment is not None:
+                arn = refused_key(environ, self.deployment.create_only)
+                if arn is not None:
+                    return _xml_response(start_response, "403 Forbidden", access_denied(arn, self.account))
             if _waits(service, environ, body):
                 return self._moto(environ, start_response)  # type: ignore[no-any-return]
             with self._locks[service]:
                 if service == "batch" and self.deployment is not None and environ["PATH_INFO"] in overlay.OPERATIONS:
                     return self._answer_completed(environ, self.deployment, start_response)
+                if service == "batch" and environ["PATH_INFO"] == _REGISTER:
+                    return self._answer_registration(environ, json.loads(body), start_response)
                 return self._moto(environ, start_response)  # type: ignore[no-any-return]
         except Exception as error:  # noqa: BLE001  # the outermost frame of a request: moto raises what it cannot do
             return self._answer_failure(service, environ, error, start_response)
@@ -166,7 +175,18 @@ class Server:
             start_response(status, list(headers))
             return content
         answer = json.loads(b"".join(content))
-        return _json_response(start_response, status, overlay.complete(environ["PATH_INFO"], answer, deployment))
+        completed = overlay.complete(environ["PATH_INFO"], answer, deployment, self._registered)
+        return _json_response(start_response, status, completed)
+
+    def _answer_registration(
+        self, environ: Environ, request: dict[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        content, status, headers = run_wsgi_app(self._moto, environ, buffered=True)
+        answer = b"".join(content)
+        if status.startswith("200"):
+            self._registered[json.loads(answer)["jobDefinitionArn"]] = overlay.dropped(request)
+        start_response(status, list(headers))
+        return [answer]
 
     def _answer_failure(
         self, service: str, environ: Environ, error: Exception, start_response: StartResponse
@@ -241,6 +261,11 @@ def _client_exception(start_response: StartResponse, message: str) -> Iterable[b
         {"message": message, "code": "ClientException"},
         [("x-amzn-ErrorType", "ClientException")],
     )
+
+
+def _xml_response(start_response: StartResponse, status: str, body: bytes) -> Iterable[bytes]:
+    start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+    return [body]
 
 
 def _json_response(

@@ -3,7 +3,6 @@
 import shlex
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,8 @@ from pathlib import Path
 
 from emulation.aws import ACCESS_KEY, SECRET_KEY
 from emulation.cloud import Cloud, Conditions
-from emulation.local_endpoint import announce, refuse_second_start
+from emulation.local_endpoint import announce, only_one
+from emulation.work_dir import temporary_folder
 
 _REPORT_SECONDS = 1.0
 
@@ -22,8 +22,7 @@ def run(*, environment: str, port: int, keep: Path | None, conditions: Condition
     Raises:
         ValueError: if one is up already, or what `Cloud` refuses.
     """
-    refuse_second_start()
-    with _work_dir(keep) as work_dir:
+    with only_one(), _work_dir(keep) as work_dir:
         print(f"synthesizing and deploying {environment} (a few seconds)", flush=True)
         with (
             Cloud(environment, work_dir=work_dir, port=port, conditions=conditions) as cloud,
@@ -81,5 +80,5 @@ def _work_dir(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
         yield keep.absolute()
         return
-    with tempfile.TemporaryDirectory(prefix="spotkeeper-emulation-") as folder:
-        yield Path(folder)
+    with temporary_folder("emulation") as folder:
+        yield folder

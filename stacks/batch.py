@@ -1,6 +1,6 @@
 """Queues, hosts and job definitions of the enabled profiles, and the descriptor by which programs find them."""
 
-from typing import Any
+from typing import Any, Final
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
@@ -11,20 +11,27 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
-from spotkeeper.contract import descriptor, environment_variables
+from spotkeeper.contract import descriptor, environment_variables, tags
 from spotkeeper.contract.names import descriptor_parameter
+from stacks.constructs.deployed_length import most_characters
 from stacks.constructs.job_host import JobHost
 from stacks.constructs.job_roles import ExecutionRole, HostRole, JobRole
 from stacks.constructs.market_queue import Market, MarketQueue
 from stacks.constructs.trainer_image import TrainerImage
 from stacks.constructs.training_job import TrainingJob
-from stacks.environments import Environment, Profile
+from stacks.environment_stack import EnvironmentStack
+from stacks.settings import Environment, Profile
+
+DESCRIPTOR_CHARACTERS: Final = 8192
+"""What an advanced SSM parameter takes."""
 
 
-class BatchStack(cdk.Stack):
+class BatchStack(EnvironmentStack):
     """For each profile a spot queue, an on-demand queue and a job definition."""
 
     job_queue_arns: list[str]
+    descriptor_characters: int
+    """Characters of the descriptor, at most: names are known only once they are deployed."""
 
     def __init__(
         self,
@@ -37,13 +44,7 @@ class BatchStack(cdk.Stack):
         ledger: dynamodb.ITable,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            scope,
-            id_,
-            env=cdk.Environment(region=environment.region),
-            termination_protection=environment.is_protected,
-            **kwargs,
-        )
+        super().__init__(scope, id_, environment=environment, **kwargs)
         self._environment = environment
         self._subnet_ids = vpc.select_subnets(subnet_type=ec2.SubnetType.PUBLIC).subnet_ids
         self._security_group = ec2.SecurityGroup(
@@ -84,29 +85,54 @@ class BatchStack(cdk.Stack):
         self.job_queue_arns = [
             arn for profile in profiles.values() for arn in (profile.spot_queue, profile.on_demand_queue)
         ]
+        self._add_descriptor(profiles, checkpoints, ledger)
+
+    def _add_descriptor(
+        self, profiles: dict[str, descriptor.Profile], checkpoints: s3.IBucket, ledger: dynamodb.ITable
+    ) -> None:
+        environment = self._environment
+        text = descriptor.Descriptor(
+            environment=environment.name,
+            region=environment.region,
+            checkpoint_bucket=checkpoints.bucket_name,
+            ledger_table=ledger.table_name,
+            job_log_group=self._logs.log_group_name,
+            default_profile=environment.default_profile,
+            profiles=profiles,
+            teams=environment.teams,
+            data_prefixes=environment.data_prefixes,
+            secret_arns=environment.secret_arns,
+            max_attempt_seconds=environment.max_attempt_seconds,
+        ).to_json()
+        self.descriptor_characters = most_characters(self, text)
+        if self.descriptor_characters > DESCRIPTOR_CHARACTERS:
+            raise ValueError(
+                f"the descriptor of environment {environment.name!r} may take {self.descriptor_characters} characters, "
+                f"and an SSM parameter takes {DESCRIPTOR_CHARACTERS}: name fewer profiles, teams, data prefixes or "
+                "secrets, or divide them between two environments"
+            )
         ssm.StringParameter(
             self,
             "Descriptor",
+            # Standard, which is free, up to 4,096 characters; above them advanced.
+            tier=ssm.ParameterTier.INTELLIGENT_TIERING,
             parameter_name=descriptor_parameter(environment.name),
             description="Spotkeeper: what this environment tells the command line",
-            string_value=descriptor.Descriptor(
-                environment=environment.name,
-                region=environment.region,
-                checkpoint_bucket=checkpoints.bucket_name,
-                ledger_table=ledger.table_name,
-                job_log_group=self._logs.log_group_name,
-                default_profile=environment.default_profile,
-                profiles=profiles,
-                teams=environment.teams,
-                data_prefixes=environment.data_prefixes,
-                secret_arns=environment.secret_arns,
-                max_attempt_seconds=environment.max_attempt_seconds,
-            ).to_json(),
+            string_value=text,
         )
 
     def _add_profile(self, profile: Profile) -> descriptor.Profile:
         scope = Construct(self, profile.name)
-        host = JobHost(scope, "Host", root_volume_gib=profile.root_volume_gib)
+        host = JobHost(
+            scope,
+            "Host",
+            root_volume_gib=profile.root_volume_gib,
+            volume_tags={
+                tags.PROJECT: tags.PROJECT_VALUE,
+                tags.ENVIRONMENT: self._environment.name,
+                tags.PROFILE: profile.name,
+            },
+        )
         job = TrainingJob(
             scope,
             "Job",

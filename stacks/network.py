@@ -7,10 +7,11 @@ from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
 from stacks.constructs.cfn_lint import accept_lint
-from stacks.environments import Environment
+from stacks.environment_stack import EnvironmentStack
+from stacks.settings import Environment
 
 
-class NetworkStack(cdk.Stack):
+class NetworkStack(EnvironmentStack):
     """A VPC with one public subnet in each zone of the settings.
 
     Hosts have public addresses, as they need the ECS, ECR and logs endpoints, and a NAT gateway would cost more
@@ -21,13 +22,7 @@ class NetworkStack(cdk.Stack):
     vpc: ec2.IVpc
 
     def __init__(self, scope: Construct, id_: str, *, environment: Environment, **kwargs: Any) -> None:
-        super().__init__(
-            scope,
-            id_,
-            env=cdk.Environment(region=environment.region),
-            termination_protection=environment.is_protected,
-            **kwargs,
-        )
+        super().__init__(scope, id_, environment=environment, **kwargs)
         vpc = ec2.Vpc(
             self,
             "Vpc",

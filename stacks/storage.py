@@ -14,7 +14,8 @@ from constructs import Construct
 
 from spotkeeper.contract import checkpoint_layout as layout
 from spotkeeper.contract import ledger as ledger_keys
-from stacks.environments import Environment
+from stacks.environment_stack import EnvironmentStack
+from stacks.settings import Environment
 
 NONCURRENT_DAYS = {
     # Checkpoint data is large and never overwritten: an old version is one that retention deleted.
@@ -28,20 +29,14 @@ NONCURRENT_DAYS = {
 """Days after which versions that a deletion or an overwrite made noncurrent expire. Current ones never do."""
 
 
-class StorageStack(cdk.Stack):
+class StorageStack(EnvironmentStack):
     """Checkpoint bucket and ledger table; both are retained when the stack is deleted."""
 
     checkpoints: s3.IBucket
     ledger: dynamodb.ITable
 
     def __init__(self, scope: Construct, id_: str, *, environment: Environment, **kwargs: Any) -> None:
-        super().__init__(
-            scope,
-            id_,
-            env=cdk.Environment(region=environment.region),
-            termination_protection=environment.is_protected,
-            **kwargs,
-        )
+        super().__init__(scope, id_, environment=environment, **kwargs)
         checkpoints = s3.Bucket(
             self,
             "Checkpoints",

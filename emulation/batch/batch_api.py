@@ -28,9 +28,13 @@ from emulation.batch.refusals import (
     check_environment,
     check_limits,
     check_name,
+    check_priority,
+    check_resources,
     check_retry_strategy,
     check_share,
+    check_size,
     refusal,
+    too_many_tags,
 )
 from emulation.clock import Clock
 from emulation.ec2 import prices
@@ -209,6 +213,7 @@ class BatchService:
         for field, what in _NOT_EMULATED.items():
             if request.get(field):
                 raise ClientException(f"{field}: the emulation does not do {what} yet")
+        check_size(request)
         check_name(request["jobName"])
         queue = self._queue(request["jobQueue"])
         if not queue.enabled:
@@ -230,11 +235,15 @@ class BatchService:
         check_retry_strategy(retry_strategy)
         tags = dict(request.get("tags") or {})
         check_limits(timeout, tags)
+        priority, override = properties.get("schedulingPriority"), request.get("schedulingPriorityOverride")
+        check_priority(queue, of_definition=priority, override=override)
+        merged = container.override(properties["containerProperties"], overrides)
+        check_resources(merged)
+        propagate_tags = bool(request.get("propagateTags", properties.get("propagateTags", False)))
         with self._lock:
             job_id = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
             self._submitted += 1
             sequence = self._submitted
-        merged = container.override(properties["containerProperties"], overrides)
         return Job(
             id=job_id,
             arn=f"arn:aws:batch:{self._deployment.region}:{self._deployment.account}:job/{job_id}",
@@ -248,12 +257,11 @@ class BatchService:
             evaluate_on_exit=[dict(rule) for rule in retry_strategy.get("evaluateOnExit") or ()],
             timeout_seconds=timeout,
             share_identifier=request.get("shareIdentifier"),
-            scheduling_priority=request.get(
-                "schedulingPriorityOverride", int(properties.get("schedulingPriority") or 0)
-            ),
-            propagate_tags=bool(request.get("propagateTags", properties.get("propagateTags", False))),
+            scheduling_priority=int((priority if override is None else override) or 0),
+            propagate_tags=propagate_tags,
             platform_capabilities=list(properties.get("platformCapabilities") or ["EC2"]),
             tags=tags,
+            defect=too_many_tags(tags, properties.get("tags") or {}) if propagate_tags else None,
             created_at_ms=self._clock.now_ms(),
         )
 

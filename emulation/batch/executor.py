@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -32,6 +32,10 @@ from emulation.ec2.market import SpotMarket
 from emulation.events.aws_events import EventSender
 from emulation.templates.deployment import Deployment, JobQueue
 
+_TIME_OUT_GRACE_SECONDS: Final = 30.0
+"""From SIGTERM to SIGKILL when an attempt exceeds its time limit. AWS does not say what a longer or shorter stop
+time-out of the ECS agent changes; here the shorter of the two counts. docs.aws.amazon.com/batch, job_timeouts"""
+
 _log = logging.getLogger(__name__)
 
 
@@ -43,8 +47,6 @@ class Delays:
     """From an instance's launch to its registration with the cluster; the job is RUNNABLE meanwhile."""
     pull_seconds: float = 30.0
     """From a job's placement to its container's start; the job is STARTING meanwhile."""
-    stop_timeout_seconds: float = 110.0
-    """From SIGTERM to SIGKILL: the ECS agent's stop time-out in the launch template."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -134,7 +136,8 @@ class Executor:
             job.is_terminated = True
             if job.status in {Status.STARTING, Status.RUNNING}:
                 job.status_reason = reason
-                self._stop_container(self._placed[job_id])
+                placement = self._placed[job_id]
+                self._stop_container(placement, placement.host.environment.stop_timeout_seconds)
             else:
                 self._cancel(job, reason)
 
@@ -222,7 +225,8 @@ class Executor:
     def _admit(self, job: Job) -> None:
         with self._changed:
             if job.status is Status.SUBMITTED and not self._stopping:
-                self._move(job, Status.RUNNABLE)
+                job.status_reason = job.defect
+                self._move(job, Status.FAILED if job.defect else Status.RUNNABLE)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -330,7 +334,7 @@ class Executor:
             raise RuntimeError(f"job {job.id} was started without an attempt")
         exit_code, reason = None, None
         try:
-            container = self._launcher.prepare(job, attempt, host.metadata.endpoint)
+            container = self._launcher.prepare(job, attempt, host.metadata_endpoint)
             is_running = self._start_container(placement, attempt, container)
         except (ClientError, BotoCoreError) as error:
             is_running, reason = False, f"ResourceInitializationError: unable to pull secrets: {error}"
@@ -364,12 +368,13 @@ class Executor:
         with self._changed:
             if attempt.stopped_at_ms is None and not placement.host.is_lost:
                 attempt.timed_out = True
-                self._stop_container(placement)
+                stop_timeout_seconds = placement.host.environment.stop_timeout_seconds
+                self._stop_container(placement, min(_TIME_OUT_GRACE_SECONDS, stop_timeout_seconds))
 
-    def _stop_container(self, placement: _Placement) -> None:
+    def _stop_container(self, placement: _Placement, aws_seconds: float) -> None:
         if placement.container is not None:
             placement.container.terminate()
-            grace_seconds = self._clock.grace_seconds(self._delays.stop_timeout_seconds)
+            grace_seconds = self._clock.grace_seconds(aws_seconds)
             placement.timers.append(self._clock.after(grace_seconds, placement.container.kill))
 
     def _end_attempt(self, placement: _Placement, *, exit_code: int | None, reason: str | None, was_lost: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from emulation.clock import Clock
 from emulation.ec2 import prices
-from emulation.ec2.imds import InstanceMetadata
+from emulation.ec2.imds import InstanceMetadata, Silence
 from emulation.ec2.market import Instance, SpotMarket
 from emulation.events.aws_events import EventSender
 from emulation.templates.deployment import ComputeEnvironment, Deployment
@@ -23,6 +23,8 @@ class Host:
     environment: ComputeEnvironment
     vcpus: int
     metadata: InstanceMetadata
+    metadata_endpoint: str
+    """Where containers ask for the instance's metadata; nothing answers there if the hop limit is too low."""
     container_instance_arn: str
     is_lost: bool = False
     """EC2 has taken the instance away."""
@@ -74,6 +76,7 @@ class Fleet:
         self._user = user
         self._lock = threading.Lock()
         self._hosts: dict[str, Host] = {}
+        self._silence = Silence()
         market.attach(self)
 
     def launch(self, environment: ComputeEnvironment, instance_types: Sequence[str]) -> Host | None:
@@ -84,11 +87,13 @@ class Fleet:
                 return None
             region, account = self._deployment.region, self._deployment.account
             cluster = f"AWSBatch-{environment.name}"
+            metadata = InstanceMetadata(instance, account=account, region=region)
             host = Host(
                 instance=instance,
                 environment=environment,
                 vcpus=prices.instance_type(instance.type).vcpus,
-                metadata=InstanceMetadata(instance, account=account, region=region),
+                metadata=metadata,
+                metadata_endpoint=(metadata if environment.metadata_reaches_containers else self._silence).endpoint,
                 container_instance_arn=f"arn:aws:ecs:{region}:{account}:container-instance/{cluster}/"
                 f"{self._random.getrandbits(128):032x}",
             )
@@ -120,6 +125,7 @@ class Fleet:
         for host in hosts:
             self._market.terminate(host.instance.id)
             host.metadata.close()
+        self._silence.close()
 
     def capacity_changed(self) -> None:
         """Hear it from the market."""

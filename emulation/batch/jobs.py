@@ -97,6 +97,8 @@ class Job:
     propagate_tags: bool
     platform_capabilities: list[str]
     tags: dict[str, str]
+    defect: str | None
+    """Why Batch, which took the job, fails it without running it."""
     created_at_ms: int
     status: Status = Status.SUBMITTED
     status_reason: str | None = None

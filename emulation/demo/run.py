@@ -7,7 +7,6 @@
 """
 
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from emulation.demo.story import Story
 from emulation.demo.timeline import billed, timeline
 from emulation.demo.uninterrupted import UninterruptedRun
 from emulation.ec2.traces import Trace
+from emulation.work_dir import temporary_folder
 from spotkeeper.contract.checkpoint_layout import commit_prefix
 from spotkeeper.contract.log_lines import LogEvent, parse_line
 from spotkeeper.control.run import Run
@@ -86,8 +86,8 @@ def tell(options: Options, console: Console) -> bool:
 @contextmanager
 def _work_dir(keep: Path | None) -> Iterator[Path]:
     if keep is None:
-        with tempfile.TemporaryDirectory(prefix="spotkeeper-demo-", ignore_cleanup_errors=True) as path:
-            yield Path(path)
+        with temporary_folder("demo") as folder:
+            yield folder
         return
     if keep.exists() and any(keep.iterdir()):
         raise ValueError(f"--keep must name a folder that is empty or does not exist yet; {keep} has files in it")

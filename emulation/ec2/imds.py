@@ -98,6 +98,22 @@ class InstanceMetadata:
             self._server.handle_request()  # waits without polling, unlike serve_forever
 
 
+class Silence:
+    """An address at which nothing ever answers: what a container finds where the answer's hop limit ends before it."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=1)  # nobody accepts
+
+    @property
+    def endpoint(self) -> str:
+        """A URL whose reader waits in vain."""
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def close(self) -> None:
+        """Free the port. Harmless when repeated."""
+        self._socket.close()
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     metadata: InstanceMetadata

@@ -20,8 +20,6 @@ from emulation.templates.deployment import Market
 
 _SPOT_FRACTION: Final = (0.30, 0.60)
 """Usual spot price as a fraction of on-demand; the dated prices of 20 types in 3 regions mostly lie within."""
-_FREE_SECONDS: Final = 3600
-_SHORTEST_BILL_SECONDS: Final = 60
 
 
 class Pool(NamedTuple):
@@ -66,26 +64,6 @@ class Instance:
     def seconds(self, until: datetime) -> float:
         """Return for how many real seconds the instance has been there at `until`, or was until it ended."""
         return max(0.0, (min(until, self.ended_at or until) - self.launched_at).total_seconds())
-
-    def cost_usd(self, until: datetime, *, speed: float = 1.0) -> float:
-        """Return its price for the time until `until`, by the second and without EC2's exceptions.
-
-        Args:
-            until: End of the time that is priced.
-            speed: AWS seconds in a real second; 1 prices the real time.
-        """
-        return self.usd_per_hour * self.seconds(until) * speed / 3600
-
-
-def billed_seconds(running_seconds: float, *, market: Market, ending: Ending | None) -> float:
-    """Return for how many AWS seconds EC2 charges an instance that ran for `running_seconds` AWS seconds.
-
-    A spot instance that EC2 takes away within its first hour costs nothing; otherwise every second counts, at least 60.
-    docs.aws.amazon.com/AWSEC2/latest/UserGuide/billing-for-interrupted-spot-instances.html
-    """
-    if market == "spot" and ending is Ending.RECLAIMED and running_seconds < _FREE_SECONDS:
-        return 0.0
-    return max(float(_SHORTEST_BILL_SECONDS), running_seconds)
 
 
 class MarketListener(Protocol):

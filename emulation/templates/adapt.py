@@ -104,7 +104,7 @@ SKIPPED: Final[Mapping[str, str]] = {
     "AWS::Batch::SchedulingPolicy": "moto's CloudFormation does not know it; it is created through the API",
     "AWS::CDK::Metadata": "it says which CDK wrote the template and creates nothing",
     "AWS::Lambda::EventSourceMapping": "moto would run the function in Docker inside SendMessage; our pollers read it",
-    "AWS::S3::BucketPolicy": "moto ignores conditions, so that refusing plain HTTP would refuse every request",
+    "AWS::S3::BucketPolicy": "moto would refuse plain HTTP, hence every request; our front enforces If-None-Match",
     "AWS::SQS::QueuePolicy": "moto's CloudFormation does not know it; nothing here enforces permissions",
     "Custom::VpcRestrictDefaultSG": "its handler would run in Docker; nothing here uses the default security group",
 }

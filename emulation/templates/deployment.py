@@ -11,6 +11,10 @@ from typing import Any, Literal
 Market = Literal["spot", "on-demand"]
 
 
+class UnsupportedError(ValueError):
+    """A template asks for something that the emulation does not do, and must not pretend to."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resource:
     """One resource of a template, as it was created."""
@@ -31,16 +35,15 @@ class ComputeEnvironment:
     arn: str
     name: str
     market: Market
-    allocation_strategy: str
     instance_types: tuple[str, ...]
     """As written in the template: types (`g5.xlarge`) or families (`c6i`)."""
     zones: tuple[str, ...]
     """Availability zones of its subnets, such as `us-east-1a`."""
-    min_vcpus: int
     max_vcpus: int
-    instance_tags: Mapping[str, str]
-    launch_template: Mapping[str, Any]
-    """The launch template's `LaunchTemplateData`, resolved; empty without one."""
+    stop_timeout_seconds: float
+    """From SIGTERM to SIGKILL when a task is stopped: the ECS agent's setting in the launch template's user data."""
+    metadata_reaches_containers: bool
+    """Whether the launch template's hop limit lets IMDS answer a container, which is one hop from its host."""
     enabled: bool
 
 
@@ -68,8 +71,6 @@ class JobQueue:
     state_time_limit_actions: tuple[StateTimeLimitAction, ...]
     scheduling_policy_arn: str
     """Empty for a first-in, first-out queue."""
-    fairshare_policy: Mapping[str, Any]
-    """The scheduling policy's fair-share settings, in the API's camelCase; empty for a first-in, first-out queue."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +104,6 @@ class Queue:
 class RuleTarget:
     """A queue that an event rule sends to."""
 
-    id: str
     queue_arn: str
     queue_url: str
     dead_letter_arn: str
@@ -149,11 +149,18 @@ class EventSource:
     queue_url: str
     function_name: str
     batch_size: int
-    batching_window_seconds: int
-    max_concurrency: int
-    """0: no limit of its own."""
     reports_batch_item_failures: bool
     enabled: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CreateOnly:
+    """Keys of a bucket that its policy lets nobody write without `If-None-Match`."""
+
+    bucket: str
+    key_prefix: str
+    exempts_parts: bool
+    """Whether the parts of a multipart upload, which take no such header, are let through."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,6 +181,7 @@ class Deployment:
     functions: Mapping[str, Function] = field(default_factory=dict)
     """Keyed by function name."""
     event_sources: tuple[EventSource, ...] = ()
+    create_only: tuple[CreateOnly, ...] = ()
 
     def of_type(self, resource_type: str) -> tuple[Resource, ...]:
         """Return the resources of a CloudFormation type, in template order."""

@@ -1,7 +1,8 @@
-"""Load a cloud assembly into moto, and prove that everything in it is there.
+"""Load a cloud assembly into moto, and check that what was created is there.
 
-CloudFormation in moto answers CREATE_COMPLETE for stacks that lack resources, so its word counts for nothing: each
-resource of each template must be listed with a physical id, and the services themselves are asked (`verify`).
+CloudFormation in moto answers CREATE_COMPLETE for stacks that lack resources, so that word counts for nothing: each
+resource that is not skipped must be in the stack's list, with a physical id if moto gives its type one, and the
+services of the types that the emulation relies on are asked for their settings (`verify`).
 """
 
 import json
@@ -90,7 +91,8 @@ def load(
 
     Raises:
         UnknownResourceTypeError: if a template has a type of which nobody has said how it is treated.
-        LoadError: if moto fails, or anything of a template is missing or different afterwards.
+        LoadError: if moto fails, or a resource is missing or a compared setting different afterwards.
+        UnsupportedError: if a template asks for what the emulation does not do.
     """
     account, region = location(assembly)
     _bootstrap(assembly, aws, account=account, region=region, failures=failures)

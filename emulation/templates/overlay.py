@@ -4,6 +4,7 @@ Of job definitions it drops propagateTags and platformCapabilities, lower-cases 
 and turns empty strings into empty lists; of job queues it drops jobStateTimeLimitActions (moto 5.2.5).
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from emulation.templates.deployment import Deployment, JobDefinition, JobQueue
@@ -11,17 +12,28 @@ from emulation.templates.deployment import Deployment, JobDefinition, JobQueue
 OPERATIONS: Final = {"/v1/describejobdefinitions": "jobDefinitions", "/v1/describejobqueues": "jobQueues"}
 """Path -> the list in the answer that is completed."""
 
+_DROPPED_BY_API: Final = ("schedulingPriority",)
 
-def complete(path: str, answer: dict[str, Any], deployment: Deployment) -> dict[str, Any]:
-    """Return moto's answer with what the templates say. What was registered later stays as moto holds it."""
+
+def dropped(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what moto forgets of a RegisterJobDefinition request."""
+    return {name: request[name] for name in _DROPPED_BY_API if name in request}
+
+
+def complete(
+    path: str, answer: dict[str, Any], deployment: Deployment, registered: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return moto's answer with what the templates say, and with `registered`, what was `dropped`, by ARN."""
     listed = OPERATIONS[path]
-    return {**answer, listed: [_complete(item, deployment) for item in answer.get(listed, ())]}
+    return {**answer, listed: [_complete(item, deployment, registered) for item in answer.get(listed, ())]}
 
 
-def _complete(item: dict[str, Any], deployment: Deployment) -> dict[str, Any]:
-    definition = deployment.job_definitions.get(item.get("jobDefinitionArn", ""))
-    if definition is not None:
-        return _job_definition(item, definition)
+def _complete(item: dict[str, Any], deployment: Deployment, registered: Mapping[str, Any]) -> dict[str, Any]:
+    arn = item.get("jobDefinitionArn", "")
+    if arn in registered:
+        return {**item, **registered[arn]}
+    if arn in deployment.job_definitions:
+        return _job_definition(item, deployment.job_definitions[arn])
     queue = deployment.job_queues.get(item.get("jobQueueArn", ""))
     return _job_queue(item, queue) if queue is not None else item
 

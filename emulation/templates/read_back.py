@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from emulation.aws import Aws
+from emulation.templates import bucket_policy, launch_template
 from emulation.templates.deployment import (
     ComputeEnvironment,
     Deployment,
@@ -17,6 +18,7 @@ from emulation.templates.deployment import (
     Rule,
     RuleTarget,
     StateTimeLimitAction,
+    UnsupportedError,
 )
 
 if TYPE_CHECKING:
@@ -27,11 +29,12 @@ _VISIBILITY_TIMEOUT_SECONDS = 30
 _FUNCTION_TIMEOUT_SECONDS = 3
 _FUNCTION_MEMORY_MIB = 128
 _BATCH_SIZE = 10
+_ALLOCATION_STRATEGIES: dict[Market, str] = {
+    "spot": "SPOT_PRICE_CAPACITY_OPTIMIZED",
+    "on-demand": "BEST_FIT_PROGRESSIVE",
+}
+"""What `SpotMarket.launch` does."""
 _MARKETS: dict[str, Market] = {"SPOT": "spot", "EC2": "on-demand"}
-
-
-class UnsupportedError(ValueError):
-    """A template asks for something that the emulation does not do, and must not pretend to."""
 
 
 def read_back(
@@ -65,8 +68,7 @@ def read_back(
         resources=tuple(resources),
         compute_environments={item.arn: item for item in environments},
         job_queues={
-            item.arn: item
-            for item in each("AWS::Batch::JobQueue", lambda resource: _job_queue(aws, resource, policies))
+            item.arn: item for item in each("AWS::Batch::JobQueue", lambda resource: _job_queue(resource, policies))
         },
         job_definitions={
             item.arn: item
@@ -78,6 +80,7 @@ def read_back(
             item.name: item for item in each("AWS::Lambda::Function", lambda resource: _function(aws, resource))
         },
         event_sources=tuple(each("AWS::Lambda::EventSourceMapping", lambda resource: _event_source(resource, urls))),
+        create_only=tuple(keys for found in each("AWS::S3::BucketPolicy", bucket_policy.create_only) for keys in found),
     )
 
 
@@ -107,25 +110,35 @@ def _compute_environment(aws: Aws, resource: Resource, launch_templates: Mapping
         raise UnsupportedError(
             f"{resource.logical_id} has compute of type {compute['Type']}; the emulation has {sorted(_MARKETS)}"
         )
+    market = _MARKETS[compute["Type"]]
+    strategy = compute.get("AllocationStrategy", "BEST_FIT")  # AWS's default
+    if strategy != _ALLOCATION_STRATEGIES[market]:
+        raise UnsupportedError(
+            f"{resource.logical_id} has the allocation strategy {strategy}; the emulation has "
+            f"{_ALLOCATION_STRATEGIES[market]} for compute of type {compute['Type']}"
+        )
+    if int(compute.get("MinvCpus", 0)):
+        raise UnsupportedError(
+            f"{resource.logical_id} has MinvCpus {compute['MinvCpus']}; the emulation keeps no idle instances: use 0"
+        )
     subnets = aws.ec2.describe_subnets(SubnetIds=compute["Subnets"])["Subnets"]
     launch_template_id = compute.get("LaunchTemplate", {}).get("LaunchTemplateId", "")
-    launch_template = launch_templates.get(launch_template_id)
+    template = launch_templates.get(launch_template_id)
+    machine = template.properties["LaunchTemplateData"] if template else {}
     return ComputeEnvironment(
         arn=resource.physical_id,
         name=_name(resource),
-        market=_MARKETS[compute["Type"]],
-        allocation_strategy=compute["AllocationStrategy"],
+        market=market,
         instance_types=tuple(compute["InstanceTypes"]),
         zones=tuple(sorted({subnet["AvailabilityZone"] for subnet in subnets})),
-        min_vcpus=int(compute.get("MinvCpus", 0)),
         max_vcpus=int(compute["MaxvCpus"]),
-        instance_tags=dict(compute.get("Tags", {})),
-        launch_template=launch_template.properties["LaunchTemplateData"] if launch_template else {},
+        stop_timeout_seconds=launch_template.stop_timeout_seconds(machine),
+        metadata_reaches_containers=launch_template.metadata_reaches_containers(machine),
         enabled=resource.properties.get("State", "ENABLED") == "ENABLED",
     )
 
 
-def _job_queue(aws: Aws, resource: Resource, policies: Mapping[str, Resource]) -> JobQueue:
+def _job_queue(resource: Resource, policies: Mapping[str, Resource]) -> JobQueue:
     properties = resource.properties
     order = sorted(properties["ComputeEnvironmentOrder"], key=lambda entry: int(entry["Order"]))
     policy = policies.get(properties.get("SchedulingPolicyArn", ""))
@@ -145,7 +158,6 @@ def _job_queue(aws: Aws, resource: Resource, policies: Mapping[str, Resource]) -
             for action in properties.get("JobStateTimeLimitActions", ())
         ),
         scheduling_policy_arn=policy.physical_id if policy else "",
-        fairshare_policy=fairshare_policy(aws, policy) if policy else {},
     )
 
 
@@ -202,7 +214,6 @@ def _rule(resource: Resource, urls: Mapping[str, str]) -> Rule:
         schedule=properties.get("ScheduleExpression", ""),
         targets=tuple(
             RuleTarget(
-                id=target["Id"],
                 queue_arn=target["Arn"],
                 queue_url=urls[target["Arn"]],
                 dead_letter_arn=target.get("DeadLetterConfig", {}).get("Arn", ""),
@@ -247,8 +258,6 @@ def _event_source(resource: Resource, urls: Mapping[str, str]) -> EventSource:
         # A name or an ARN.
         function_name=properties["FunctionName"].rsplit(":", 1)[-1],
         batch_size=int(properties.get("BatchSize", _BATCH_SIZE)),
-        batching_window_seconds=int(properties.get("MaximumBatchingWindowInSeconds", 0)),
-        max_concurrency=int(properties.get("ScalingConfig", {}).get("MaximumConcurrency", 0)),
         reports_batch_item_failures="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", ()),
         enabled=bool(properties.get("Enabled", True)),
     )

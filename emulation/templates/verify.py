@@ -1,4 +1,9 @@
-"""Ask each service whether it holds what the templates say. An emulation that only says so proves nothing."""
+"""Ask the services of nine resource types whether they hold what the templates say.
+
+These are the types whose settings something in the emulation relies on. That the others exist is CloudFormation's word
+alone: `load` finds each in the list of its stack's resources, nobody reads their settings back. Of the nine, only the
+settings named below are compared.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +20,7 @@ _Pairs = Iterator[tuple[str, Any, Any]]
 
 
 def differences(aws: Aws, deployment: Deployment) -> tuple[str, ...]:
-    """Return a line for each difference; none for a faithful deployment."""
+    """Return a line for each difference in the settings that are compared; none if there is none."""
     found = []
     for resource in deployment.resources:
         check = _CHECKS.get(resource.type)
@@ -142,4 +147,4 @@ _CHECKS: Final[Mapping[str, Callable[[Aws, Deployment, Resource], _Pairs]]] = {
     "AWS::SQS::Queue": _queue,
     "AWS::SSM::Parameter": _parameter,
 }
-"""The types whose settings something in the emulation relies on; the others are known to exist."""
+"""The types whose services are asked."""

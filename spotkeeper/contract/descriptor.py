@@ -42,7 +42,7 @@ class Descriptor:
     version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
-        """Return the compact JSON that is stored; an SSM parameter takes 4,096 characters."""
+        """Return the compact JSON that is stored; an SSM parameter takes 4,096 characters, an advanced one 8,192."""
         return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True)
 
     @classmethod

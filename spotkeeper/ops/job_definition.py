@@ -40,7 +40,7 @@ def describe(client: "BatchClient", arn: str) -> dict[str, Any]:
 
 def derive(base: Mapping[str, Any], *, image: str | None, secrets: Mapping[str, str]) -> dict[str, Any]:
     """Return the RegisterJobDefinition request for a copy of `base` with another image or more secrets."""
-    request = {name: base[name] for name in _COPIED if base.get(name)}
+    request = {name: base[name] for name in _COPIED if base.get(name) is not None}
     container = dict(request["containerProperties"])
     if image is not None:
         container["image"] = image

@@ -10,6 +10,9 @@ _ECS_AGENT_SETTINGS = (
     # After an interruption notice no new job is placed on the host. Running jobs are not told: they poll IMDS.
     "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true",
     "ECS_ENABLE_CONTAINER_METADATA=true",
+    # Log streams are written with the job's execution role, so that the host's needs no permission on logs. The
+    # agent's packages set it since 1.16; stated, because without it every job would lose its log.
+    "ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE=true",
 )
 
 # AWS Batch merges its own part, so it takes user data as MIME multi-part only.
@@ -31,12 +34,12 @@ _USER_DATA = "\n".join(
 
 
 class JobHost(Construct):
-    """Launch template: IMDSv2 only, an encrypted gp3 root volume, and the ECS agent's settings for spot."""
+    """Launch template: IMDSv2 only, an encrypted and tagged gp3 root volume, and the ECS agent's settings for spot."""
 
     specification: dict[str, str]
     """`computeResources.launchTemplate`, with the version by number: `$Default` would stay at the first for ever."""
 
-    def __init__(self, scope: Construct, id_: str, *, root_volume_gib: int) -> None:
+    def __init__(self, scope: Construct, id_: str, *, root_volume_gib: int, volume_tags: dict[str, str]) -> None:
         super().__init__(scope, id_)
         template = ec2.CfnLaunchTemplate(
             self,
@@ -54,6 +57,13 @@ class JobHost(Construct):
                         ebs=ec2.CfnLaunchTemplate.EbsProperty(
                             volume_size=root_volume_gib, volume_type="gp3", encrypted=True, delete_on_termination=True
                         ),
+                    )
+                ],
+                # Instances are tagged by the compute environment, which knows the market; their volumes only here.
+                tag_specifications=[
+                    ec2.CfnLaunchTemplate.TagSpecificationProperty(
+                        resource_type="volume",
+                        tags=[cdk.CfnTag(key=key, value=value) for key, value in volume_tags.items()],
                     )
                 ],
                 user_data=cdk.Fn.base64(_USER_DATA),

@@ -9,15 +9,20 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from spotkeeper.contract import checkpoint_layout as layout
+from spotkeeper.contract.ledger import run_partition
 
 _PREFIXES = (layout.DATA_PREFIX, layout.COMMIT_PREFIX, layout.EPOCH_PREFIX, layout.SOURCE_PREFIX)
 
 
 class JobRole(iam.Role):
-    """The program: checkpoints, its ledger item and the data of the settings, nothing else.
+    """The program: checkpoints, runs' ledger items and the data of the settings, nothing else.
 
     It may delete objects, as retention does, but no versions: what a broken program deletes can be restored.
-    All runs of an environment share it; below the prefixes the fence keeps runs apart.
+
+    All runs of an environment share it, and IAM cannot tell them apart: a hostile program can read, write and delete
+    the checkpoints of other runs, and update their ledger items, until runs get credentials of their own. The fence
+    protects runs from each other's mistakes, not from malice; teams that do not trust each other need an
+    environment each. Ledger items of other kinds than runs' are closed to it.
     """
 
     def __init__(
@@ -31,13 +36,24 @@ class JobRole(iam.Role):
     ) -> None:
         super().__init__(scope, id_, assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com"))
         data, commit, epoch, source = (checkpoints.arn_for_objects(f"{prefix}*") for prefix in _PREFIXES)
-        self._allow("ReadCheckpoints", ["s3:GetObject", "s3:GetObjectVersion"], [data, commit, epoch, source])
+        self._allow("ReadCheckpoints", ["s3:GetObject"], [data, commit, epoch, source])
         self._allow("WriteCheckpoints", ["s3:PutObject"], [data, commit, epoch])
         self._allow("TidyCheckpoints", ["s3:AbortMultipartUpload", "s3:DeleteObject"], [data, commit])
         # Without a condition on the prefix: a read of a missing object then answers 404 instead of AccessDenied,
         # which a resuming attempt could not tell from a broken role. It reveals names only.
         self._allow("FindCheckpoints", ["s3:ListBucket"], [checkpoints.bucket_arn])
-        self._allow("ClaimAndComplete", ["dynamodb:GetItem", "dynamodb:UpdateItem"], [ledger.table_arn])
+        self.add_to_policy(
+            iam.PolicyStatement(
+                sid="ClaimAndComplete",
+                actions=["dynamodb:UpdateItem"],
+                resources=[ledger.table_arn],
+                conditions={
+                    "ForAllValues:StringLike": {"dynamodb:LeadingKeys": [run_partition("*")]},
+                    # ForAllValues holds for a request that names no key at all.
+                    "Null": {"dynamodb:LeadingKeys": "false"},
+                },
+            )
+        )
         for prefix in data_prefixes:
             self._allow_reading(prefix)
         _acknowledge_prefixes(self, checkpoints)
@@ -73,7 +89,7 @@ def _acknowledge_prefixes(role: iam.Role, checkpoints: s3.IBucket) -> None:
             cdk.Acknowledgment(
                 id=f"AwsSolutions-IAM5[Resource::{bucket}/{prefix}*]",
                 reason="Keys begin with the kind of object and then the run; one role serves all runs of an "
-                "environment, so it ends at the kind. The fence keeps runs apart.",
+                "environment, so it ends at the kind.",
             )
             for prefix in _PREFIXES
         )
@@ -110,25 +126,65 @@ class ExecutionRole(iam.Role):
 
 
 class HostRole(iam.Role):
-    """The host joins its ECS cluster, and no more: containers can read its credentials (see JobHost)."""
+    """The ECS agent joins the cluster of its compute environment, takes tasks and reports their states; no more.
+
+    Containers can read these credentials (see JobHost), so this is AWS's AmazonEC2ContainerServiceforEC2Role without
+    images and logs, for which the agent takes the job's execution role, and without creating clusters. With them
+    a hostile program can disturb other hosts of AWS Batch in the account and region, but read and write no data.
+
+    Clusters are named by AWS Batch, `AWSBatch-<compute environment>-<uuid>`, and CloudFormation does not tell
+    the name; Batch's own service-linked role relies on the same prefix. No emulator checks this policy: see
+    docs/live-checks.md.
+    """
 
     instance_profile_arn: str
 
     def __init__(self, scope: Construct, id_: str) -> None:
-        super().__init__(
-            scope,
-            id_,
-            assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
-            managed_policies=[
-                iam.ManagedPolicy.from_aws_managed_policy_name("service-role/AmazonEC2ContainerServiceforEC2Role")
-            ],
+        super().__init__(scope, id_, assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"))
+        ecs = f"arn:{cdk.Aws.PARTITION}:ecs:{cdk.Stack.of(self).region}:{cdk.Aws.ACCOUNT_ID}"
+        clusters, hosts = f"{ecs}:cluster/AWSBatch*", f"{ecs}:container-instance/*"
+        statements = (
+            # Where to poll; it has no resource-level permission and tells an address only.
+            iam.PolicyStatement(sid="FindEcs", actions=["ecs:DiscoverPollEndpoint"], resources=["*"]),
+            iam.PolicyStatement(
+                sid="JoinAndReport",
+                actions=[
+                    "ecs:DeregisterContainerInstance",
+                    "ecs:RegisterContainerInstance",
+                    "ecs:SubmitAttachmentStateChanges",
+                    "ecs:SubmitContainerStateChange",
+                    "ecs:SubmitTaskStateChange",
+                ],
+                resources=[clusters],
+            ),
+            iam.PolicyStatement(
+                sid="TakeTasksAndDrain",
+                actions=["ecs:Poll", "ecs:StartTelemetrySession", "ecs:UpdateContainerInstancesState"],
+                resources=[hosts],
+                conditions={"ArnLike": {"ecs:cluster": clusters}},
+            ),
+            iam.PolicyStatement(
+                sid="TagOnJoining",
+                actions=["ecs:TagResource"],
+                resources=[hosts],
+                conditions={"StringEquals": {"ecs:CreateAction": "RegisterContainerInstance"}},
+            ),
         )
+        for statement in statements:
+            self.add_to_policy(statement)
         self.instance_profile_arn = iam.CfnInstanceProfile(self, "InstanceProfile", roles=[self.role_name]).attr_arn
-        cdk.Validations.of(self).acknowledge(
-            cdk.Acknowledgment(
-                id="AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/"
-                "AmazonEC2ContainerServiceforEC2Role]",
-                reason="AWS keeps this policy in step with the ECS agent that it ships in the machine image; "
-                "a copy of ours would break hosts when the agent changes.",
-            )
-        )
+        _acknowledge_clusters(self)
+
+
+def _acknowledge_clusters(role: HostRole) -> None:
+    ecs = f"Resource::arn:<AWS::Partition>:ecs:{cdk.Stack.of(role).region}:<AWS::AccountId>"
+    reasons = {
+        "Resource::*": "ecs:DiscoverPollEndpoint, which tells where to poll, has no resource-level permission.",
+        f"{ecs}:cluster/AWSBatch*": "AWS Batch names its clusters when it makes them, and CloudFormation does not "
+        "tell the name; the prefix is Batch's own.",
+        f"{ecs}:container-instance/*": "The id of a host is given when it registers; conditions bind the actions to "
+        "Batch's clusters and to the act of registering.",
+    }
+    cdk.Validations.of(role).acknowledge(
+        *(cdk.Acknowledgment(id=f"AwsSolutions-IAM5[{what}]", reason=why) for what, why in reasons.items())
+    )

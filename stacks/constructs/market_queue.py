@@ -6,7 +6,7 @@ from aws_cdk import aws_batch as batch
 from constructs import Construct
 
 from spotkeeper.contract import tags
-from stacks.environments import Environment, Profile
+from stacks.settings import Environment, Profile
 
 Market = Literal["spot", "on-demand"]
 

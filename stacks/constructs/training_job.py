@@ -8,13 +8,20 @@ from constructs import Construct
 from spotkeeper.contract.entry_point import ENTRY_POINT
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
 from spotkeeper.contract.exit_codes import EXIT_YIELDED
-from stacks.environments import Profile
+from stacks.settings import Profile
 
 USER: Final = "10001:10001"
 """User and group of the process; `trainer_image/Dockerfile` creates them."""
 
 ATTEMPTS: Final = 10
 """Attempts of a spot job: AWS Batch's maximum. On-demand jobs are submitted with 1."""
+
+SCHEDULING_PRIORITY: Final = 100
+"""Rank among the jobs of one team, 0 to 9999, higher first. AWS Batch refuses a job without one on a fair-share queue.
+
+Not 0, which leaves no rank behind: a job that should wait for ordinary ones (0 to 99) and one that should overtake
+them (101 to 9999) override it when they are submitted.
+"""
 
 # The first rule that matches decides, and a job that matches none is retried: so the two outcomes that another
 # attempt can mend come first, and the rest ends. `reason` and `exitCode` may be absent, and "*" matches only
@@ -60,6 +67,7 @@ class TrainingJob(Construct):
             type="container",
             platform_capabilities=["EC2"],
             propagate_tags=True,
+            scheduling_priority=SCHEDULING_PRIORITY,
             resource_retention_policy=batch.CfnJobDefinition.ResourceRetentionPolicyProperty(
                 skip_deregister_on_update=True
             ),

@@ -40,25 +40,37 @@ def eventually(condition: Callable[[], Any], *, timeout_seconds: float = 20.0) -
     return value
 
 
-def compute_environment(name: str, market: Any, *, max_vcpus: int = 256) -> ComputeEnvironment:
+def compute_environment(
+    name: str,
+    market: Any,
+    *,
+    max_vcpus: int = 256,
+    stop_timeout_seconds: float = 110,
+    metadata_reaches_containers: bool = True,
+) -> ComputeEnvironment:
     return ComputeEnvironment(
         arn=f"arn:aws:batch:us-east-1:123456789012:compute-environment/{name}",
         name=name,
         market=market,
-        allocation_strategy="SPOT_PRICE_CAPACITY_OPTIMIZED" if market == "spot" else "BEST_FIT_PROGRESSIVE",
         instance_types=TYPES,
         zones=ZONES,
-        min_vcpus=0,
         max_vcpus=max_vcpus,
-        instance_tags={},
-        launch_template={},
+        stop_timeout_seconds=stop_timeout_seconds,
+        metadata_reaches_containers=metadata_reaches_containers,
         enabled=True,
     )
 
 
-def deployment(*, max_vcpus: int = 256, time_limit_seconds: int = 600, fair_share: bool = False) -> Deployment:
+def deployment(
+    *,
+    time_limit_seconds: int = 600,
+    fair_share: bool = False,
+    scheduling_priority: int | None = 0,
+    definition_tags: Mapping[str, str] | None = None,
+    **spot: Any,
+) -> Deployment:
     environments = [
-        compute_environment("spot-ce", "spot", max_vcpus=max_vcpus),
+        compute_environment("spot-ce", "spot", **spot),
         compute_environment("on-demand-ce", "on-demand"),
     ]
     limit = StateTimeLimitAction(
@@ -76,7 +88,6 @@ def deployment(*, max_vcpus: int = 256, time_limit_seconds: int = 600, fair_shar
             compute_environments=(environment.arn,),
             state_time_limit_actions=(limit,),
             scheduling_policy_arn="arn:aws:batch:us-east-1:123456789012:scheduling-policy/p" if fair_share else "",
-            fairshare_policy={},
         )
         for arn, environment in zip((SPOT_QUEUE, ON_DEMAND_QUEUE), environments, strict=True)
     ]
@@ -99,6 +110,8 @@ def deployment(*, max_vcpus: int = 256, time_limit_seconds: int = 600, fair_shar
             "retryStrategy": {"attempts": 10, "evaluateOnExit": RULES},
             "timeout": {"attemptDurationSeconds": 36000},
             "platformCapabilities": ["EC2"],
+            "tags": dict(definition_tags or {}),
+            **({} if scheduling_priority is None else {"schedulingPriority": scheduling_priority}),
         },
     )
     return Deployment(
@@ -163,10 +176,15 @@ class Compute:
 
 @contextmanager
 def compute(
-    work_dir: Path, *, settings: Mapping[str, Any] | None = None, grace_seconds: float = 5.0, **service: Any
+    work_dir: Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    speed: float = 1000,
+    grace_seconds: float = 5.0,
+    **service: Any,
 ) -> Iterator[Compute]:
     """Run a Batch service at a speed at which AWS's minutes take a fraction of a second; fail if it found a defect."""
-    with Clock(speed=1000, shortest_grace_seconds=grace_seconds) as clock:
+    with Clock(speed=speed, shortest_grace_seconds=grace_seconds) as clock:
         market = SpotMarket(clock=clock, seed=7)
         events: list[dict[str, Any]] = []
         batch = BatchService(

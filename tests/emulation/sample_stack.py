@@ -109,7 +109,17 @@ FOUNDATION: dict[str, Any] = {
                         "Action": "s3:*",
                         "Resource": {"Fn::Join": ["", [attribute("Checkpoints", "Arn"), "/*"]]},
                         "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-                    }
+                    },
+                    {
+                        "Effect": "Deny",
+                        "Principal": "*",
+                        "Action": "s3:PutObject",
+                        "Resource": {"Fn::Join": ["", [attribute("Checkpoints", "Arn"), "/commit/*"]]},
+                        "Condition": {
+                            "Null": {"s3:if-none-match": "true"},
+                            "Bool": {"s3:ObjectCreationOperation": "true"},
+                        },
+                    },
                 ],
             },
         ),
@@ -179,7 +189,10 @@ APPLICATION: dict[str, Any] = {
         "Hosts": resource("AWS::IAM::InstanceProfile", Roles=[ref("Role")]),
         "Template": resource(
             "AWS::EC2::LaunchTemplate",
-            LaunchTemplateData={"MetadataOptions": {"HttpTokens": "required"}, "UserData": {"Fn::Base64": "#!/bin/sh"}},
+            LaunchTemplateData={
+                "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 2},
+                "UserData": {"Fn::Base64": "#!/bin/sh\necho ECS_CONTAINER_STOP_TIMEOUT=20s >> /etc/ecs/ecs.config"},
+            },
         ),
         "Compute": resource(
             "AWS::Batch::ComputeEnvironment",
@@ -227,6 +240,7 @@ APPLICATION: dict[str, Any] = {
             Type="container",
             PlatformCapabilities=["EC2"],
             PropagateTags=True,
+            SchedulingPriority=1,
             Timeout={"AttemptDurationSeconds": 900},
             Tags={"Upper:case": "kept"},
             Parameters={"Step": ""},

@@ -7,6 +7,7 @@ import pytest
 from botocore.validate import ParamValidator
 
 from emulation.batch.batch_api import ClientException
+from emulation.batch.refusals import check_resources
 from tests.emulation.compute import DEFINITION, ON_DEMAND_QUEUE, SPOT_QUEUE, Compute, compute, eventually
 
 
@@ -121,6 +122,17 @@ def test_describe_shows_what_was_submitted(cloud: Compute) -> None:
             "must not start with AWS_BATCH",
         ),
         ({"containerOverrides": {"command": "true"}}, "Invalid type for parameter containerOverrides.command"),
+        ({"containerOverrides": {"command": ["x" * 30 * 1024]}}, "requests of up to 30720 bytes; got 30"),
+        (
+            {"containerOverrides": {"resourceRequirements": [{"type": "VCPU", "value": "0.5"}]}},
+            "at least 1 vCPUs in resourceRequirements; got 0.5",
+        ),
+        (
+            {"containerOverrides": {"resourceRequirements": [{"type": "MEMORY", "value": "3"}]}},
+            "at least 4 MiB of memory in resourceRequirements; got 3",
+        ),
+        ({"tags": {f"tag-{number}": "" for number in range(51)}}, "up to 50 tags; got 51"),
+        ({"schedulingPriorityOverride": 10_000}, "between 0 and 9999; got 10000"),
     ],
 )
 def test_submit_refuses_what_aws_would_refuse_or_what_is_not_emulated(
@@ -137,6 +149,51 @@ def test_a_queue_with_a_scheduling_policy_needs_a_share_identifier(tmp_path: Pat
             submit(cloud)
         job_id = submit(cloud, shareIdentifier="team")["jobId"]
         assert cloud.wait(job_id)["shareIdentifier"] == "team"
+
+
+@pytest.mark.parametrize("share", ["team-a", "team_a", "team**", "*", "a*b", "é", "x" * 256])
+def test_a_share_identifier_is_alphanumeric_with_an_asterisk_at_its_end_at_most(tmp_path: Path, share: str) -> None:
+    with compute(tmp_path, settings={"fair_share": True}) as cloud:
+        with pytest.raises(ClientException, match="up to 255 alphanumeric characters"):
+            submit(cloud, shareIdentifier=share)
+        assert submit(cloud, shareIdentifier="x" * 255 + "*")["jobId"]
+
+
+def test_a_fair_share_job_needs_a_priority_from_its_definition_or_its_request(tmp_path: Path) -> None:
+    with compute(tmp_path / "none", settings={"fair_share": True, "scheduling_priority": None}) as cloud:
+        with pytest.raises(
+            ClientException,
+            match="Either schedulingPriority in job definition or schedulingPriorityOverride should be specified",
+        ):
+            submit(cloud, shareIdentifier="team")
+        job_id = submit(cloud, shareIdentifier="team", schedulingPriorityOverride=0)["jobId"]
+        assert cloud.describe(job_id)["schedulingPriority"] == 0
+    with compute(tmp_path / "zero", settings={"fair_share": True, "scheduling_priority": 0}) as cloud:
+        job_id = submit(cloud, shareIdentifier="team")["jobId"]
+        assert cloud.describe(job_id)["schedulingPriority"] == 0
+    with compute(tmp_path / "fifo", settings={"scheduling_priority": None}) as cloud:
+        assert submit(cloud)["jobId"], "a queue without a policy needs none"
+
+
+def test_a_definition_without_memory_is_refused() -> None:
+    with pytest.raises(ClientException, match="at least 4 MiB of memory"):
+        check_resources({"resourceRequirements": [{"type": "VCPU", "value": "1"}]})
+    check_resources({"vcpus": 1, "memory": 4})  # the older form of both
+
+
+def test_a_job_whose_propagated_tags_are_too_many_is_taken_and_failed_as_in_aws(tmp_path: Path) -> None:
+    of_definition = {f"definition-{number}": "" for number in range(30)} | {"both": ""}
+    of_job = {f"job-{number}": "" for number in range(20)} | {"both": ""}
+    with compute(tmp_path, settings={"definition_tags": of_definition}) as cloud:
+        failed = cloud.wait(submit(cloud, tags=of_job, propagateTags=True)["jobId"])
+        assert failed["status"] == "FAILED"
+        assert "have 51 tags together" in failed["statusReason"]
+        assert failed["attempts"] == []
+        assert not cloud.market.instances
+        del of_job["job-0"]
+        assert cloud.wait(submit(cloud, tags=of_job, propagateTags=True)["jobId"])["status"] == "SUCCEEDED"
+        of_job |= {"job-0": "", "job-20": ""}
+        assert cloud.wait(submit(cloud, tags=of_job, propagateTags=False)["jobId"])["status"] == "SUCCEEDED"
 
 
 def test_list_jobs_filters_and_pages(cloud: Compute) -> None:

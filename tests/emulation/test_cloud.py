@@ -14,9 +14,10 @@ import pytest
 from emulation.aws import connect
 from emulation.cloud import Cloud, Conditions
 from emulation.ec2.traces import Sample, Trace
-from emulation.local_endpoint import announce, refuse_second_start
+from emulation.local_endpoint import announce, only_one
 from emulation.server import Server
 from emulation.templates.assembly import Assembly
+from emulation.work_dir import remove_abandoned
 from spotkeeper.contract import ledger
 from spotkeeper.contract.local_endpoint import local_endpoint_file
 
@@ -148,11 +149,11 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 class Up:
-    """`python -m emulation up` in a process of its own."""
+    """`python -m emulation` in a process of its own."""
 
-    def __init__(self, environ: Mapping[str, str], *arguments: str) -> None:
+    def __init__(self, environ: Mapping[str, str], *arguments: str, command: str = "up") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "emulation", "up", *arguments],
+            [sys.executable, "-m", "emulation", command, *arguments],
             cwd=REPOSITORY,
             env=environ,
             stdout=subprocess.PIPE,
@@ -180,8 +181,8 @@ class Up:
 def up(environ: dict[str, str]) -> Iterator[Callable[..., Up]]:
     started: list[Up] = []
 
-    def start(*arguments: str) -> Up:
-        started.append(Up(environ, *arguments))
+    def start(*arguments: str, command: str = "up") -> Up:
+        started.append(Up(environ, *arguments, command=command))
         return started[-1]
 
     yield start
@@ -238,7 +239,7 @@ def test_up_says_how_to_use_it_refuses_a_second_start_and_cleans_up_on_ctrl_c(
 def test_a_killed_emulation_leaves_no_process_and_does_not_block_the_next(
     up: Callable[..., Up], environ: dict[str, str], tmp_path: Path
 ) -> None:
-    running = up("--speed", "600", "--keep", str(tmp_path / "kept"))
+    running = up("--speed", "600")
     running.read_until("Ctrl-C")
     endpoint = json.loads(local_endpoint_file(environ).read_text())
     aws = connect(endpoint["endpoint_url"], endpoint["region"])
@@ -261,7 +262,10 @@ def test_a_killed_emulation_leaves_no_process_and_does_not_block_the_next(
 
     eventually(lambda: {pid for pid in started if Path(f"/proc/{pid}").exists()}, lambda left: not left)
     assert local_endpoint_file(environ).exists()
-    refuse_second_start(environ)
+    with only_one(environ):
+        assert len(list(tmp_path.glob("spotkeeper-emulation-*"))) == 1
+        remove_abandoned(tmp_path)
+        assert list(tmp_path.glob("spotkeeper-emulation-*")) == []
 
 
 def run(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -321,6 +325,48 @@ def test_ctrl_c_while_it_starts_leaves_nothing_behind(
     assert list(tmp_path.glob("spotkeeper-emulation-*")) == []
 
 
+def test_of_two_that_start_at_once_one_goes_on(up: Callable[..., Up]) -> None:
+    both = [up(), up()]
+
+    (loser,) = eventually(lambda: [one for one in both if one.process.poll() is not None], bool)
+
+    (winner,) = (one for one in both if one is not loser)
+    winner.read_until("synthesizing and deploying dev")
+    _, errors = loser.process.communicate()
+    assert loser.process.returncode == 1
+    assert "an emulation is starting already (process " in errors
+    assert_one_line(errors)
+    winner.end(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("command", "reached"), [("up", "synthesizing and deploying dev"), ("demo", "Spotkeeper demo, seed")]
+)
+def test_sigterm_cleans_up_as_ctrl_c_does(up: Callable[..., Up], tmp_path: Path, command: str, reached: str) -> None:
+    running = up(command=command)
+    running.read_until(reached)
+    started = children(running.process.pid)
+
+    errors = running.end(signal.SIGTERM)
+
+    assert running.process.returncode == 143
+    assert errors.strip() == f"stopped; nothing is left running. Start again: python -m emulation {command}"
+    assert list(tmp_path.glob("spotkeeper-*")) == []
+    eventually(lambda: {pid for pid in started if Path(f"/proc/{pid}").exists()}, lambda left: not left)
+
+
+def test_only_folders_of_processes_that_are_gone_are_abandoned(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    kept = [f"spotkeeper-demo-{os.getpid()}-a", f"spotkeeper-other-{gone.pid}-a", "spotkeeper-demo-x", f"{gone.pid}"]
+    for name in (f"spotkeeper-demo-{gone.pid}-a", f"spotkeeper-emulation-{gone.pid}-b", *kept):
+        (tmp_path / name / "cloud").mkdir(parents=True)
+
+    remove_abandoned(tmp_path)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
 # The file that says where
 
 
@@ -347,8 +393,20 @@ def test_a_file_that_says_nothing_true_does_not_block_a_start(tmp_path: Path, le
     file.parent.mkdir(parents=True)
     file.write_text(left_behind)
 
-    refuse_second_start(environ)
+    with (
+        only_one(environ),
+        announce(endpoint_url="http://127.0.0.1:9", region="us-east-1", environment="dev", environ=environ) as file,
+    ):
+        assert json.loads(file.read_text())["pid"] == os.getpid()
 
-    with announce(endpoint_url="http://127.0.0.1:9", region="us-east-1", environment="dev", environ=environ):
-        # This process lives, but nothing answers on port 9: the id was given to another process.
-        refuse_second_start(environ)
+
+def test_a_file_of_a_killed_emulation_does_not_name_the_one_that_starts(tmp_path: Path) -> None:
+    environ = {"XDG_STATE_HOME": str(tmp_path)}
+    file = local_endpoint_file(environ)
+    with only_one(environ):
+        file.write_text('{"pid": 1, "endpoint_url": "http://127.0.0.1:9", "environment": "dev"}')
+        with (
+            pytest.raises(ValueError, match=rf"is starting already \(process {os.getpid()}\): wait"),
+            only_one(environ),
+        ):
+            pass

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from emulation.batch.executor import Delays
 from tests.emulation.compute import ON_DEMAND_QUEUE, ZONES, Compute, compute, eventually
 
+NO_DELAYS = Delays(boot_seconds=0, pull_seconds=0)
 SLEEP = "import time; time.sleep(60)"
 READ_IMDS = """
 import os, time, urllib.error, urllib.request
@@ -195,6 +197,41 @@ def test_an_attempt_past_its_time_limit_gets_sigterm_then_sigkill_and_no_retry(
         assert ("stopping" in cloud.output(job_id)) == (exit_code == 143)
 
 
+@pytest.mark.parametrize(("stop_timeout_seconds", "grace_seconds"), [(20, 20), (110, 30)])
+def test_a_time_out_gives_30_s_to_save_or_the_stop_timeout_if_that_is_shorter(
+    tmp_path: Path, stop_timeout_seconds: float, grace_seconds: float
+) -> None:
+    settings = {"stop_timeout_seconds": stop_timeout_seconds}
+    with compute(tmp_path, settings=settings, speed=100, grace_seconds=0, delays=NO_DELAYS) as cloud:
+        done = cloud.wait(cloud.submit(["sh", "-c", DEAF], timeout={"attemptDurationSeconds": 60}))
+        aws_seconds = (done["stoppedAt"] - done["startedAt"]) / 10
+        assert 60 + grace_seconds <= aws_seconds < 60 + 110
+
+
+def test_terminate_gives_the_stop_timeout_of_the_launch_template(tmp_path: Path) -> None:
+    for stop_timeout_seconds, longest_seconds in ((20, 110), (110, 1000)):
+        settings = {"stop_timeout_seconds": stop_timeout_seconds}
+        work_dir = tmp_path / str(stop_timeout_seconds)
+        with compute(work_dir, settings=settings, speed=100, grace_seconds=0, delays=NO_DELAYS) as cloud:
+            job_id = cloud.submit(["sh", "-c", DEAF])
+            started_instance(cloud, job_id)
+            terminated_at = time.monotonic()
+            cloud.batch.handle("TerminateJob", {"jobId": job_id, "reason": "enough"})
+            cloud.wait(job_id)
+            aws_seconds = (time.monotonic() - terminated_at) * 100
+            assert stop_timeout_seconds <= aws_seconds < longest_seconds
+
+
+def test_a_hop_limit_of_one_hides_the_notice_from_the_container(tmp_path: Path) -> None:
+    program = READ_IMDS.replace("timeout=5", "timeout=0.3").replace("token = ", "print('asking', flush=True)\ntoken = ")
+    with compute(tmp_path, settings={"metadata_reaches_containers": False}) as cloud:
+        job_id = cloud.python(program)
+        instance_id = started_instance(cloud, job_id)
+        cloud.market.reclaim(instance_id, notice=True)
+        assert cloud.wait(job_id)["status"] == "FAILED"
+        assert "timed out" in cloud.output(job_id)
+
+
 def test_terminate_stops_a_running_job_with_the_callers_reason(tmp_path: Path) -> None:
     with compute(tmp_path, grace_seconds=0.5) as cloud:
         job_id = cloud.submit(["sh", "-c", TRAP])
@@ -242,6 +279,16 @@ def test_the_head_of_a_dry_queue_is_given_up_after_the_queues_time_limit(tmp_pat
         eventually(lambda: "FAILED" in statuses(cloud, second))
         order = [event["detail"].get("status") for event in cloud.events if event["detail"].get("jobId") == first]
         assert order == ["RUNNABLE", "RUNNABLE", "FAILED"]
+
+
+def test_a_job_that_fits_no_instance_is_not_given_up_for_want_of_capacity(tmp_path: Path) -> None:
+    with compute(tmp_path, settings={"time_limit_seconds": 100}) as cloud:
+        too_many = [{"type": "VCPU", "value": "512"}]
+        job_id = cloud.submit(["true"], containerOverrides={"resourceRequirements": too_many})
+        eventually(lambda: cloud.of_type("Batch Job Queue Blocked", jobId=job_id))
+        assert cloud.describe(job_id)["statusReason"].startswith("MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - ")
+        with pytest.raises(TimeoutError, match="is RUNNABLE"):  # five times the queue's limit
+            cloud.wait(job_id, timeout_seconds=0.5)
 
 
 def test_capacity_that_comes_back_stops_the_time_limit(tmp_path: Path) -> None:

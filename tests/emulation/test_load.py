@@ -1,3 +1,4 @@
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,13 +9,15 @@ import pytest
 
 from emulation.aws import Aws
 from emulation.server import Server
+from emulation.templates import launch_template
 from emulation.templates.adapt import SKIPPED
 from emulation.templates.assembly import Assembly, read, synthesize, zip_folder
+from emulation.templates.deployment import UnsupportedError
 from emulation.templates.load import LoadError, load, location
-from emulation.templates.read_back import UnsupportedError
 from emulation.templates.verify import differences
 from spotkeeper.contract.descriptor import Descriptor
 from spotkeeper.contract.names import descriptor_parameter
+from tests.emulation import sample_stack
 
 
 @pytest.fixture(scope="session")
@@ -155,7 +158,7 @@ def test_answers_about_definitions_and_queues_say_what_the_template_says(
     ]
 
 
-def test_a_definition_that_is_registered_later_is_answered_as_moto_holds_it(
+def test_a_definition_that_is_registered_later_is_answered_as_it_was_registered(
     sample: Callable[..., Assembly], aws: Aws, server: Server
 ) -> None:
     server.deployment, _ = load(sample(), aws, environment="dev")
@@ -164,6 +167,7 @@ def test_a_definition_that_is_registered_later_is_answered_as_moto_holds_it(
         jobDefinitionName="derived",
         type="container",
         propagateTags=True,
+        schedulingPriority=0,
         containerProperties={"image": "other", "vcpus": 1, "memory": 512},
     )
 
@@ -172,6 +176,7 @@ def test_a_definition_that_is_registered_later_is_answered_as_moto_holds_it(
     ]
     assert definition["containerProperties"]["image"] == "other"
     assert definition["propagateTags"] is True
+    assert definition["schedulingPriority"] == 0
 
 
 @pytest.mark.parametrize(
@@ -254,6 +259,16 @@ def test_what_moto_cannot_load_is_reported_with_its_own_reason(
         load(sample(no_priority), aws, environment="dev", failures=lambda: server.failures)
 
 
+def compute(setting: str, value: Any) -> dict[str, Any]:
+    given = sample_stack.APPLICATION["Resources"]["Compute"]["Properties"]["ComputeResources"]
+    changed = {**given, setting: value}
+    return {"ComputeResources": {name: value for name, value in changed.items() if value is not None}}
+
+
+def user_data(text: str) -> dict[str, Any]:
+    return {"LaunchTemplateData": {"UserData": {"Fn::Base64": text}}}
+
+
 @pytest.mark.parametrize(
     ("logical_id", "change", "told"),
     [
@@ -262,6 +277,13 @@ def test_what_moto_cannot_load_is_reported_with_its_own_reason(
         ("Changes", {"Targets": [{"Arn": {"Fn::GetAtt": ["Act", "Arn"]}, "Id": "T"}]}, "delivers whole events to SQS"),
         ("ConsumeEvents", {"FilterCriteria": {"Filters": [{"Pattern": "{}"}]}}, "reads .* through a filter"),
         ("Act", {"Code": {"ZipFile": "x"}}, r"function Act has code of kind \['ZipFile'\]"),
+        ("Compute", compute("AllocationStrategy", "SPOT_CAPACITY_OPTIMIZED"),
+         "strategy SPOT_CAPACITY_OPTIMIZED; the emulation has SPOT_PRICE_CAPACITY_OPTIMIZED for compute of type SPOT"),
+        ("Compute", compute("Type", "EC2"), "the emulation has BEST_FIT_PROGRESSIVE for compute of type EC2"),
+        ("Compute", compute("AllocationStrategy", None), "the allocation strategy BEST_FIT;"),
+        ("Compute", compute("MinvCpus", 4), "MinvCpus 4; the emulation keeps no idle instances"),
+        ("Template", user_data("ECS_CONTAINER_STOP_TIMEOUT=soon"), "duration such as 110s or 1m50s.*got 'soon'"),
+        ("Template", user_data("ECS_CONTAINER_STOP_TIMEOUT=0s"), "1 s or more; got '0s'"),
     ],
 )  # fmt: skip
 def test_what_the_emulation_does_not_do_is_refused_rather_than_ignored(
@@ -272,6 +294,27 @@ def test_what_the_emulation_does_not_do_is_refused_rather_than_ignored(
 
     with pytest.raises(UnsupportedError, match=told):
         load(sample(unsupported), aws, environment="dev")
+
+
+@pytest.mark.parametrize(
+    ("data", "stop_timeout_seconds", "reaches_containers"),
+    [
+        ({}, 30, False),
+        ({"UserData": "ECS_CONTAINER_STOP_TIMEOUT=110s\n"}, 110, False),
+        ({"UserData": "x\necho ECS_CONTAINER_STOP_TIMEOUT=1m50s >> /etc/ecs/ecs.config\n"}, 110, False),
+        ({"MetadataOptions": {"HttpPutResponseHopLimit": 1}}, 30, False),
+        ({"MetadataOptions": {"HttpPutResponseHopLimit": 2}}, 30, True),
+        ({"MetadataOptions": {"HttpPutResponseHopLimit": 2, "HttpEndpoint": "disabled"}}, 30, False),
+    ],
+)
+def test_a_launch_template_decides_the_stop_timeout_and_who_reaches_imds(
+    data: dict[str, Any], stop_timeout_seconds: float, reaches_containers: bool
+) -> None:
+    if "UserData" in data:
+        data = {**data, "UserData": base64.b64encode(data["UserData"].encode()).decode()}
+
+    assert launch_template.stop_timeout_seconds(data) == stop_timeout_seconds
+    assert launch_template.metadata_reaches_containers(data) is reaches_containers
 
 
 # The deployment that the other parts read
@@ -289,10 +332,10 @@ def test_the_deployment_says_what_the_template_says_with_references_resolved(
         ("us-east-1b",),
         16,
     )
-    assert compute.launch_template["MetadataOptions"] == {"HttpTokens": "required"}
+    assert (compute.stop_timeout_seconds, compute.metadata_reaches_containers) == (20, True)
     (queue,) = deployment.job_queues.values()
     assert queue.compute_environments == (compute.arn,)
-    assert queue.fairshare_policy["shareDecaySeconds"] == 3600
+    assert queue.scheduling_policy_arn == deployment.one("AWS::Batch::SchedulingPolicy").physical_id
     assert [action.max_time_seconds for action in queue.state_time_limit_actions] == [600]
     (definition,) = deployment.job_definitions.values()
     table = deployment.one("AWS::DynamoDB::Table").physical_id

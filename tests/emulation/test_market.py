@@ -11,7 +11,6 @@ from emulation.ec2.market import (
     Instance,
     Pool,
     SpotMarket,
-    billed_seconds,
 )
 from emulation.ec2.prices import expand, instance_type
 from emulation.ec2.traces import Sample, Trace
@@ -238,32 +237,6 @@ def test_a_trace_takes_a_zones_instances_away_moves_its_prices_and_starts_over(c
     clock.advance(10)
     assert again.ending is Ending.RECLAIMED
     assert other == there.zone
-
-
-def test_an_instance_costs_its_price_by_the_second(market: SpotMarket, clock: ManualClock) -> None:
-    instance = launch(market, "on-demand")
-    assert instance.cost_usd(clock.now() + timedelta(hours=2)) == pytest.approx(0.384)
-    assert instance.cost_usd(clock.now() + timedelta(minutes=2), speed=60) == pytest.approx(0.384)
-    clock.advance(1800)
-    market.terminate(instance.id)
-    assert instance.cost_usd(clock.now() + timedelta(hours=9)) == pytest.approx(0.096)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "kind", "ending", "billed"),
-    [
-        (3599, "spot", Ending.RECLAIMED, 0),
-        (3600, "spot", Ending.RECLAIMED, 3600),
-        (3599, "spot", Ending.TERMINATED, 3599),
-        (3599, "spot", None, 3599),
-        (3599, "on-demand", Ending.RECLAIMED, 3599),
-        (10, "on-demand", Ending.TERMINATED, 60),
-    ],
-)
-def test_ec2_charges_by_the_second_but_not_for_spot_that_it_takes_in_the_first_hour(
-    seconds: float, kind: Market, ending: Ending | None, billed: float
-) -> None:
-    assert billed_seconds(seconds, market=kind, ending=ending) == billed
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@ import base64
 import email.policy
 import itertools
 import re
+from dataclasses import replace
 from email import message_from_string
+from pathlib import Path
 
 import pytest
 
+import app
 from spotkeeper.contract.descriptor import Descriptor
+from stacks.batch import BatchStack
 from stacks.constructs.training_job import RETRY_RULES
-from stacks.environments import ENVIRONMENTS, PROD
+from stacks.environments import DEV, ENVIRONMENTS, PROD
 from tests.stacks.synthesized import Assembly
 
 TAGS = {"spotkeeper:project": "spotkeeper", "spotkeeper:environment": "dev"}
@@ -127,6 +131,14 @@ def test_the_launch_template_asks_for_imdsv2_and_an_encrypted_volume(dev: Assemb
     ]
 
 
+def test_volumes_carry_the_tags_by_which_their_cost_is_found(dev: Assembly) -> None:
+    data = dev.one("batch", "AWS::EC2::LaunchTemplate", "gpu24gbHost")["LaunchTemplateData"]
+
+    (specification,) = data["TagSpecifications"]
+    assert specification["ResourceType"] == "volume"
+    assert {tag["Key"]: tag["Value"] for tag in specification["Tags"]} == {**TAGS, "spotkeeper:profile": "gpu-24gb"}
+
+
 def test_the_user_data_is_one_shell_script_that_configures_the_ecs_agent(dev: Assembly) -> None:
     text = dev.one("batch", "AWS::EC2::LaunchTemplate", "cpuHost")["LaunchTemplateData"]["UserData"]["Fn::Base64"]
     message = message_from_string(text, policy=email.policy.default)
@@ -139,6 +151,7 @@ def test_the_user_data_is_one_shell_script_that_configures_the_ecs_agent(dev: As
         "echo ECS_CONTAINER_STOP_TIMEOUT=110s >> /etc/ecs/ecs.config",
         "echo ECS_ENABLE_SPOT_INSTANCE_DRAINING=true >> /etc/ecs/ecs.config",
         "echo ECS_ENABLE_CONTAINER_METADATA=true >> /etc/ecs/ecs.config",
+        "echo ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE=true >> /etc/ecs/ecs.config",
     ]
     assert len(base64.b64encode(text.encode())) < 16 * 1024
 
@@ -152,6 +165,7 @@ def test_the_job_definition_of_a_profile(dev: Assembly) -> None:
         "Type": "container",
         "PlatformCapabilities": ["EC2"],
         "PropagateTags": True,
+        "SchedulingPriority": 100,
         "ResourceRetentionPolicy": {"SkipDeregisterOnUpdate": True},
         "RetryStrategy": {
             "Attempts": 10,
@@ -191,6 +205,16 @@ def test_the_job_definition_of_a_profile(dev: Assembly) -> None:
         "SPOTKEEPER_LEDGER_TABLE": "spotkeeper-dev-storage-LedgerB7379752-0123456789ab",
         "SPOTKEEPER_URI": "s3://spotkeeper-dev-storage-Checkpoints620E2F20-0123456789ab",
     }
+
+
+def test_every_job_of_a_fair_share_queue_has_a_priority_with_room_on_both_sides(any_environment: Assembly) -> None:
+    # AWS Batch answers SubmitJob without one: "Either schedulingPriority in job definition or
+    # schedulingPriorityOverride should be specified".
+    queues = any_environment.resources("batch", "AWS::Batch::JobQueue").values()
+    definitions = any_environment.resources("batch", "AWS::Batch::JobDefinition").values()
+
+    assert all("SchedulingPolicyArn" in queue["Properties"] for queue in queues)
+    assert all(0 < definition["Properties"]["SchedulingPriority"] < 9999 for definition in definitions)
 
 
 def test_every_job_definition_has_a_time_limit_no_privileges_and_its_gpus(any_environment: Assembly) -> None:
@@ -269,6 +293,26 @@ def test_retry_rules_keep_to_what_aws_batch_accepts() -> None:
             assert name == "action" or re.fullmatch(grammar, pattern), rule
 
 
+def test_a_descriptor_that_no_parameter_holds_is_refused_when_it_is_synthesized(tmp_path: Path) -> None:
+    many = tuple(f"s3://bucket/{'a' * 80}{index}/" for index in range(80))
+
+    with pytest.raises(ValueError, match=r"descriptor of environment 'dev' may take \d+ .* takes 8192: name fewer"):
+        app.assemble(replace(DEV, data_prefixes=many), str(tmp_path))
+
+
+@pytest.mark.parametrize("data_prefixes", [0, 20])
+def test_the_bound_of_the_descriptor_is_above_what_is_deployed_and_not_far(data_prefixes: int, tmp_path: Path) -> None:
+    prefixes = tuple(f"s3://bucket/{index}/" for index in range(data_prefixes))
+    built = app.assemble(replace(DEV, data_prefixes=prefixes), str(tmp_path))
+    stack = built.node.find_child("spotkeeper-dev-batch")
+    assert isinstance(stack, BatchStack)
+    built.synth()
+    assembly = Assembly(tmp_path, "dev")
+    deployed = assembly.resolved("batch", assembly.one("batch", "AWS::SSM::Parameter", "Descriptor")["Value"])
+
+    assert len(deployed) <= stack.descriptor_characters <= len(deployed) + 1000
+
+
 def test_the_descriptor_tells_the_command_line_all_it_needs_within_4096_characters(any_environment: Assembly) -> None:
     settings = ENVIRONMENTS[any_environment.environment]
     parameter = any_environment.one("batch", "AWS::SSM::Parameter", "Descriptor")
@@ -276,6 +320,7 @@ def test_the_descriptor_tells_the_command_line_all_it_needs_within_4096_characte
     descriptor = Descriptor.from_json(text)
 
     assert parameter["Name"] == f"/spotkeeper/{settings.name}/descriptor"
+    assert parameter["Tier"] == "Intelligent-Tiering"
     assert len(text) < 4096
     assert descriptor.environment == settings.name
     assert descriptor.region == settings.region

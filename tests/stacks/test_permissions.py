@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 import app
+from spotkeeper.contract.ledger import completion_request, instance_partition
 from stacks.environments import DEV
 from tests.stacks.synthesized import Assembly
 
-# The APIs that have no resource-level permission; both only read.
-WITHOUT_RESOURCE = {"ecr:GetAuthorizationToken", "batch:DescribeJobs"}
+# The APIs that have no resource-level permission; they only read.
+WITHOUT_RESOURCE = {"ecr:GetAuthorizationToken", "batch:DescribeJobs", "ecs:DiscoverPollEndpoint"}
 
 
 def as_list(value: Any) -> list[Any]:
@@ -42,14 +43,64 @@ def test_a_job_may_do_exactly_this(dev: Assembly) -> None:
 
     assert set(allowed(dev, "batch", "JobRole")) == {
         *(("s3:GetObject", f"{bucket}/{prefix}/*") for prefix in ("data", "commit", "epoch", "source")),
-        *(("s3:GetObjectVersion", f"{bucket}/{prefix}/*") for prefix in ("data", "commit", "epoch", "source")),
         *(("s3:PutObject", f"{bucket}/{prefix}/*") for prefix in ("data", "commit", "epoch")),
         *(("s3:DeleteObject", f"{bucket}/{prefix}/*") for prefix in ("data", "commit")),
         *(("s3:AbortMultipartUpload", f"{bucket}/{prefix}/*") for prefix in ("data", "commit")),
         ("s3:ListBucket", bucket),
-        ("dynamodb:GetItem", ledger),
         ("dynamodb:UpdateItem", ledger),
     }
+
+
+def statement(assembly: Assembly, sid: str) -> dict[str, Any]:
+    """The only statement of the batch stack with that name."""
+    found = [
+        statement
+        for policy in assembly.resources("batch", "AWS::IAM::Policy").values()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if statement.get("Sid") == sid
+    ]
+    assert len(found) == 1
+    resolved: dict[str, Any] = assembly.resolved("batch", found[0])
+    return resolved
+
+
+def test_a_job_writes_ledger_items_of_runs_only_and_never_without_naming_a_key(dev: Assembly) -> None:
+    request = completion_request(table="t", run_id="resnet-1", epoch=1, step=1, completed_at="")
+    condition = statement(dev, "ClaimAndComplete")["Condition"]
+    (pattern,) = condition["ForAllValues:StringLike"].pop("dynamodb:LeadingKeys")
+
+    assert condition == {"ForAllValues:StringLike": {}, "Null": {"dynamodb:LeadingKeys": "false"}}
+    assert fnmatch.fnmatchcase(request["Key"]["pk"]["S"], pattern)
+    assert not fnmatch.fnmatchcase(instance_partition("i-0abc"), pattern)
+
+
+def test_a_host_may_join_its_cluster_and_do_exactly_this(dev: Assembly) -> None:
+    ecs = "arn:aws:ecs:us-east-1:123456789012"
+
+    assert "ManagedPolicyArns" not in dev.one("batch", "AWS::IAM::Role", "HostRole")
+    assert set(allowed(dev, "batch", "HostRole")) == {
+        ("ecs:DiscoverPollEndpoint", "*"),
+        ("ecs:RegisterContainerInstance", f"{ecs}:cluster/AWSBatch*"),
+        ("ecs:DeregisterContainerInstance", f"{ecs}:cluster/AWSBatch*"),
+        ("ecs:SubmitAttachmentStateChanges", f"{ecs}:cluster/AWSBatch*"),
+        ("ecs:SubmitContainerStateChange", f"{ecs}:cluster/AWSBatch*"),
+        ("ecs:SubmitTaskStateChange", f"{ecs}:cluster/AWSBatch*"),
+        ("ecs:Poll", f"{ecs}:container-instance/*"),
+        ("ecs:StartTelemetrySession", f"{ecs}:container-instance/*"),
+        ("ecs:UpdateContainerInstancesState", f"{ecs}:container-instance/*"),
+        ("ecs:TagResource", f"{ecs}:container-instance/*"),
+    }
+    assert statement(dev, "TakeTasksAndDrain")["Condition"] == {"ArnLike": {"ecs:cluster": f"{ecs}:cluster/AWSBatch*"}}
+    assert statement(dev, "TagOnJoining")["Condition"] == {
+        "StringEquals": {"ecs:CreateAction": "RegisterContainerInstance"}
+    }
+
+
+def test_no_role_of_batch_has_a_policy_that_somebody_else_may_widen(any_environment: Assembly) -> None:
+    roles = any_environment.resources("batch", "AWS::IAM::Role").values()
+
+    assert len(roles) == 3
+    assert not [role for role in roles if "ManagedPolicyArns" in role["Properties"]]
 
 
 def test_a_job_can_neither_delete_versions_nor_submit_jobs(any_environment: Assembly) -> None:
@@ -124,5 +175,5 @@ def test_what_the_settings_name_is_granted_and_nothing_beside_it(dev: Assembly, 
         ),
     }
     statements = granted.one("batch", "AWS::IAM::Policy", "JobRole")["PolicyDocument"]["Statement"]
-    listed = [statement["Condition"] for statement in statements if "Condition" in statement]
+    listed = [statement["Condition"] for statement in statements if "StringLike" in statement.get("Condition", {})]
     assert listed == [{"StringLike": {"s3:prefix": [prefix]}} for prefix in ("books/*", "*")]

@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from moto.events.models import EventPattern
 
-from stacks.environments import PROD
+import app
+from stacks.environments import CPU, DEV, PROD
 from stacks.recovery import POWERTOOLS_VERSION
+from stacks.settings import Environment
 from tests.stacks.synthesized import Assembly
 
 if TYPE_CHECKING:
@@ -130,6 +133,18 @@ def test_the_rules_watch_all_queues_of_the_environment_within_the_size_of_a_patt
         assert sorted(pattern(prod, function)["detail"]["jobQueue"]) == queues
         # EventBridge's quota: docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
         assert len(json.dumps(pattern(prod, function))) <= 2048
+
+
+def test_more_queues_than_a_pattern_holds_are_refused_when_they_are_synthesized(tmp_path: Path) -> None:
+    def with_profiles(count: int) -> Environment:
+        return replace(DEV, profiles=(CPU, *(replace(CPU, name=f"cpu-{index}") for index in range(1, count))))
+
+    app.assemble(with_profiles(7), str(tmp_path / "7")).synth()
+    fits = Assembly(tmp_path / "7", "dev")
+    assert len(json.dumps(pattern(fits, "ObserveJob"))) <= 2048
+
+    with pytest.raises(ValueError, match=r"over the 20 queues of environment 'dev' may take \d+ .* takes 2048: enable"):
+        app.assemble(with_profiles(10), str(tmp_path / "10"))
 
 
 def test_recovery_is_deployed_after_the_queues_that_it_watches(dev: Assembly) -> None:

@@ -1,0 +1,273 @@
+"""What can be set, and which settings are refused; `stacks.environments` holds the values.
+
+Everything is checked when it is built, because AWS refuses it minutes into a deployment, or never: a job that fits
+no host only waits. Quotas: docs.aws.amazon.com/batch/latest/userguide/service_limits.html
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from aws_cdk import aws_logs as logs
+
+from spotkeeper.contract.names import check_name
+from stacks.instance_types import INSTANCE_TYPES, InstanceType
+
+MAX_ATTEMPT_SECONDS_LIMIT: Final = 7200 * 60
+"""AWS Batch lets running jobs finish for at most 7,200 minutes after a compute environment was updated."""
+
+MAX_VCPUS_LIMIT: Final = 100_000
+"""Ours, against a slip of the keyboard: far above any account's quota, and a bill of thousands of dollars an hour."""
+
+MAX_TEAMS: Final = 500
+"""Share identifiers that AWS Batch lets one scheduling policy have."""
+
+MAX_PROFILES: Final = 25
+"""AWS Batch allows 50 queues and 50 compute environments an account and region, and a profile takes two of each."""
+
+MIN_SPOT_TYPES: Final = 2
+"""One type is one pool a zone: an interruption and its retry would meet the same shortage."""
+
+ARCHITECTURE: Final = "x86_64"
+"""What `trainer_image/Dockerfile` is built for."""
+
+
+def memory_for_a_job_mib(instance: InstanceType) -> int:
+    """Return the MiB that a job may ask for of an instance type: 7/8 of what is installed.
+
+    Hypervisor and kernel keep about 2.5 % (7,985 of 8,192 MiB are left of an m4.large), and AWS advises to leave
+    the ECS agent and the system 5 %; the rest is margin for bigger kernels. A job that asks for more than a host
+    registers waits for ever. docs.aws.amazon.com/batch/latest/userguide/memory-management.html
+    """
+    return instance.memory_mib * 7 // 8
+
+
+_REGION: Final = re.compile(r"[a-z]{2,4}(-[a-z]+){1,2}-\d{1,2}")
+_SECRET_ARN: Final = re.compile(r"arn:aws[a-z-]*:secretsmanager:([a-z0-9-]+):\d{12}:secret:[\w/+=.@-]+-[A-Za-z0-9]{6}")
+_DATA_PREFIX: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/(?:[^*?\s]+/)?")
+_REPOSITORY: Final = re.compile(r"(?=.{2,256}$)[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
+_TEAM: Final = re.compile(r"[a-z][a-z0-9]{0,39}")
+
+
+def _check_range(field: str, value: int, low: int, high: int, source: str) -> None:
+    # A bool is an int to Python, and True vCPUs are nobody's intention.
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(
+            f"{field} must be {low} to {high} ({source}), a whole number, got {value!r}: choose a value in that range"
+        )
+
+
+def _check_each_once(field: str, values: Iterable[Any]) -> None:
+    values = list(values)
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"{field} must name each once, got {', '.join(repeated)} more than once: remove the copies")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """One accelerator class, and what a job of it is given."""
+
+    name: str
+    """What users pass as `--profile`."""
+    vcpus: int
+    """vCPUs of a job, at most those of the smallest instance type."""
+    memory_mib: int
+    """MiB of a job, at most 7/8 of the smallest instance type's: see `memory_for_a_job_mib`."""
+    gpus: int
+    """GPUs of a job, all those of an instance; 0 for a profile without."""
+    gpu_memory_mib: int
+    """MiB of one GPU, the same in every instance type (EC2 states 22,888 for 24 GB cards); 0 without GPUs."""
+    shared_memory_mib: int
+    """MiB of /dev/shm, counted against `memory_mib`. Docker's 64 MB is too little for data-loader workers."""
+    spot_instance_types: tuple[str, ...]
+    """Every pool that may be taken, at least 2 types: 10 or more where AWS offers them, or interruptions come together.
+    """
+    on_demand_instance_types: tuple[str, ...]
+    """Types for fallback; few, because the budget reserves the price of the dearest."""
+    root_volume_gib: int
+    """GiB of the encrypted gp3 root volume; holds images, source and the job's scratch files."""
+
+    def __post_init__(self) -> None:
+        """Check what AWS would refuse hours later."""
+        check_name("Profile.name", self.name)
+        _check_range("Profile.vcpus", self.vcpus, 1, 1024, "vCPUs of one instance")
+        _check_range("Profile.memory_mib", self.memory_mib, 4, 32 * 1024 * 1024, "AWS Batch, one instance")
+        _check_range("Profile.gpus", self.gpus, 0, 16, "GPUs of one instance")
+        _check_range("Profile.shared_memory_mib", self.shared_memory_mib, 64, self.memory_mib - 1, "below memory_mib")
+        _check_range("Profile.root_volume_gib", self.root_volume_gib, 30, 16384, "AMI size, gp3 limit")
+        self._check_types("Profile.spot_instance_types", self.spot_instance_types, MIN_SPOT_TYPES)
+        self._check_types("Profile.on_demand_instance_types", self.on_demand_instance_types, 1)
+
+    def _check_types(self, field: str, names: tuple[str, ...], at_least: int) -> None:
+        _check_each_once(field, names)
+        if len(names) < at_least:
+            raise ValueError(f"{field} must name at least {at_least} instance types, got {names}: add some")
+        for name in names:
+            if name not in INSTANCE_TYPES:
+                raise ValueError(
+                    f"{field} must name types of the table in stacks/instance_types.py, got {name!r}: add its "
+                    "row there (families and 'optimal' are no types: they bring sizes that no job of the profile fits)"
+                )
+            self._check_fit(field, name, INSTANCE_TYPES[name])
+
+    def _check_fit(self, field: str, name: str, instance: InstanceType) -> None:
+        if instance.architecture != ARCHITECTURE:
+            raise ValueError(
+                f"{field} must be of architecture {ARCHITECTURE}, which the image is built for; {name} is "
+                f"{instance.architecture}: remove it"
+            )
+        if (instance.gpus, instance.gpu_memory_mib) != (self.gpus, self.gpu_memory_mib):
+            raise ValueError(
+                f"{field} must be of one class, {self.gpus} GPUs of {self.gpu_memory_mib} MiB (Profile.gpus, "
+                f"gpu_memory_mib), because a run must resume wherever it lands; {name} has {instance.gpus} of "
+                f"{instance.gpu_memory_mib}: move it to a profile of its own class"
+            )
+        for wanted, offered in (("vcpus", instance.vcpus), ("memory_mib", memory_for_a_job_mib(instance))):
+            if getattr(self, wanted) > offered:
+                raise ValueError(
+                    f"Profile.{wanted} must be at most {offered}, what {name} in {field} has for a job, got "
+                    f"{getattr(self, wanted)}: lower it or remove the type"
+                )
+
+    @property
+    def image_type(self) -> Literal["ECS_AL2023", "ECS_AL2023_NVIDIA"]:
+        """AWS Batch's name of the machine image: Amazon Linux 2023, with the NVIDIA driver where there are GPUs."""
+        return "ECS_AL2023_NVIDIA" if self.gpus else "ECS_AL2023"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Environment:
+    """Everything that differs between two deployments."""
+
+    name: str
+    """Part of the stacks' names and of the descriptor's: `/spotkeeper/<name>/descriptor`."""
+    region: str
+    """AWS region. The account is that of the credentials with which it is deployed."""
+    availability_zones: tuple[str, ...]
+    """Zones to use, at least 2. More zones are more spot pools. Append only: subnets are numbered in this order."""
+    profiles: tuple[Profile, ...]
+    """Enabled profiles; each has a spot and an on-demand queue. Idle ones cost nothing."""
+    default_profile: str
+    """Profile of a job that names none."""
+    spot_max_vcpus: int
+    """vCPUs that one spot compute environment may hold. Your account's spot quotas limit it too."""
+    on_demand_max_vcpus: int
+    """vCPUs that one on-demand compute environment may hold: a second limit behind the budget."""
+    teams: tuple[str, ...]
+    """Share identifiers of the fair-share policies; AWS allows letters and digits only."""
+    data_prefixes: tuple[str, ...] = ()
+    """`s3://bucket/prefix/` that jobs may read. A bucket encrypted with its own key needs a grant on the key too."""
+    secret_arns: tuple[str, ...] = ()
+    """Secrets Manager ARNs that jobs may be given with `--secret`."""
+    image_repositories: tuple[str, ...] = ()
+    """Names of ECR repositories of this account and region from which jobs may run their own image."""
+    max_attempt_seconds: int
+    """Seconds after which AWS Batch ends an attempt. There is no default in Batch: a hung job would bill for ever."""
+    runnable_limit_seconds: int
+    """Seconds at the head of a queue without capacity after which Batch cancels the job and placement decides anew."""
+    log_retention: logs.RetentionDays
+    """How long job and function logs are kept."""
+    is_protected: bool
+    """True: stacks and ledger refuse deletion. Checkpoints and ledger outlive their stack either way."""
+
+    def __post_init__(self) -> None:
+        """Check each field and what they imply for one another."""
+        check_name("Environment.name", self.name)
+        self._check_zones()
+        self._check_profiles()
+        limits = "AWS Batch's minimum, and how long it lets a job go on when its compute environment changes"
+        _check_range("Environment.max_attempt_seconds", self.max_attempt_seconds, 60, MAX_ATTEMPT_SECONDS_LIMIT, limits)
+        _check_range("Environment.runnable_limit_seconds", self.runnable_limit_seconds, 600, 86400, "AWS Batch")
+        self._check_teams()
+        self._check_data_prefixes()
+        self._check_secrets()
+        self._check_image_repositories()
+        if type(self.log_retention) is not logs.RetentionDays:
+            raise ValueError(
+                "Environment.log_retention must be one of logs.RetentionDays, such as RetentionDays.ONE_MONTH "
+                f"(CloudWatch Logs keeps no other times), got {self.log_retention!r}"
+            )
+        if type(self.is_protected) is not bool:
+            raise ValueError(f"Environment.is_protected must be True or False, got {self.is_protected!r}")
+
+    def _check_zones(self) -> None:
+        if not _REGION.fullmatch(self.region):
+            raise ValueError(f"Environment.region must be an AWS region such as 'us-east-1', got {self.region!r}")
+        zones = self.availability_zones
+        if len(zones) < 2 or len(set(zones)) != len(zones) or len(zones) > 16:
+            raise ValueError(f"Environment.availability_zones must be 2 to 16 different zones, got {zones}")
+        for zone in zones:
+            if not re.fullmatch(re.escape(self.region) + "[a-z]", zone):
+                raise ValueError(
+                    f"Environment.availability_zones must be zones of region {self.region!r} such as "
+                    f"'{self.region}a', got {zone!r}: correct the zone or the region"
+                )
+
+    def _check_profiles(self) -> None:
+        names = [profile.name for profile in self.profiles]
+        _check_each_once("Environment.profiles", names)
+        if len(names) > MAX_PROFILES:
+            raise ValueError(
+                f"Environment.profiles must be at most {MAX_PROFILES} (two of the account's 50 AWS Batch queues each), "
+                f"got {len(names)}: disable some"
+            )
+        if self.default_profile not in names:
+            raise ValueError(f"Environment.default_profile must be one of {names}, got {self.default_profile!r}")
+        for field in ("spot_max_vcpus", "on_demand_max_vcpus"):
+            _check_range(f"Environment.{field}", getattr(self, field), 1, MAX_VCPUS_LIMIT, "the bound of this file")
+            for profile in self.profiles:
+                if getattr(self, field) < profile.vcpus:
+                    raise ValueError(
+                        f"Environment.{field} must be at least {profile.vcpus}, the vCPUs of one job of profile "
+                        f"{profile.name!r}, got {getattr(self, field)}: raise it or disable the profile"
+                    )
+
+    def _check_teams(self) -> None:
+        _check_each_once("Environment.teams", self.teams)
+        if not 1 <= len(self.teams) <= MAX_TEAMS:
+            raise ValueError(f"Environment.teams must be 1 to {MAX_TEAMS} (AWS Batch shares), got {len(self.teams)}")
+        for team in self.teams:
+            if not _TEAM.fullmatch(team):
+                raise ValueError(
+                    "Environment.teams must be 1 to 40 of a-z and 0-9, starting with a letter (AWS Batch share "
+                    f"identifiers take no punctuation), got {team!r}: rename the team"
+                )
+
+    def _check_data_prefixes(self) -> None:
+        _check_each_once("Environment.data_prefixes", self.data_prefixes)
+        for prefix in self.data_prefixes:
+            if not _DATA_PREFIX.fullmatch(prefix):
+                raise ValueError(
+                    f"Environment.data_prefixes must look like 's3://bucket/prefix/', without wildcards and ending "
+                    f"with a slash so that 'a/' does not grant 'ab/', got {prefix!r}"
+                )
+
+    def _check_secrets(self) -> None:
+        for arn in self.secret_arns:
+            match = _SECRET_ARN.fullmatch(arn)
+            if not match:
+                # Whoever sets the secret itself must not find it in a build log.
+                raise ValueError(
+                    "Environment.secret_arns must be whole ARNs 'arn:aws:secretsmanager:REGION:ACCOUNT:secret:"
+                    "NAME-SUFFIX' with the suffix of six characters and without wildcards (never the secret itself), "
+                    f"got {arn[:12]!r}…: copy the ARN from `aws secretsmanager describe-secret`"
+                )
+            if match[1] != self.region:
+                raise ValueError(
+                    f"Environment.secret_arns must be of region {self.region!r}, where jobs run, got one of "
+                    f"{match[1]!r}: replicate the secret and name the replica"
+                )
+        _check_each_once("Environment.secret_arns", self.secret_arns)
+
+    def _check_image_repositories(self) -> None:
+        _check_each_once("Environment.image_repositories", self.image_repositories)
+        for name in self.image_repositories:
+            first, slash, _ = name.partition("/")
+            # Docker takes a first part with a dot for a registry.
+            if not _REPOSITORY.fullmatch(name) or (slash and "." in first):
+                raise ValueError(
+                    "Environment.image_repositories must be ECR repository names such as 'team/trainer', without "
+                    f"scheme, registry, tag or digest, got {name!r}: jobs pull from this account and region only"
+                )
