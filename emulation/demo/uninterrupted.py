@@ -1,10 +1,12 @@
 """The same training, left in peace: what the interrupted run must equal, byte for byte."""
 
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
 
+from emulation.batch.processes import MARK, Reaper
 from emulation.demo.final_state import FinalState
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.checkpoint_layout import COMMIT_PREFIX
@@ -29,6 +31,9 @@ class UninterruptedRun:
             # torch leaves a cache folder behind.
             "TMPDIR": str(work_dir),
         }
+        emulation_id = f"uninterrupted-{secrets.token_hex(8)}"
+        environ[MARK] = f"{emulation_id}/"
+        self._reaper = Reaper(emulation_id)  # ends the training even if the demo itself is killed
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 ["nice", "-n", "5", sys.executable, *command[1:]],
@@ -58,6 +63,7 @@ class UninterruptedRun:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        self._reaper.stop()
 
     def final_state(self) -> FinalState:
         """Return what it ended with."""
