@@ -25,6 +25,8 @@ MAX_LOST_SECONDS: Final = "SPOTKEEPER_MAX_LOST_SECONDS"
 """Upper bound on the time between two periodic checkpoints."""
 PROGRESS_SECONDS: Final = "SPOTKEEPER_PROGRESS_SECONDS"
 """Time between two progress lines in the log."""
+ATTEMPT_SECONDS: Final = "SPOTKEEPER_ATTEMPT_SECONDS"
+"""Batch ends the attempt this many seconds after it started; `spotkeeper-exec` lets the program save before."""
 DATA_PREFIX: Final = "SPOTKEEPER_DATA_"
 """`SPOTKEEPER_DATA_<NAME>=s3://…` for each `--data NAME=s3://…`."""
 

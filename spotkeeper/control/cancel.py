@@ -3,6 +3,7 @@
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
 from spotkeeper.control.classify import CANCEL_REASON
+from spotkeeper.control.observe import observe
 from spotkeeper.control.ports import Batch, Conflict, Ledger, UnknownRun
 from spotkeeper.control.run import Run
 
@@ -10,7 +11,8 @@ from spotkeeper.control.run import Run
 def cancel(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
     """Cancel a run and return it. A run that has ended stays as it is; cancelling twice is cancelling once.
 
-    A run whose job exists becomes CANCELLED when Batch reports that the job ended; one without a job, at once.
+    A run whose job exists becomes CANCELLED when Batch reports that the job ended; one without a job, or whose job has
+    ended already, at once.
 
     Raises:
         UnknownRun: the ledger has no such run.
@@ -20,7 +22,7 @@ def cancel(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
         return run
     if run.job_id is not None:
         batch.terminate(run.job_id, CANCEL_REASON)
-        return run
+        return _observed(run, run.job_id, ledger=ledger, batch=batch, now=now)
     # The reply to SubmitJob may be on its way: stop what has our name. A job that look-up does not show yet is
     # stopped by its submitter, who finds the run cancelled, and is refused its claim in any case.
     for job in batch.find(job_name(run.run_id, run.submission), queue=run.job_queue):
@@ -39,6 +41,15 @@ def _request(run_id: str, *, ledger: Ledger, now: str) -> Run:
             return ledger.advance(run, cancel_requested_at=now)
         except Conflict:
             continue
+
+
+def _observed(run: Run, job_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
+    """Close the run if its job has ended already: the event of that may be lost, and no other comes."""
+    try:
+        return observe(job_id, ledger=ledger, batch=batch, now=now).run or run
+    except Conflict:
+        # Somebody observes at this moment.
+        return ledger.get(run.run_id) or run
 
 
 def _close(run: Run, *, ledger: Ledger, batch: Batch, now: str) -> Run:

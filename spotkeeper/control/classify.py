@@ -123,12 +123,17 @@ _EXPLANATIONS: Final = {
     Cause.CANCELLED: "cancelled",
     Cause.TWIN: "stopped as the second job of one submission",
     Cause.NO_CAPACITY: "no capacity within the queue's time limit: {text}",
-    Cause.TIMED_OUT: "the attempt reached its time limit (--time-limit)",
+    Cause.TIMED_OUT: (
+        "the attempt reached its time limit: submit again with a --time-limit that one attempt fits in "
+        "(a new run starts from the beginning)"
+    ),
     Cause.OUT_OF_MEMORY: "the container ran out of memory: choose a larger profile, or a smaller batch",
     Cause.COULD_NOT_START: "the container could not start: {text}",
     Cause.YIELDED: "the attempt stopped on request, and Batch has no retry left",
     Cause.FENCED: "the attempt was refused: the run belonged to another",
-    Cause.INCOMPLETE: "the program exited 0, but nothing proves that it finished",
+    Cause.INCOMPLETE: (
+        "the program exited 0 before the last step of its training: if it was to stop early, call `run.finish()`"
+    ),
     Cause.REFUSED: "spotkeeper-exec refused its settings; its log says which",
     Cause.COMPLETED: "the program exited 0, but there is no completion record of the current epoch",
     Cause.TERMINATED: "somebody stopped the job: {text}",

@@ -2,7 +2,11 @@
 
 An event is only the hint that made us look: the job is read again, its attempts are folded into the ledger, and a
 job that has ended ends its run. Facts are added and never taken back, and a cause is a function of recorded facts;
-so any order, delay or repetition of events leads to the same ledger.
+so any order, delay or repetition of job events leads to the same ledger.
+
+A warning of EC2 counts if it is recorded before some later observation of the job: the cause of an attempt that had
+ended is then corrected. Nothing is observed after the job's last event, so a warning that comes later still leaves
+the last attempt as host-lost, and the reason of its run as it was. Neither state nor retry depends on it.
 """
 
 from collections.abc import Mapping

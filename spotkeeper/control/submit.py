@@ -24,6 +24,7 @@ def job_request(run: Run) -> dict[str, Any]:
         **run.variables,
         variables.RUN_ID: run.run_id,
         variables.SUBMISSION: str(run.submission),
+        variables.ATTEMPT_SECONDS: str(run.attempt_seconds),
     }
     return {
         "jobName": job_name(run.run_id, run.submission),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import sys
 import time
@@ -16,13 +17,16 @@ from typer.core import TyperGroup
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel as cancel_run
 from spotkeeper.control.run import Run
-from spotkeeper.ops import failure, log_stream, submission
+from spotkeeper.ops import failure, log_stream, submission, waiting
 from spotkeeper.ops import status as run_status
+from spotkeeper.ops.command import Program
 from spotkeeper.ops.connection import Connection, LocalEndpoint, connect
-from spotkeeper.ops.duration import parse_duration
-from spotkeeper.ops.plan import MAX_LOST_SECONDS, MIN_ATTEMPT_SECONDS, Plan, Request, script_of
+from spotkeeper.ops.duration import duration_option
+from spotkeeper.ops.plan import MAX_LOST_SECONDS, MIN_ATTEMPT_SECONDS, Plan, Request
+from spotkeeper.ops.source_rules import IGNORE_FILE
 
 _POLL_SECONDS = 2
+_SHOWN_PATHS = 8
 _PLAIN_WIDTH = 200
 """Columns where the output is no terminal, so that lines can be searched."""
 
@@ -70,16 +74,21 @@ def submit(
     source: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to send; the current one if the command names a script in it. "
-            ".spotkeeperignore excludes, with the patterns of .gitignore."
+            help="Folder to send; the current one unless the command needs no files. Left out: what .gitignore and "
+            ".spotkeeperignore say, secrets (.env, keys) and checkpoints/; !NAME in .spotkeeperignore sends it anyway."
         ),
     ] = None,
+    no_source: Annotated[bool, typer.Option("--no-source", help="Send no folder.")] = False,
     name: Annotated[str | None, typer.Option(help="Begins the run's id.")] = None,
     team: Annotated[str | None, typer.Option(help="Whose fair share it uses.")] = None,
     profile: Annotated[str | None, typer.Option(help="Accelerator class; the environment names its own.")] = None,
     image: Annotated[str | None, typer.Option(help="repository@sha256:… instead of the trainer image.")] = None,
     data: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=s3://…", help="Becomes SPOTKEEPER_DATA_<NAME>. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]s3://…",
+            help="Becomes SPOTKEEPER_DATA_<NAME>; NAME is its last part by default. Repeatable.",
+        ),
     ] = None,
     secret: Annotated[
         list[str] | None, typer.Option(metavar="NAME=ARN", help="Variable from Secrets Manager. Repeatable.")
@@ -88,7 +97,9 @@ def submit(
     requirements: Annotated[
         str | None, typer.Option(help="pip requirements file, as a path inside the source folder.")
     ] = None,
-    max_lost: Annotated[str, typer.Option(help="Most work to lose: 1s to 1h.")] = "15m",
+    max_lost: Annotated[
+        str | None, typer.Option(help="Most work to lose, 1s to 1h, instead of what the code says.")
+    ] = None,
     time_limit: Annotated[
         str | None,
         typer.Option(help="Longest time of one attempt; a day by default, or less if the environment allows less."),
@@ -111,35 +122,37 @@ def submit(
         team=team,
         profile=profile,
         image=image,
-        data=_pairs("--data", data),
+        data=_pairs("--data", [_named_data(text) for text in data or []]),
         secrets=_pairs("--secret", secret),
         environment_variables=_pairs("--env", env),
         requirements=requirements,
-        max_lost_seconds=parse_duration(max_lost, option="--max-lost", at_least=1, at_most=MAX_LOST_SECONDS),
+        max_lost_seconds=_max_lost(max_lost),
         attempt_seconds=_time_limit(time_limit),
         progress_seconds=progress_seconds,
+        without_source=no_source,
         force=force,
     )
+    folder = _folder(request, source)
     connection: Connection = ctx.obj()
     plan = submission.prepare(
         request,
         connection=connection,
-        source_directory=source or _folder_of(request.command),
+        source_directory=folder,
         suffix=secrets.token_hex(3),
         now=_now(),
     )
+    _show_source(plan, folder, is_chosen=source is not None)
     if dry_run:
         _show_plan(plan)
         return
-    run = submission.submit(plan, connection=connection, now=_now(), pause=time.sleep)
-    typer.echo(run.run_id)
+    run = _submit(plan, connection)
     typer.echo(
         f"{run.state} on {run.market}, profile {run.profile}; watch: spotkeeper logs --follow {run.run_id}", err=True
     )
     if follow:
         _print_log(run.run_id, connection, attempt=None, follow=True)
     if wait or follow:
-        _exit_as(_wait(run.run_id, connection))
+        _exit_as(waiting.wait(run.run_id, connection, pause=_pause))
 
 
 @app.command()
@@ -209,13 +222,71 @@ def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
 def _time_limit(text: str | None) -> int | None:
     if text is None:
         return None
-    return parse_duration(text, option="--time-limit", at_least=MIN_ATTEMPT_SECONDS, at_most=100 * 86400)
+    return duration_option(text, option="--time-limit", at_least=MIN_ATTEMPT_SECONDS, at_most=100 * 86400)
 
 
-def _folder_of(command: tuple[str, ...]) -> Path | None:
-    """Return the current folder if the command names a script in it."""
-    script = script_of(command)
-    return Path.cwd() if script is not None and Path(script).is_file() else None
+def _max_lost(text: str | None) -> int | None:
+    if text is None:
+        return None
+    return duration_option(text, option="--max-lost", at_least=1, at_most=MAX_LOST_SECONDS)
+
+
+def _named_data(text: str) -> str:
+    """Return NAME=s3://… for an address that is given without a name."""
+    if not text.startswith("s3://"):
+        return text
+    _, _, prefix = text.removeprefix("s3://").partition("/")
+    last = re.sub(r"[^A-Za-z0-9]+", "_", prefix.rstrip("/").rpartition("/")[2]).strip("_")
+    return f"{last if last and not last[0].isdigit() else 'DATA'}={text}"
+
+
+def _folder(request: Request, source: Path | None) -> Path | None:
+    """Return the folder to send: in doubt the current one."""
+    if request.without_source:
+        if source is not None:
+            raise ValueError("--source and --no-source are given: choose one")
+        return None
+    if source is not None:
+        return source
+    here, program = Path.cwd().resolve(), Program.of(request.command)
+    if not program.needs(here):
+        return None
+    if request.image is not None and not program.is_in(here):
+        return None  # The user's own image holds what the current folder does not.
+    if here in (Path.home().resolve(), Path(here.anchor)):
+        raise ValueError(f"the current folder {str(here)!r} is too much to send: give the program's with --source")
+    return here
+
+
+def _submit(plan: Plan, connection: Connection) -> Run:
+    recorded: list[str] = []
+
+    def announce(run_id: str) -> None:
+        recorded.append(run_id)
+        typer.echo(run_id)
+
+    try:
+        return submission.submit(plan, connection=connection, now=_now(), pause=time.sleep, announce=announce)
+    except KeyboardInterrupt:
+        for run_id in recorded:
+            typer.echo(f"spotkeeper: {submission.unconfirmed(run_id)}", err=True)
+        raise
+
+
+def _show_source(plan: Plan, folder: Path | None, *, is_chosen: bool) -> None:
+    if plan.source is None:
+        return
+    which = str(folder) if is_chosen else f"the current folder {folder} (--source for another, --no-source for none)"
+    typer.echo(f"source: {which}, {len(plan.source.files)} files, {_kib(plan.source.archive)}", err=True)
+    left_out = plan.source.left_out
+    if left_out:
+        more = f" and {len(left_out) - _SHOWN_PATHS} more" if len(left_out) > _SHOWN_PATHS else ""
+        names = ", ".join(left_out[:_SHOWN_PATHS])
+        typer.echo(f"left out: {names}{more} (!NAME in {IGNORE_FILE} sends it anyway)", err=True)
+
+
+def _kib(archive: bytes) -> str:
+    return f"{len(archive) / 1024:.0f} KiB"
 
 
 def _now() -> str:
@@ -229,30 +300,26 @@ def _console() -> Console:
 def _show_plan(plan: Plan) -> None:
     typer.echo(json.dumps(plan.request(), indent=2))
     if plan.source is not None:
-        size_kib = len(plan.source.archive) / 1024
-        typer.echo(f"would upload, unless it is there: {len(plan.source.files)} files, {size_kib:.0f} KiB", err=True)
+        typer.echo(f"would upload, unless it is there: {_kib(plan.source.archive)}", err=True)
     if plan.definition is not None and plan.run.job_definition == plan.definition["jobDefinitionName"]:
-        typer.echo(f"would first register: {json.dumps(plan.definition)}", err=True)
+        typer.echo(
+            "would first register this job definition, and submit with the ARN of its new revision in place of its "
+            f"name: {json.dumps(plan.definition)}",
+            err=True,
+        )
 
 
 def _print_log(run_id: str, connection: Connection, *, attempt: int | None, follow: bool) -> None:
     shown = None
-    for line in log_stream.read(
-        run_id, connection, attempt=attempt, pause=(lambda: time.sleep(_POLL_SECONDS)) if follow else None
-    ):
+    for line in log_stream.read(run_id, connection, attempt=attempt, pause=_pause if follow else None):
         if line.attempt != shown:
             typer.echo(f"--- attempt {line.attempt}", err=True)
             shown = line.attempt
         typer.echo(line.text)
 
 
-def _wait(run_id: str, connection: Connection) -> Run:
-    while True:
-        run = connection.ledger.get(run_id)
-        if run is None or run.is_closed:
-            assert run is not None, "runs are never removed"
-            return run
-        time.sleep(_POLL_SECONDS)
+def _pause() -> None:
+    time.sleep(_POLL_SECONDS)
 
 
 def _exit_as(run: Run) -> None:

@@ -13,6 +13,8 @@ from spotkeeper.contract.local_endpoint import local_endpoint_file
 from spotkeeper.contract.names import check_name, descriptor_parameter
 from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch
 from spotkeeper.control.aws.ledger import DynamoDBLedger
+from spotkeeper.control.ports import UnknownRun
+from spotkeeper.control.run import Run
 from spotkeeper.ops.failure import OperationError
 
 if TYPE_CHECKING:
@@ -59,6 +61,17 @@ class Connection:
     """For job definitions; jobs go through `batch`."""
     s3: "S3Client"
     logs: "CloudWatchLogsClient"
+
+    def run_of(self, run_id: str) -> Run:
+        """Return a run.
+
+        Raises:
+            UnknownRun: the ledger has none of this id.
+        """
+        run = self.ledger.get(run_id)
+        if run is None:
+            raise UnknownRun(run_id)
+        return run
 
 
 def connect(environment: str, *, region: str | None = None, local: LocalEndpoint | None = None) -> Connection:

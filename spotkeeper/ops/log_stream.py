@@ -7,8 +7,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from spotkeeper.contract.names import job_name
-from spotkeeper.control.ports import UnknownRun
+from spotkeeper.control.ports import Throttled
 from spotkeeper.control.run import Run
+from spotkeeper.ops import waiting
 from spotkeeper.ops.connection import Connection
 
 
@@ -30,22 +31,28 @@ def read(
         run_id: The run.
         connection: Its environment.
         attempt: Batch's attempt number, to read only this one.
-        pause: Waits a moment; given, new lines are followed until the run has ended.
+        pause: Waits a moment; given, new lines are followed until the run has ended, through short outages.
 
     Raises:
         UnknownRun: the ledger has no such run.
     """
     positions: dict[str, str] = {}
+    failures = 0
     while True:
         # The run before its lines: what it wrote until it ended is then read after it is known to have ended.
-        run = connection.ledger.get(run_id)
-        if run is None:
-            raise UnknownRun(run_id)
-        for number, stream in _streams(run, connection):
-            if attempt is None or number.endswith(f".{attempt}"):
-                yield from _new_lines(number, stream, connection, positions)
-        if pause is None or run.is_closed:
-            return
+        try:
+            run = waiting.read(run_id, connection) if pause is not None else connection.run_of(run_id)
+            for number, stream in _streams(run, connection):
+                if attempt is None or number.endswith(f".{attempt}"):
+                    yield from _new_lines(number, stream, connection, positions)
+        except waiting.PASSING:
+            failures += 1
+            if pause is None or failures >= waiting.MAX_FAILURES:
+                raise
+        else:
+            failures = 0
+            if pause is None or run.is_closed:
+                return
         pause()
 
 
@@ -75,7 +82,10 @@ def _new_lines(number: str, stream: str, connection: Connection, positions: dict
                 **options,
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ResourceNotFoundException":
+            code = error.response["Error"]["Code"]
+            if code == "ThrottlingException":
+                raise Throttled(str(error)) from error
+            if code != "ResourceNotFoundException":
                 raise
             return  # The container has not written its first line.
         for event in page["events"]:

@@ -13,15 +13,16 @@ from typing import Any, Final
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.checkpoint_layout import source_key
 from spotkeeper.contract.descriptor import Descriptor
+from spotkeeper.contract.duration import format_duration
 from spotkeeper.contract.names import check_name, check_run_id
 from spotkeeper.control.run import Run
 from spotkeeper.control.submit import job_request
 from spotkeeper.ops import job_definition
-from spotkeeper.ops.duration import format_duration
-from spotkeeper.ops.secret_scan import known_secret, looks_secret
+from spotkeeper.ops.command import Program
+from spotkeeper.ops.secret_scan import looks_secret, secret_in_command
 from spotkeeper.ops.source import PackedSource
+from spotkeeper.ops.source_rules import IGNORE_FILE
 
-DEFAULT_MAX_LOST_SECONDS: Final = 15 * 60
 MAX_LOST_SECONDS: Final = 60 * 60
 MIN_ATTEMPT_SECONDS: Final = 60
 """AWS Batch takes no shorter time-out."""
@@ -52,10 +53,12 @@ class Request:
     secrets: Mapping[str, str] = field(default_factory=dict)
     """Environment variable -> Secrets Manager ARN."""
     environment_variables: Mapping[str, str] = field(default_factory=dict)
+    without_source: bool = False
+    """The user says that the trainer image has all that the command needs."""
     requirements: str | None = None
     """A pip requirements file, as a path inside the source folder."""
-    max_lost_seconds: int = DEFAULT_MAX_LOST_SECONDS
-    """Longest time between two checkpoints: 1 second to 1 hour."""
+    max_lost_seconds: int | None = None
+    """Longest time between two checkpoints, 1 second to 1 hour, instead of what the program's code says."""
     attempt_seconds: int | None = None
     """Longest time of one attempt; by default a day, or the environment's maximum if that is less."""
     progress_seconds: int | None = None
@@ -110,8 +113,9 @@ def plan(
         **request.environment_variables,
         **_source_variables(request, descriptor, source),
         **{variables.DATA_PREFIX + name.upper(): uri for name, uri in request.data.items()},
-        variables.MAX_LOST_SECONDS: str(_check_max_lost(request.max_lost_seconds)),
     }
+    if request.max_lost_seconds is not None:
+        run_variables[variables.MAX_LOST_SECONDS] = str(_check_max_lost(request.max_lost_seconds))
     if request.progress_seconds is not None:
         run_variables[variables.PROGRESS_SECONDS] = str(_check_progress(request.progress_seconds))
     definition = None
@@ -170,44 +174,51 @@ def _team_of(request: Request, descriptor: Descriptor) -> str:
     return request.team
 
 
-def script_of(command: tuple[str, ...]) -> str | None:
-    """Return the script of `python [options] script.py …` or of `./script …`, where it is a relative path."""
-    if not command:
-        return None
-    words = command
-    if PurePosixPath(command[0]).name.startswith("python"):
-        words = tuple(word for word in command[1:] if not word.startswith("-"))
-        if not words or not words[0].endswith(".py") or "-c" in command or "-m" in command:
-            return None
-    elif not command[0].endswith((".py", ".sh")):
-        return None
-    script = PurePosixPath(words[0])
-    return None if script.is_absolute() else script.as_posix()
-
-
 def _check_command(request: Request, source: PackedSource | None) -> None:
     if not request.command or not request.command[0].strip():
         raise ValueError("a command is needed: spotkeeper submit [options] -- python train.py …")
-    for word in request.command:
-        kind = known_secret(word)
-        if kind is not None and not request.force:
+    if not request.force:
+        reason = secret_in_command(request.command)
+        if reason is not None:
             raise ValueError(
-                f"the command contains {kind}, and everybody who may read the job can read it: use --secret NAME=arn "
+                f"the command contains {reason}, and everybody who may read the job can read it: use --secret NAME=arn "
                 "(or --force if it is none)"
             )
-    script = script_of(request.command)
-    if script is None:
+    program = Program.of(request.command)
+    if source is None:
+        _check_absent_source(request, program)
+    elif program.script is not None and program.script not in source.files:
+        left_out = next((path for path in source.left_out if _is_within(program.script, path)), None)
+        why = f"is left out of the source folder as {left_out!r}" if left_out else "is not in the source folder"
+        fix = f"re-include it in {IGNORE_FILE} with !" if left_out else "paths start at --source"
+        raise ValueError(f"the command names {program.script!r}, which {why} ({fix})")
+
+
+def _check_absent_source(request: Request, program: Program) -> None:
+    if request.image is not None or program.is_inline or program.module is not None:
         return
-    if source is None and request.image is None:
-        raise ValueError(f"the command names {script!r}, but no source is sent: give its folder with --source")
-    if source is not None and script not in source.files:
-        raise ValueError(f"the command names {script!r}, which is not in the source folder (paths start at --source)")
+    if program.script is not None:
+        raise ValueError(f"the command names {program.script!r}, but no source is sent: give its folder with --source")
+    if not request.without_source:
+        raise ValueError(
+            f"what {request.command[0]!r} needs is not told by the command: give its folder with --source, or "
+            "--no-source if the trainer image has all of it"
+        )
+
+
+def _is_within(path: str, left_out: str) -> bool:
+    return path == left_out or (left_out.endswith("/") and path.startswith(left_out))
 
 
 def _name_of(command: tuple[str, ...]) -> str:
-    stem = PurePosixPath(script_of(command) or command[0]).stem.lower()
+    stem = PurePosixPath(_told_name(command)).stem.lower()
     name = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:40].rstrip("-")
     return name if name and name[0].isalpha() else "run"
+
+
+def _told_name(command: tuple[str, ...]) -> str:
+    program = Program.of(command)
+    return program.script or (program.module or "").rpartition(".")[2] or command[0]
 
 
 def _check_image(image: str | None) -> None:
@@ -231,6 +242,12 @@ def _check_variables(request: Request) -> None:
                 )
             if option != "--data" and name.upper().startswith(_RESERVED):
                 raise ValueError(f"{option}: names beginning with {' and '.join(_RESERVED)} are reserved; got {name!r}")
+    upper = [name.upper() for name in request.data]
+    for name in request.data:
+        if upper.count(name.upper()) > 1:
+            raise ValueError(
+                f"--data {name}: two names give the variable {variables.DATA_PREFIX}{name.upper()}; choose other names"
+            )
     both = sorted(set(request.environment_variables) & set(request.secrets))
     if both:
         raise ValueError(f"given with --env and with --secret: {', '.join(both)}: choose one")
@@ -257,8 +274,10 @@ def _check_grants(request: Request, descriptor: Descriptor) -> None:
         # A key of a JSON secret is chosen with arn:…:secret:name-AbCdEf:key::
         if not any(arn == allowed or arn.startswith(f"{allowed}:") for allowed in descriptor.secret_arns):
             raise ValueError(
-                f"--secret {name}: jobs of environment {descriptor.environment!r} may not be given {arn!r}; they "
-                f"may be given: {', '.join(descriptor.secret_arns) or 'none'}. To allow more, add to secret_arns in "
+                # Never what was typed: it may be the secret itself.
+                f"--secret {name} must be the ARN of a secret that jobs of environment {descriptor.environment!r} may "
+                f"be given, and the {len(arn)} characters after = are none. They may be given: "
+                f"{', '.join(descriptor.secret_arns) or 'nothing'}. To allow more, add to secret_arns in "
                 "stacks/environments.py and deploy"
             )
 

@@ -12,29 +12,13 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-IGNORE_FILE: Final = ".spotkeeperignore"
+from spotkeeper.ops.source_rules import IGNORE_FILE, SourceRules, is_noise
+
 MAX_BYTES: Final = 200 * 1024 * 1024
 """Source, not data: every attempt downloads it before it trains."""
-
-_ALWAYS_IGNORED: Final = (
-    ".git",
-    ".hg",
-    ".svn",
-    ".venv",
-    "venv",
-    "__pycache__",
-    "node_modules",
-    ".mypy_cache",
-    ".pytest_cache",
-    ".ruff_cache",
-    ".ipynb_checkpoints",
-    ".DS_Store",
-    "*.pyc",
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,10 +30,12 @@ class PackedSource:
     """A gzipped tar."""
     files: frozenset[str]
     """Paths within the folder, with `/`."""
+    left_out: tuple[str, ...] = ()
+    """What the rules keep back, in order, folders with a final `/`; without version control and caches."""
 
 
 def pack(directory: Path) -> PackedSource:
-    """Pack a folder, without what version control, caches and `.spotkeeperignore` exclude.
+    """Pack a folder, without what `source_rules` leaves out.
 
     Raises:
         ValueError: if the folder is missing, empty, too large, or holds what cannot be packed.
@@ -57,9 +43,11 @@ def pack(directory: Path) -> PackedSource:
     if not directory.is_dir():
         raise ValueError(f"--source must be a folder, got {str(directory)!r}")
     root = directory.resolve()
-    members = list(_walk(root, root, _patterns(root)))
+    left_out: list[str] = []
+    members = list(_walk(root, root, SourceRules(), left_out))
     if not members:
-        raise ValueError(f"the source folder {str(directory)!r} has no files (after what {IGNORE_FILE} excludes)")
+        but = f" but what is left out: {', '.join(left_out[:5])}" if left_out else ""
+        raise ValueError(f"the source folder {str(directory)!r} has no files{but}")
     _check_size(root, members)
     packed = io.BytesIO()
     with (
@@ -73,44 +61,26 @@ def pack(directory: Path) -> PackedSource:
         sha256=hashlib.sha256(archive).hexdigest(),
         archive=archive,
         files=frozenset(path.relative_to(root).as_posix() for path in members),
+        left_out=tuple(left_out),
     )
 
 
-def _patterns(root: Path) -> tuple[str, ...]:
-    ignore_file = root / IGNORE_FILE
-    lines = ignore_file.read_text().splitlines() if ignore_file.is_file() else []
-    own = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    for pattern in own:
-        if pattern.startswith("!"):
-            raise ValueError(f"{IGNORE_FILE} cannot re-include: remove the line {pattern!r}")
-    return (*_ALWAYS_IGNORED, *own)
-
-
-def _is_ignored(relative: str, patterns: tuple[str, ...], *, is_folder: bool) -> bool:
-    """Match as .gitignore does: without an inner slash by name at any depth, else from the root."""
-    name = relative.rpartition("/")[2]
-    for pattern in patterns:
-        if pattern.endswith("/") and not is_folder:
-            continue
-        bare = pattern.rstrip("/")
-        subject = relative if "/" in bare else name
-        if fnmatchcase(subject, bare.lstrip("/")):
-            return True
-    return False
-
-
-def _walk(root: Path, folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
+def _walk(root: Path, folder: Path, outer: SourceRules, left_out: list[str]) -> Iterator[Path]:
+    prefix = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
+    rules = outer.within(folder, prefix)
     # Sorted, because a file system lists in an order of its own.
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         path = Path(entry.path)
         is_folder = entry.is_dir(follow_symlinks=False)
-        if _is_ignored(path.relative_to(root).as_posix(), patterns, is_folder=is_folder):
-            continue
-        if entry.is_symlink():
+        name = f"{prefix}{entry.name}{'/' if is_folder else ''}"
+        if rules.leaves_out(name):
+            if not is_noise(name):
+                left_out.append(name)
+        elif entry.is_symlink():
             _check_link(root, path)
             yield path
         elif is_folder:
-            yield from _walk(root, path, patterns)
+            yield from _walk(root, path, rules, left_out)
         elif entry.is_file(follow_symlinks=False):
             yield path
         else:

@@ -10,13 +10,12 @@ from rich.text import Text
 
 from spotkeeper.contract.checkpoint_layout import commit_prefix, parse_manifest_key
 from spotkeeper.contract.ledger import LISTING_CLOSED, LISTING_OPEN
-from spotkeeper.control.ports import UnknownRun
 from spotkeeper.control.run import Attempt, HistoryEvent, Run
 from spotkeeper.ops.connection import Connection
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Checkpoint:
+class CheckpointSummary:
     """The newest committed checkpoint of a run."""
 
     epoch: int
@@ -30,7 +29,7 @@ class RunStatus:
 
     run: Run
     attempts: tuple[Attempt, ...]
-    checkpoint: Checkpoint | None
+    checkpoint: CheckpointSummary | None
     history: tuple[HistoryEvent, ...]
 
 
@@ -45,9 +44,7 @@ def status_of(run_id: str, connection: Connection) -> RunStatus:
     Raises:
         UnknownRun: the ledger has no such run.
     """
-    run = connection.ledger.get(run_id)
-    if run is None:
-        raise UnknownRun(run_id)
+    run = connection.run_of(run_id)
     return RunStatus(
         run=run,
         attempts=connection.ledger.attempts(run_id),
@@ -61,7 +58,7 @@ def recent_runs(connection: Connection, limit: int) -> tuple[Run, ...]:
     return (*connection.ledger.list_runs(LISTING_OPEN, limit), *connection.ledger.list_runs(LISTING_CLOSED, limit))
 
 
-def _newest_checkpoint(run_id: str, connection: Connection) -> Checkpoint | None:
+def _newest_checkpoint(run_id: str, connection: Connection) -> CheckpointSummary | None:
     pages = connection.s3.get_paginator("list_objects_v2").paginate(
         Bucket=connection.descriptor.checkpoint_bucket, Prefix=commit_prefix(run_id)
     )
@@ -74,7 +71,7 @@ def _newest_checkpoint(run_id: str, connection: Connection) -> Checkpoint | None
     if not found:
         return None
     (epoch, step), committed_at = max(found)
-    return Checkpoint(epoch=epoch, step=step, committed_at=committed_at.isoformat())
+    return CheckpointSummary(epoch=epoch, step=step, committed_at=committed_at.isoformat())
 
 
 def show_runs(runs: tuple[Run, ...], console: Console, *, now: datetime) -> None:

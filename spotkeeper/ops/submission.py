@@ -10,17 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from spotkeeper.contract.checkpoint_layout import source_key
 from spotkeeper.control import submit as control
-from spotkeeper.control.ports import ReplyLost, Throttled
+from spotkeeper.control.ports import Conflict, ReplyLost
 from spotkeeper.control.run import Run
-from spotkeeper.ops import job_definition
+from spotkeeper.ops import failure, job_definition
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.failure import OperationError
 from spotkeeper.ops.plan import Plan, Request, needs_definition, plan, profile_of
 from spotkeeper.ops.source import PackedSource, pack
+from spotkeeper.ops.waiting import PASSING
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -45,7 +46,14 @@ def prepare(request: Request, *, connection: Connection, source_directory: Path 
     return replace(made, run=replace(made.run, job_definition=registered)) if registered else made
 
 
-def submit(plan: Plan, *, connection: Connection, now: str, pause: Callable[[float], object]) -> Run:
+def submit(
+    plan: Plan,
+    *,
+    connection: Connection,
+    now: str,
+    pause: Callable[[float], object],
+    announce: Callable[[str], object] = lambda _: None,
+) -> Run:
     """Carry a plan out: upload, register, record, submit. Return the run as the ledger holds it.
 
     Args:
@@ -53,29 +61,46 @@ def submit(plan: Plan, *, connection: Connection, now: str, pause: Callable[[flo
         connection: To where.
         now: ISO 8601, UTC.
         pause: Waits so many seconds before a repetition; `time.sleep`.
+        announce: Told the run's id as soon as it is recorded: whatever happens then, the run can be named.
 
     Raises:
-        OperationError: if AWS did not confirm the job in time; the run is recorded and says so.
-        Refused: if Batch rejects the job.
+        OperationError: if AWS did not confirm the job; the run is recorded and the message says what to do.
+        Refused: if Batch rejects the job; the run is closed as FAILED with Batch's words.
     """
     run = plan.run
     if plan.source is not None:
         _upload(connection.s3, connection.descriptor.checkpoint_bucket, plan.source)
     if plan.definition is not None:
         run = replace(run, job_definition=job_definition.register(connection.batch_client, plan.definition))
+    connection.ledger.create(run)
+    announce(run.run_id)
     try:
-        return control.submit(run, ledger=connection.ledger, batch=connection.batch, now=now)
-    except (ReplyLost, Throttled):
-        for seconds in _WAITS_SECONDS:
-            pause(seconds)
-            try:
-                return control.resume(run.run_id, ledger=connection.ledger, batch=connection.batch, now=now)
-            except (ReplyLost, Throttled):
-                continue
-    raise OperationError(
-        f"run {run.run_id} is recorded, but AWS did not confirm its job: look with `spotkeeper status {run.run_id}`, "
-        f"or give it up with `spotkeeper cancel {run.run_id}` and submit again"
+        return _submit_recorded(run, connection=connection, now=now, pause=pause)
+    except (ReplyLost, *PASSING, Conflict, BotoCoreError, ClientError) as error:
+        raise OperationError(f"{unconfirmed(run.run_id)} ({failure.sentence(error)})") from error
+
+
+def unconfirmed(run_id: str) -> str:
+    """Return what to tell of a run that is recorded while its job may or may not exist."""
+    return (
+        f"run {run_id} is recorded, but AWS did not confirm its job: look with `spotkeeper status {run_id}`, "
+        f"or give it up with `spotkeeper cancel {run_id}` and submit again"
     )
+
+
+def _submit_recorded(run: Run, *, connection: Connection, now: str, pause: Callable[[float], object]) -> Run:
+    ledger, batch = connection.ledger, connection.batch
+    try:
+        return control.submit(run, ledger=ledger, batch=batch, now=now)
+    except (ReplyLost, *PASSING) as error:
+        last: Exception = error
+    for seconds in _WAITS_SECONDS:
+        pause(seconds)
+        try:
+            return control.resume(run.run_id, ledger=ledger, batch=batch, now=now)
+        except (ReplyLost, *PASSING) as error:
+            last = error
+    raise last
 
 
 def _upload(s3: "S3Client", bucket: str, source: PackedSource) -> None:

@@ -56,6 +56,8 @@ def test_the_request_of_a_run_is_sent_as_it_is() -> None:
         ("TooManyRequestsException", 429, Throttled),
         ("ClientException", 429, Throttled),
         ("ThrottlingException", 400, Throttled),
+        ("AccessDeniedException", 403, Refused),
+        ("UnrecognizedClientException", 400, Refused),
         ("ServerException", 500, ReplyLost),
     ],
 )

@@ -1,9 +1,13 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import CANCEL_REASON
-from spotkeeper.control.ports import UnknownRun
+from spotkeeper.control.ports import JobStatus, UnknownRun
+from spotkeeper.control.run import Run
 from spotkeeper.control.submit import job_request, submit
 from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, new_run
 
@@ -54,6 +58,44 @@ def test_cancelling_twice_keeps_the_first_time_and_stops_the_job_again() -> None
 
     assert run.cancel_requested_at == NOW
     assert len(batch.terminated) == 2, "the first call may have been lost"
+
+
+def test_a_run_whose_job_had_ended_is_closed_though_its_last_event_was_lost() -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch()
+    submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    batch.jobs["job-1"] = replace(batch.jobs["job-1"], status=JobStatus.FAILED, status_reason="a host was lost")
+
+    run = cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
+
+    assert (run.state, run.closed_at) == (RunState.CANCELLED, NOW)
+    assert ledger.runs["digits-7fq2"] == run
+
+
+def test_a_run_that_had_completed_when_it_was_cancelled_has_succeeded() -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch()
+    submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    ledger.claim("digits-7fq2", "job-1", 1)
+    ledger.complete("digits-7fq2", 1)
+    batch.jobs["job-1"] = replace(batch.jobs["job-1"], status=JobStatus.SUCCEEDED)
+
+    assert cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW).state is RunState.SUCCEEDED
+
+
+class ObservedMeanwhile(MemoryLedger):
+    """An observer closes the run between cancel's read and its write."""
+
+    def advance(self, run: Run, **changes: Any) -> Run:
+        if "closed_at" in changes:
+            super().advance(run, **changes)
+        return super().advance(run, **changes)
+
+
+def test_an_observer_that_is_faster_than_cancel_has_closed_the_run() -> None:
+    ledger, batch = ObservedMeanwhile(), MemoryBatch()
+    submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    batch.jobs["job-1"] = replace(batch.jobs["job-1"], status=JobStatus.FAILED)
+
+    assert cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW).state is RunState.CANCELLED
 
 
 def test_an_unknown_run_is_named() -> None:

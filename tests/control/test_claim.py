@@ -136,6 +136,19 @@ def test_a_completion_of_the_current_epoch_is_read_by_the_control_plane(
     assert (run.completion.step, run.completion.completed_at) == (step, NOW)
 
 
+def test_nobody_claims_a_run_that_is_complete_and_the_refusal_says_so(client: "DynamoDBClient") -> None:
+    ledger = start(client, job_id="job-1")
+    epoch = claim(client, attempt=1)
+    client.update_item(**completion_request(table=TABLE, run_id=RUN, epoch=epoch, step=9, completed_at=NOW))
+
+    with pytest.raises(client.exceptions.ConditionalCheckFailedException) as raised:
+        claim(client, attempt=2)
+
+    item: Any = dict(raised.value.response)["Item"]
+    assert item["completion"]["M"]["step"] == {"N": "9"}
+    assert stored(ledger).is_complete
+
+
 def test_a_completion_of_an_older_epoch_is_refused(client: "DynamoDBClient") -> None:
     ledger = start(client, job_id="job-1")
     claim(client, attempt=1)

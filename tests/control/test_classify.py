@@ -7,6 +7,7 @@ from spotkeeper.control.run import Attempt
 
 CAPACITY = "Canceled by JobStateTimeLimit action due to reason: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
 NORMAL = "Essential container in task exited"
+LIMIT = "Job attempt duration exceeded timeout"
 HOST = "Host EC2 (instance i-08784105ffff56b4f) terminated."
 STOPPED_HOST = "Host EC2 (instance i-08784105ffff56b4f) stopped."
 
@@ -113,6 +114,8 @@ def test_a_running_attempt_has_no_cause() -> None:
         (ended(status_reason=HOST), CAPACITY, "no capacity"),
         (ended(status_reason=HOST), HOST, "no retry left"),
         (ended(status_reason=NORMAL, exit_code=3), NORMAL, "exit code 3"),
+        (ended(status_reason=NORMAL, exit_code=77), NORMAL, "if it was to stop early, call `run.finish()`"),
+        (ended(status_reason=LIMIT, exit_code=75), LIMIT, "submit again with a --time-limit"),
         (ended(status_reason=NORMAL, exit_code=0), NORMAL, "no completion record"),
         (ended(status_reason="Task failed to start", reason="CannotPull…: denied"), "Task failed to start", ": denied"),
         (None, None, "gave no reason"),

@@ -112,6 +112,29 @@ def test_a_warning_that_comes_late_is_joined_at_the_next_observation() -> None:
     assert [attempt.cause for attempt in ledger.attempts(RUN)] == ["interrupted", None]
 
 
+@pytest.mark.parametrize(("minute", "cause"), [(8, "interrupted"), (9, "interrupted"), (10, "host-lost")])
+def test_only_a_warning_from_before_the_end_made_the_loss_an_interruption(minute: int, cause: str) -> None:
+    """Warned of later, the attempt was lost to something else."""
+    ledger, batch = submitted()
+    ledger.record_interruption(Interruption(instance_id="i-0abc1234", warned_at=at(minute)), expires_at=1)
+
+    see(ledger, batch, job(JobStatus.RUNNABLE, FIRST_LOST))
+
+    assert ledger.attempts(RUN)[0].cause == cause
+
+
+def test_a_warning_after_the_jobs_last_event_changes_nothing_until_somebody_looks_again() -> None:
+    ledger, batch = submitted()
+    last = job(JobStatus.FAILED, FIRST_LOST, status_reason=HOST, stopped_at=at(9))
+    see(ledger, batch, last)
+    ledger.record_interruption(Interruption(instance_id="i-0abc1234", warned_at=at(7)), expires_at=1)
+
+    assert ledger.attempts(RUN)[0].cause == "host-lost"
+    see(ledger, batch, last)
+    assert ledger.attempts(RUN)[0].cause == "interrupted"
+    assert ledger.runs[RUN].state is RunState.FAILED
+
+
 def test_a_rebalance_recommendation_alone_is_no_warning() -> None:
     ledger, batch = submitted()
     ledger.record_interruption(Interruption(instance_id="i-0abc1234", rebalance_at=at(7)), expires_at=1)

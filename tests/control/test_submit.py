@@ -20,6 +20,7 @@ def test_the_request_is_a_function_of_the_run() -> None:
         "containerOverrides": {
             "command": ["spotkeeper-exec", "--", "python", "train.py"],
             "environment": [
+                {"name": "SPOTKEEPER_ATTEMPT_SECONDS", "value": "3600"},
                 {"name": "SPOTKEEPER_MAX_LOST_SECONDS", "value": "900"},
                 {"name": "SPOTKEEPER_RUN_ID", "value": "digits-7fq2"},
                 {"name": "SPOTKEEPER_SUBMISSION", "value": "2"},

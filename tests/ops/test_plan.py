@@ -3,8 +3,7 @@ from typing import Any
 
 import pytest
 
-from spotkeeper.ops.duration import format_duration, parse_duration
-from spotkeeper.ops.plan import Plan, Request, plan, script_of
+from spotkeeper.ops.plan import Plan, Request, plan
 from spotkeeper.ops.source import PackedSource
 from tests.ops.deployed_environment import BUCKET, DIGEST, SECRET, descriptor
 
@@ -48,7 +47,7 @@ def test_the_exact_request_of_a_plain_submission() -> None:
         "containerOverrides": {
             "command": ["spotkeeper-exec", "--", "python", "train.py", "--epochs", "3"],
             "environment": [
-                {"name": "SPOTKEEPER_MAX_LOST_SECONDS", "value": "900"},
+                {"name": "SPOTKEEPER_ATTEMPT_SECONDS", "value": "86400"},
                 {"name": "SPOTKEEPER_RUN_ID", "value": "train-0a1b2c"},
                 {"name": "SPOTKEEPER_SOURCE_SHA256", "value": "c" * 64},
                 {"name": "SPOTKEEPER_SOURCE_URI", "value": f"s3://{BUCKET}/source/{'c' * 64}.tar.gz"},
@@ -145,8 +144,13 @@ def test_a_key_of_a_json_secret_is_within_the_secret() -> None:
         ),
         ({"data": {"x": "s3://datasets/public-not/a"}}, "may not read"),
         ({"data": {"x": "/local"}}, "--data x must be s3://bucket/prefix, got '/local'"),
-        ({"secrets": {"X": SECRET + "Z"}}, "may not be given .*secret_arns in stacks/environments.py"),
-        ({"secrets": {"X": "hunter2"}}, "may not be given"),
+        (
+            {"data": {"a": "s3://datasets/public/1", "A": "s3://datasets/public/2"}},
+            "two names give .*SPOTKEEPER_DATA_A;",
+        ),
+        ({"secrets": {"X": SECRET + "Z"}}, "may be given: arn:.*secret_arns in stacks/environments.py"),
+        ({"command": ("python", "train.py", "--password=hunter2")}, "contains a value for 'password'"),
+        ({"command": ("python", "train.py", "--api-key", "hunter2")}, "contains a value for 'api-key'"),
         ({"environment_variables": {"A-B": "x"}}, "--env: a name must be letters, digits and _.*'A-B'"),
         ({"environment_variables": {"AWS_BATCH_JOB_ID": "x"}}, "AWS_BATCH and SPOTKEEPER are reserved"),
         ({"environment_variables": {"SPOTKEEPER_EPOCH": "9"}}, "reserved"),
@@ -193,30 +197,56 @@ def test_the_default_time_limit_is_a_day_or_the_environments_if_that_is_less() -
 
 
 @pytest.mark.parametrize(
-    ("command", "script", "run_id"),
+    ("command", "run_id"),
     [
-        ("python train.py", "train.py", "train-0a1b2c"),
-        ("python3.13 -u pkg/main.py --x y.py", "pkg/main.py", "main-0a1b2c"),
-        ("python -m pkg.main", None, "python-0a1b2c"),
-        ("python -c print(1)", None, "python-0a1b2c"),
-        ("torchrun --nproc-per-node=4 x", None, "torchrun-0a1b2c"),
-        ("/opt/program/7z", None, "run-0a1b2c"),
+        ("python train.py", "train-0a1b2c"),
+        ("python3.13 -u pkg/main.py --x y.py", "main-0a1b2c"),
+        ("python -m pkg.main", "main-0a1b2c"),
+        ("python -c print(1)", "python-0a1b2c"),
+        ("torchrun --nproc-per-node=4 x", "torchrun-0a1b2c"),
+        ("/opt/program/7z", "run-0a1b2c"),
     ],
 )
-def test_script_and_name_are_read_from_the_command(command: str, script: str | None, run_id: str) -> None:
-    words = tuple(command.split())
-
-    assert script_of(words) == script
-    assert made(Request(command=words)).run.run_id == run_id
+def test_the_run_is_named_after_what_the_command_starts(command: str, run_id: str) -> None:
+    assert made(Request(command=tuple(command.split()))).run.run_id == run_id
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("24h", 86400), ("2d", 172800)])
-def test_durations_are_read_with_their_unit(text: str, seconds: int) -> None:
-    assert parse_duration(text, option="--x", at_least=1, at_most=10**6) == seconds
-    assert parse_duration(format_duration(seconds), option="--x", at_least=1, at_most=10**6) == seconds
+def test_what_the_code_says_of_lost_work_holds_unless_the_submitter_says_otherwise() -> None:
+    assert "SPOTKEEPER_MAX_LOST_SECONDS" not in variables(made())
+    assert variables(made(replace(BASIC, max_lost_seconds=60)))["SPOTKEEPER_MAX_LOST_SECONDS"] == "60"
 
 
-@pytest.mark.parametrize("text", ["15", "1.5h", "-1m", "m", "", "15 m", "\uff115m", "99999999s"])
-def test_a_duration_without_whole_number_and_unit_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="--x must be a whole number with a unit"):
-        parse_duration(text, option="--x", at_least=1, at_most=10**6)
+def test_the_attempt_is_told_the_time_limit_that_batch_enforces() -> None:
+    plan = made(replace(BASIC, attempt_seconds=7200))
+
+    assert variables(plan)["SPOTKEEPER_ATTEMPT_SECONDS"] == "7200"
+    assert plan.request()["timeout"]["attemptDurationSeconds"] == 7200
+
+
+@pytest.mark.parametrize("command", ["bash -c train", "nvidia-smi", "torchrun --standalone x"])
+def test_a_command_that_does_not_tell_its_files_needs_a_source_or_the_word_that_it_needs_none(command: str) -> None:
+    request = Request(command=tuple(command.split()))
+
+    with pytest.raises(ValueError, match="give its folder with --source, or --no-source"):
+        made(request, source=None)
+    assert made(replace(request, without_source=True), source=None).run.source_sha256 is None
+    assert made(replace(request, image=DIGEST), source=None).run.source_sha256 is None
+
+
+@pytest.mark.parametrize("command", ["python -c print(1)", "python -m json.tool"])
+def test_what_needs_no_files_may_go_without_source(command: str) -> None:
+    assert made(Request(command=tuple(command.split())), source=None).run.source_sha256 is None
+
+
+def test_a_script_that_the_rules_leave_out_is_refused_with_the_rule_to_change() -> None:
+    source = replace(SOURCE, left_out=("checkpoints/", "other/"))
+
+    with pytest.raises(ValueError, match=r"left out of the source folder as 'checkpoints/' .*\.spotkeeperignore"):
+        made(Request(command=("python", "checkpoints/look.py")), source=source)
+
+
+def test_what_follows_a_secrets_name_is_never_repeated() -> None:
+    for typed in ("hunter2-hunter2", f"{SECRET}Z"):
+        with pytest.raises(ValueError, match="--secret X must be the ARN") as refusal:
+            made(replace(BASIC, secrets={"X": typed}))
+        assert typed not in str(refusal.value)

@@ -2,7 +2,7 @@ import secrets
 
 import pytest
 
-from spotkeeper.ops.secret_scan import looks_secret
+from spotkeeper.ops.secret_scan import looks_secret, secret_in_command
 
 # Put together here, so that scanners of this repository do not take them for real ones.
 SECRETS = [
@@ -17,6 +17,13 @@ SECRETS = [
     ("X", "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIE", "a private key"),
     ("X", "eyJhbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiIxMjM0NTY3ODkwIn0.sig", "a JSON web token"),
     ("DATABASE_URL", "postgres://user:" + "hunter2@db/x", "a password in a URL"),
+    ("X", "Authorization: Bearer " + "a1b2c3d4e5", "a bearer token"),
+    ("X", "DefaultEndpointsProtocol=https;AccountKey=" + "abcdEFGH" * 5 + "==", "an Azure key"),
+    ("DB_PASS", "hunter", "its name says so"),
+    ("PGPASS", "hunter", "its name says so"),
+    ("MYSQL_PWD", "hunter", "its name says so"),
+    ("SIGNING_KEY", "hunter", "its name says so"),
+    ("SSH_KEY", "Hunter2", "its name says so"),
     ("HF_TOKEN", "abc", "its name says so"),
     ("DB_PASSWORD", "abc", "its name says so"),
     ("dbpassword", "abc", "its name says so"),
@@ -42,6 +49,14 @@ HARMLESS = [
     ("ENDPOINT", "https://wandb.example.com:8080/api"),
     ("NCCL_DEBUG", "INFO"),
     ("EMPTY_TOKEN", ""),
+    ("SORT_KEY", "name"),
+    ("PARTITION_KEY", "created_at"),
+    ("PWD", "/opt/program"),
+    ("OLD_PWD", "/opt/program"),
+    ("PAD_TOKEN", "<pad>"),
+    ("CLS_TOKEN", "[CLS]"),
+    ("TOKEN_FILE", "/run/secrets/token"),
+    ("BEARER", "a bearer of news"),
 ]
 
 
@@ -63,3 +78,27 @@ def test_nearly_every_random_key_is_found() -> None:
     """Ours are 256 bits in base64; one without a digit or with few distinct characters may pass."""
     found = sum(looks_secret("X", secrets.token_urlsafe(32)) is not None for _ in range(2000))
     assert found >= 1950
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["t.py --password=hunter2", "t.py --db-pass hunter2", "env API_KEY=hunter2 t.py", "t.py -H Bearer\xa0a1b2c3d4"],
+)
+def test_a_secret_in_a_command_is_found_and_not_repeated(command: str) -> None:
+    found = secret_in_command(tuple(command.split(" ")))
+
+    assert found is not None
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python train.py --max-tokens=2048 --pad-token <pad> --sort-key name --tokenizer bert",
+        "python train.py --use-token --epochs 3",
+        "python train.py --token",
+        "python train.py lr=0.1 model.key=name",
+    ],
+)
+def test_ordinary_commands_pass(command: str) -> None:
+    assert secret_in_command(tuple(command.split())) is None

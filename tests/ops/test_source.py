@@ -85,9 +85,108 @@ def test_caches_and_version_control_stay_out_and_the_ignore_file_adds_to_them(tm
     assert pack(root).files == {".spotkeeperignore", "train.py", "pkg/data/keep.txt", "build"}
 
 
-def test_a_negation_in_the_ignore_file_is_refused_rather_than_misread(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"cannot re-include: remove the line '!keep.md'"):
-        pack(write(tmp_path, {"a": "", ".spotkeeperignore": "*.md\n!keep.md\n"}))
+SECRETS = {
+    ".env": "",
+    ".env.local": "",
+    "deploy/server.pem": "",
+    "deploy/tls.key": "",
+    "id_rsa": "",
+    "id_rsa.pub": "",
+    "keys/id_ed25519": "",
+    ".aws/credentials": "",
+    ".ssh/config": "",
+    ".netrc": "",
+    "checkpoints/train/commit/1.json": "",
+}
+
+
+def test_secrets_and_old_checkpoints_stay_out_and_are_named(tmp_path: Path) -> None:
+    packed = pack(write(tmp_path, {"train.py": "", "pkg/a.py": "", ".git/config": "", "pkg/a.pyc": "", **SECRETS}))
+
+    assert packed.files == {"train.py", "pkg/a.py"}
+    assert packed.left_out == (
+        ".aws/",
+        ".env",
+        ".env.local",
+        ".netrc",
+        ".ssh/",
+        "checkpoints/",
+        "deploy/server.pem",
+        "deploy/tls.key",
+        "id_rsa",
+        "id_rsa.pub",
+        "keys/id_ed25519",
+    )
+
+
+def test_the_ignore_file_can_send_what_is_left_out_by_default(tmp_path: Path) -> None:
+    root = write(tmp_path, {"train.py": "", ".spotkeeperignore": "!.env.example\n!checkpoints/\n", **SECRETS})
+    write(root, {".env.example": "", "checkpoints/__init__.py": ""})
+
+    packed = pack(root)
+
+    assert {".env.example", "checkpoints/__init__.py", "checkpoints/train/commit/1.json"} <= packed.files
+    assert ".env" in packed.left_out
+
+
+def test_gitignore_files_hold_in_their_folder_and_the_deeper_one_goes_first(tmp_path: Path) -> None:
+    root = write(
+        tmp_path,
+        {
+            ".gitignore": "*.log\n/data/\nout/*\n!out/keep.txt\n",
+            "train.py": "",
+            "a.log": "",
+            "data/big.bin": "",
+            "pkg/data/small.bin": "",
+            "out/x.txt": "",
+            "out/keep.txt": "",
+            "pkg/.gitignore": "!b.log\n/own.txt\n",
+            "pkg/b.log": "",
+            "pkg/c.log": "",
+            "pkg/own.txt": "",
+            "pkg/deep/own.txt": "",
+        },
+    )
+
+    packed = pack(root)
+
+    assert packed.files == {
+        ".gitignore",
+        "train.py",
+        "out/keep.txt",
+        "pkg/.gitignore",
+        "pkg/b.log",
+        "pkg/data/small.bin",
+        "pkg/deep/own.txt",
+    }
+    assert packed.left_out == ("a.log", "data/", "out/x.txt", "pkg/c.log", "pkg/own.txt")
+
+
+def test_what_git_ignores_is_sent_if_the_ignore_file_of_spotkeeper_says_so(tmp_path: Path) -> None:
+    files = {"train.py": "", "configs/local.yaml": "", ".gitignore": "local.yaml\n"}
+
+    assert "configs/local.yaml" not in pack(write(tmp_path, files)).files
+    (tmp_path / ".spotkeeperignore").write_text("!local.yaml\n")
+    assert "configs/local.yaml" in pack(tmp_path).files
+
+
+def test_a_gitignore_cannot_send_a_secret(tmp_path: Path) -> None:
+    packed = pack(write(tmp_path, {"train.py": "", ".env": "", "server.pem": "", ".gitignore": "!.env\n!*.pem\n"}))
+
+    assert packed.left_out == (".env", "server.pem")
+
+
+def test_nothing_below_a_folder_that_is_left_out_comes_back_as_with_git(tmp_path: Path) -> None:
+    packed = pack(
+        write(tmp_path, {"train.py": "", "data/keep.txt": "", ".spotkeeperignore": "data/\n!data/keep.txt\n"})
+    )
+
+    assert packed.left_out == ("data/",)
+
+
+def test_a_folder_of_which_nothing_is_left_is_refused_naming_what_was_left_out(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no files but what is left out: \.env"):
+        pack(write(tmp_path, {".env": ""}))
 
 
 def test_a_link_inside_the_folder_stays_a_link(tmp_path: Path) -> None:

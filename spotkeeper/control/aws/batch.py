@@ -126,4 +126,5 @@ def _submit_refusal(error: ClientError) -> Exception:
     code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
     if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= _SERVER_ERROR:
         return ReplyLost(message)
-    return Refused(message) if code == "ClientException" else error
+    # Every other refusal comes before anything happened: AccessDeniedException, a role that is not allowed, and so on.
+    return Refused(message if code == "ClientException" else f"{code}: {message}")

@@ -1,0 +1,62 @@
+"""Read a run again and again until it ends: through refusals for the rate, short outages, and a lost event."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+from botocore import exceptions as aws
+
+from spotkeeper.control.observe import observe
+from spotkeeper.control.ports import Conflict, Throttled
+from spotkeeper.control.run import Run
+from spotkeeper.ops.connection import Connection
+
+PASSING: Final = (Throttled, aws.HTTPClientError, aws.ConnectionError)
+"""What a later repetition of a read may overcome."""
+
+MAX_FAILURES: Final = 150
+"""Reads that may fail in a row; at one each 2 seconds, five minutes."""
+
+
+def wait(run_id: str, connection: Connection, *, pause: Callable[[], object]) -> Run:
+    """Return the run once it has ended.
+
+    Raises:
+        UnknownRun: the ledger has no such run.
+        Throttled, BotoCoreError: no read succeeds any more.
+    """
+    failures = 0
+    while True:
+        try:
+            run = read(run_id, connection)
+        except PASSING:
+            failures += 1
+            if failures >= MAX_FAILURES:
+                raise
+        else:
+            failures = 0
+            if run.is_closed:
+                return run
+        pause()
+
+
+def read(run_id: str, connection: Connection) -> Run:
+    """Return the run; one whose job has ended is closed first, should the event of that be late or lost.
+
+    Raises:
+        UnknownRun: the ledger has no such run.
+    """
+    run = connection.run_of(run_id)
+    if run.is_closed or run.job_id is None:
+        return run
+    job = connection.batch.describe(run.job_id)
+    if job is None or not job.has_ended:
+        return run
+    with suppress(Conflict):  # Somebody observes at this moment; the read shows what they wrote.
+        observe(run.job_id, ledger=connection.ledger, batch=connection.batch, now=_now())
+    return connection.run_of(run_id)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
