@@ -79,10 +79,10 @@ def main() -> None:
     )
     for _step, (batch, targets) in run.steps(data, total=options.steps):
         loss = functional.cross_entropy(model(batch), targets)
-        opt.zero_grad()
         loss.backward()
         opt.step()
         sched.step()
+        opt.zero_grad()
         run.log(loss=loss.detach())
 
     model.eval()

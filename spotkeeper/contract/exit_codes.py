@@ -1,7 +1,8 @@
 """Exit codes of `spotkeeper-exec`, by which Batch's retry rules tell a hand-over from a failure.
 
 75 and 78 are sysexits.h's EX_TEMPFAIL and EX_CONFIG; the others are its unused neighbours. All stay below
-126, where shells and 128+signal codes begin. Any other code is the user's program speaking.
+126, where shells and 128+signal codes begin. Any other code is the user's program speaking; if it uses one of
+these without the library, `spotkeeper-exec` says 1 instead.
 """
 
 from typing import Final
@@ -19,4 +20,5 @@ EXIT_INCOMPLETE: Final = 77
 """The program exited 0, but nothing proves that it finished. Never counted as success."""
 
 EXIT_REFUSED: Final = 78
-"""The attempt's own settings are unusable (missing variable, damaged source archive). A retry cannot help."""
+"""The attempt can never work as it is set up: a missing variable, a damaged source archive, no permission. A retry
+cannot help."""

@@ -71,8 +71,10 @@ def claim_request(
 
     It succeeds only for the run's current submission, for the job that holds it (or the first to come, when
     the reply to SubmitJob was lost), for an attempt number not below the last that claimed, and only while
-    nobody has cancelled. The same attempt may claim again after a lost reply. Refusal is
-    `ConditionalCheckFailedException`: exit with EXIT_FENCED. The new item is returned; read `epoch` from it.
+    nobody has cancelled and no completion is recorded: Batch retries an attempt whose host was lost after that.
+    The same attempt may claim again after a lost reply. Refusal is `ConditionalCheckFailedException` with the item
+    as it is: with a `completion` in it the run is complete, otherwise exit with EXIT_FENCED. The new item is
+    returned; read `epoch` from it.
 
     Not conditional on a version read: the fence itself is the condition (one of the two named exceptions).
     """
@@ -84,6 +86,7 @@ def claim_request(
             "#submission = :submission"
             f" AND #state IN ({', '.join(live)})"
             " AND attribute_not_exists(#cancel)"
+            " AND attribute_not_exists(#completion)"
             " AND (attribute_not_exists(#job) OR #job = :job)"
             " AND (attribute_not_exists(#claimed_job) OR #claimed_job <> :job OR #claimed_attempt <= :attempt)"
         ),
@@ -95,6 +98,7 @@ def claim_request(
             "#submission": "submission",
             "#state": "state",
             "#cancel": "cancel_requested_at",
+            "#completion": "completion",
             "#job": "job_id",
             "#claimed_job": "claimed_job_id",
             "#claimed_attempt": "claimed_attempt",
@@ -112,6 +116,7 @@ def claim_request(
             **live,
         },
         "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 
 

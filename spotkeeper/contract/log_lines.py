@@ -39,7 +39,7 @@ class LogEvent(StrEnum):
     YIELDED = "yielded"
     """The program stopped early on request; another attempt goes on."""
     COMPLETED = "completed"
-    """The program finished; the completion record is written."""
+    """The program finished; the completion record is written. `reason` where an earlier attempt had done so."""
 
 
 def format_line(event: LogEvent, **fields: Any) -> str:

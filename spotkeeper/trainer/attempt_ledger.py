@@ -1,15 +1,17 @@
 """The three writes by which an attempt takes part in the ledger; keys and conditions stand in `contract.ledger`."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from spotkeeper.contract.ledger import claim_request, completion_request, placement_request
 from spotkeeper.trainer.attempt_settings import Claim
+from spotkeeper.trainer.aws_refusal import remedy
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -17,11 +19,20 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS: Final = 120.0
 """How long a ledger that does not answer is asked again: an outage must not end runs that it interrupts."""
 MAX_PAUSE_SECONDS: Final = 10.0
-PERMANENT_ERRORS: Final = {"AccessDeniedException", "ResourceNotFoundException", "ValidationException"}
+PLACEMENT_PATIENCE_SECONDS: Final = 10.0
+"""Where an attempt runs is worth knowing, not worth waiting for."""
 
 
 class ClaimRefusedError(Exception):
     """The ledger says that this attempt may not have the run."""
+
+
+class AlreadyCompleteError(Exception):
+    """An earlier attempt has recorded that the run is complete: there is nothing left to do."""
+
+    def __init__(self, step: int | None) -> None:
+        super().__init__("the run is complete already")
+        self.step = step
 
 
 class LedgerUnavailableError(Exception):
@@ -43,9 +54,10 @@ class AttemptLedger:
         """Take the run and return the epoch. Doing so twice, after a lost reply, is fine: the later epoch counts.
 
         Raises:
+            AlreadyCompleteError: if the run is complete.
             ClaimRefusedError: if another attempt owns the run, or it has been cancelled.
             LedgerUnavailableError: if the ledger does not answer.
-            ValueError: if it can never answer: no such table, or no permission.
+            ValueError: if it can never answer: no such table, no permission, no credentials.
         """
         self._claimed_at = _now()
         reply = self._update(
@@ -65,6 +77,7 @@ class AttemptLedger:
 
         Raises:
             LedgerUnavailableError: if the ledger does not answer.
+            ValueError: if it refuses.
         """
         self._update(
             placement_request(
@@ -76,7 +89,8 @@ class AttemptLedger:
                 epoch=epoch,
                 claimed_at=self._claimed_at,
                 placement=placement,
-            )
+            ),
+            patience_seconds=min(self._patience_seconds, PLACEMENT_PATIENCE_SECONDS),
         )
 
     def record_completion(self, epoch: int, step: int | None) -> None:
@@ -92,22 +106,42 @@ class AttemptLedger:
             )
         )
 
-    def _update(self, request: dict[str, Any]) -> Any:
-        give_up_at = time.monotonic() + self._patience_seconds
+    def _update(self, request: dict[str, Any], patience_seconds: float | None = None) -> Any:
+        patience_seconds = self._patience_seconds if patience_seconds is None else patience_seconds
+        give_up_at = time.monotonic() + patience_seconds
         pause_seconds = 0.5
         while True:
             try:
                 return self._client.update_item(**request)
             except self._client.exceptions.ConditionalCheckFailedException as error:
-                raise ClaimRefusedError(f"run {self._run_id} does not belong to this attempt") from error
+                raise self._refusal(error.response) from error
             except (BotoCoreError, ClientError) as error:
-                code = error.response["Error"].get("Code") if isinstance(error, ClientError) else None
-                if code in PERMANENT_ERRORS:
-                    raise ValueError(f"the ledger {self._claim.table!r} cannot be used: {error}") from error
-                if time.monotonic() + pause_seconds > give_up_at:
+                cure = remedy(error)
+                is_over = time.monotonic() + pause_seconds > give_up_at
+                # A role's credentials may come late; every other refusal stays what it is.
+                if _is_malformed(error) or (cure and (is_over or not isinstance(error, NoCredentialsError))):
+                    raise ValueError(
+                        f"the ledger {self._claim.table!r} cannot be used: {error}" + (f": {cure}" if cure else "")
+                    ) from error
+                if is_over:
                     raise LedgerUnavailableError(f"the ledger {self._claim.table!r}: {error}") from error
             time.sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 2, MAX_PAUSE_SECONDS)
+
+    def _refusal(self, response: Mapping[str, Any]) -> Exception:
+        """Return what the run's item, as DynamoDB gave it with the refusal, says about the reason."""
+        item = response.get("Item", {})
+        if "completion" in item:
+            step = item["completion"]["M"].get("step")
+            return AlreadyCompleteError(int(step["N"]) if step else None)
+        names = ("state", "submission", "claimed_job_id", "claimed_attempt", "epoch", "cancel_requested_at")
+        known = {name: next(iter(item[name].values())) for name in names if name in item}
+        told = ", ".join(f"{name} {value}" for name, value in known.items())
+        return ClaimRefusedError(f"run {self._run_id} does not belong to this attempt" + (told and f": {told}"))
+
+
+def _is_malformed(error: Exception) -> bool:
+    return isinstance(error, ClientError) and error.response["Error"].get("Code") == "ValidationException"
 
 
 def _now() -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from spotkeeper.contract import environment_variables as names
 from spotkeeper.contract.names import check_run_id
-from spotkeeper.trainer.environment import EnvironmentReader, positive_int
+from spotkeeper.trainer.environment import EnvironmentReader, positive_int, positive_seconds
 
 S3_OBJECT = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -42,6 +42,8 @@ class AttemptSettings:
     source: Source | None
     requirements_file: str | None
     """Path inside the source folder."""
+    limit_seconds: float | None
+    """Batch ends the attempt so long after its start; None if it does not."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "AttemptSettings":
@@ -57,6 +59,7 @@ class AttemptSettings:
             claim=_read_claim(reader) if environ.get(names.RUN_ID) and environ.get(names.LEDGER_TABLE) else None,
             source=_read_source(reader) if environ.get(names.SOURCE_URI) or environ.get(names.SOURCE_SHA256) else None,
             requirements_file=reader.optional(names.REQUIREMENTS_FILE, _path_inside),
+            limit_seconds=reader.optional(names.ATTEMPT_SECONDS, positive_seconds),
         )
         reader.check()
         return settings

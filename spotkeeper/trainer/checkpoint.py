@@ -75,6 +75,8 @@ class Checkpoints:
         self._parent: str | None = None
         self._intact: dict[str, bool] = {}
         self._has_swept = False
+        self._unreferenced: set[str] = set()
+        """Data that this attempt wrote, or began to, and has not committed."""
         self.epoch = self._next_epoch() if epoch is None else self._take_epoch(epoch)
         self._log = EventLog(run_id, self.epoch)
 
@@ -124,12 +126,14 @@ class Checkpoints:
         if not self._store.put_if_absent(key, body) and self._store.get(key) != body:
             raise FileExistsError(f"{key} exists already: this attempt has committed step {step} before")
         self._intact[key] = True
+        self._unreferenced.discard(stored["key"])
         self._let_go()
         return key
 
     def _write_data(self, step: int, tensors: bytes) -> StoredObject:
         key = data_key(self._run_id, self.epoch, step, secrets.token_hex(4), rank=0)
         expected = crc64nvme(tensors)
+        self._unreferenced.add(key)
         self._store.put(key, tensors, crc64nvme=expected)
         stored: StoredObject = {"key": key, "bytes": len(tensors), "crc64nvme": expected, "version_id": None}
         try:
@@ -221,6 +225,7 @@ class Checkpoints:
                     num_valid += self._is_intact(key)
                 elif _position(key)[0] <= self.epoch and self._intact.get(key, True):
                     self._delete(key)
+            self._sweep_failed_saves()
             if not self._has_swept:
                 self._sweep_orphans()
                 self._has_swept = True
@@ -236,6 +241,26 @@ class Checkpoints:
         self._store.delete(key)
         for stored in manifest["objects"]:
             self._store.delete(stored["key"])
+
+    def _sweep_failed_saves(self) -> None:
+        """Delete what this attempt's failed saves left, but nothing that a manifest names after all.
+
+        A manifest whose every reply was lost may be there.
+        """
+        manifests = self._manifest_keys()
+        for key in sorted(self._unreferenced):
+            manifest = self._manifest_of(key)
+            if manifest not in manifests or key not in self._named_by(manifest):
+                self._store.delete(key)
+            self._unreferenced.discard(key)
+
+    def _manifest_of(self, data: str) -> str:
+        folder = _DATA_FOLDER.match(data.removeprefix(f"{DATA_PREFIX}{self._run_id}/"))
+        assert folder is not None
+        return manifest_key(self._run_id, int(folder["epoch"]), int(folder["step"]))
+
+    def _named_by(self, manifest: str) -> list[str]:
+        return [stored["key"] for stored in unseal(self._store.get(manifest), manifest, self._run_id)["objects"]]
 
     def _sweep_orphans(self) -> None:
         """Delete data of earlier attempts that were killed before they could commit it."""

@@ -36,7 +36,12 @@ class SynchronousEngine:
         """
         began = time.monotonic()
         encoder = Encoder()
-        tree = {name: encoder.encode(part, name) for name, part in state.items()}
+        try:
+            tree = {name: encoder.encode(part, name) for name, part in state.items()}
+        except ValueError as error:
+            # It will be so at every save, and a training without checkpoints is not what was asked for.
+            self._log.write(LogEvent.SAVE_FAILED, step=step, cause=cause, reason=str(error))
+            raise
         tensors = safetensors.dump(encoder.tensors)
         try:
             self._checkpoints.commit(step=step, cause=cause, tensors=tensors, state=tree)

@@ -9,23 +9,33 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from botocore.exceptions import BotoCoreError
+
 from spotkeeper.contract import environment_variables as names
-from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_FENCED, EXIT_REFUSED, EXIT_YIELDED
+from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_FENCED, EXIT_INCOMPLETE, EXIT_REFUSED, EXIT_YIELDED
 from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.contract.outcome import YIELDED
-from spotkeeper.trainer.attempt_ledger import AttemptLedger, ClaimRefusedError, LedgerUnavailableError
+from spotkeeper.trainer.attempt_ledger import (
+    AlreadyCompleteError,
+    AttemptLedger,
+    ClaimRefusedError,
+    LedgerUnavailableError,
+)
 from spotkeeper.trainer.attempt_settings import AttemptSettings
+from spotkeeper.trainer.aws_refusal import remedy
 from spotkeeper.trainer.child import FORWARDED, run_child
-from spotkeeper.trainer.ending import exit_code
+from spotkeeper.trainer.ending import OUR_CODES, exit_code
 from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.imds import Imds
 from spotkeeper.trainer.outcome_file import Outcome, OutcomeFile
 from spotkeeper.trainer.placement import read_placement
 from spotkeeper.trainer.source_archive import SourceUnavailableError, fetch, install_requirements, unpack
+from spotkeeper.trainer.time_limit import seconds_until_warning
 
 USAGE = "usage: spotkeeper-exec -- PROGRAM [ARGUMENT …]    for example: spotkeeper-exec -- python train.py"
 
@@ -47,12 +57,20 @@ def _guarded(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         return _Attempt(_parse_command(arguments), AttemptSettings.read(environ), environ).run()
     except ValueError as error:
-        print(f"spotkeeper-exec: {error}", file=sys.stderr, flush=True)
+        _say(str(error))
+        return EXIT_REFUSED
+    except BotoCoreError as error:
+        # What is not caught closer to its call: a client that cannot even be made.
+        _say(f"{error} {remedy(error) or ''}".rstrip())
         return EXIT_REFUSED
     except (LedgerUnavailableError, SourceUnavailableError) as error:
         # An outage passes, and this is the code that Batch tries again.
-        print(f"spotkeeper-exec: gives up for now: {error}", file=sys.stderr, flush=True)
+        _say(f"gives up for now: {error}")
         return EXIT_YIELDED
+
+
+def _say(sentence: str) -> None:
+    print(f"spotkeeper-exec: {sentence}", file=sys.stderr, flush=True)
 
 
 def _parse_command(arguments: Sequence[str]) -> list[str]:
@@ -66,6 +84,8 @@ class _Attempt:
     """One attempt; `run` reads as what happens in it."""
 
     def __init__(self, command: list[str], settings: AttemptSettings, environ: Mapping[str, str]) -> None:
+        limit_seconds = settings.limit_seconds
+        self._terminate_at = time.monotonic() + seconds_until_warning(limit_seconds) if limit_seconds else None
         self._command = command
         self._settings = settings
         self._environ = dict(environ)
@@ -80,6 +100,9 @@ class _Attempt:
             with tempfile.TemporaryDirectory(prefix="spotkeeper-", ignore_cleanup_errors=True) as folder:
                 self._bring_source(Path(folder))
                 return self._run_program(Path(folder) / "outcome.json")
+        except AlreadyCompleteError as error:
+            self._log.write(LogEvent.COMPLETED, step=error.step, reason=str(error))
+            return EXIT_COMPLETED
         except ClaimRefusedError as error:
             self._log.write(LogEvent.FENCED, reason=str(error))
             return EXIT_FENCED
@@ -95,7 +118,7 @@ class _Attempt:
             LogEvent.CLAIMED, submission=claim.submission, attempt=claim.attempt, job_id=claim.job_id, **placement
         )
         self._environ[names.EPOCH] = str(self._epoch)
-        with suppress(LedgerUnavailableError):  # the run is ours; where it runs, Batch can tell as well
+        with suppress(LedgerUnavailableError, ValueError):  # the run is ours; where it runs, Batch can tell as well
             self._ledger.record_placement(self._epoch, placement)
 
     def _bring_source(self, folder: Path) -> None:
@@ -112,7 +135,15 @@ class _Attempt:
             self._environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
 
     def _run_program(self, outcome_path: Path) -> int:
-        end = run_child(self._command, {**self._environ, names.OUTCOME_FILE: str(outcome_path)})
+        end = run_child(
+            self._command,
+            {**self._environ, names.OUTCOME_FILE: str(outcome_path)},
+            terminate_at=self._terminate_at,
+            on_terminate=lambda: _say(
+                f"Batch ends this attempt {self._settings.limit_seconds:g} s after its start and would not retry it: "
+                "SIGTERM to the program now, so that it saves and another attempt goes on"
+            ),
+        )
         outcome = OutcomeFile(outcome_path).read()
         code = exit_code(end.returncode, outcome.outcome if outcome else None, end.forwarded)
         if code == EXIT_COMPLETED:
@@ -120,6 +151,10 @@ class _Attempt:
         elif code == EXIT_YIELDED and (outcome is None or outcome.outcome != YIELDED):
             sent = [signal.Signals(number).name for number in sorted(end.forwarded)]
             self._log.write(LogEvent.YIELDED, reason=", ".join(sent))
+        elif code == EXIT_INCOMPLETE:
+            _say("the program exited 0 before its last step: to stop early, call run.finish() and let the loop end")
+        elif end.returncode in OUR_CODES and code != end.returncode:
+            _say(f"the program exited {end.returncode}, a code of spotkeeper's own, by itself: exits {code} instead")
         return code
 
     def _complete(self, outcome: Outcome | None) -> None:

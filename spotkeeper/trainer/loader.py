@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from spotkeeper.trainer import rng
+from spotkeeper.trainer.own_generators import find_own_generator
 
 
 class Loader:
@@ -37,6 +38,12 @@ class Loader:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         if num_workers < 0:
             raise ValueError(f"num_workers must be 0 (load in this process) or more; got {num_workers}")
+        own = find_own_generator(dataset, "dataset") or find_own_generator(collate_fn, "collate_fn")
+        if own is not None:
+            raise ValueError(
+                f"{own} is a random generator of its own, so a resumed run would draw other numbers from it: draw from "
+                "the global generators (random, numpy.random, torch), which are seeded for every sample"
+            )
         self._num_workers = num_workers
         self._batches = _Batches(dataset, batch_size, shuffle, seed, drop_last, collate_fn or default_collate)
         if len(self) < 1:

@@ -4,6 +4,7 @@ The training loop looks at the flags between two steps, where the state is whole
 """
 
 import json
+import math
 import secrets
 import signal
 import threading
@@ -22,7 +23,9 @@ REBALANCE_PATH: Final = "events/recommendations/rebalance"
 POLL_SECONDS: Final = 2.0
 """EC2's guide recommends 5; each poll costs about a millisecond, and a notice is only 120 seconds long."""
 ABSENT_POLL_SECONDS: Final = 30.0
-"""While there is no service, as on a laptop."""
+"""While no service has ever answered, as on a laptop."""
+SIGNAL_PATIENCE_SECONDS: Final = 30.0
+"""What Batch leaves between SIGTERM and SIGKILL (StopTimeout of ECS): who asks again after it means it."""
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
@@ -65,12 +68,18 @@ def parse_rebalance(text: str) -> datetime | None:
 
 
 class NoticeWatch:
-    """Watches for notices while its `with` block runs. Each attribute is set once and stays."""
+    """Watches for notices while its `with` block runs. Each attribute is set once and stays.
 
-    def __init__(self, imds: Imds) -> None:
+    A stop signal waits for the end of the step. If nobody hears it for `signal_patience_seconds`, because the
+    loop has been left while its iterator lives on, the next one does what it would do without this watch.
+    """
+
+    def __init__(self, imds: Imds, *, signal_patience_seconds: float = SIGNAL_PATIENCE_SECONDS) -> None:
         self.interruption: Interruption | None = None
         self.rebalance: datetime | None = None
         self.signal_name: str | None = None
+        self._signal_at = 0.0
+        self._signal_patience_seconds = signal_patience_seconds
         self._imds = imds
         self._told: set[str] = set()
         self._ended = threading.Event()
@@ -88,8 +97,10 @@ class NoticeWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        for number, handler in self._previous_handlers.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        # The garbage collector may close an abandoned loop in another thread, which may not do this.
+        if threading.current_thread() is threading.main_thread():
+            for number in self._previous_handlers:
+                self._restore_handler(number)
 
     def take_news(self) -> list[Notice]:
         """Return what has come in since the last call."""
@@ -100,6 +111,7 @@ class NoticeWatch:
             news.append(Notice("interruption", self.interruption.deadline))
         if self.signal_name is not None:
             news.append(Notice(self.signal_name))
+            self._signal_patience_seconds = math.inf  # heard: what follows it is a save, to be left alone
         news = [notice for notice in news if notice.kind not in self._told]
         self._told.update(notice.kind for notice in news)
         return news
@@ -114,17 +126,27 @@ class NoticeWatch:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         is_second = self.signal_name == signal.Signals.SIGINT.name
+        if self.signal_name is None:
+            self._signal_at = time.monotonic()
+        elif time.monotonic() - self._signal_at > self._signal_patience_seconds:
+            self._restore_handler(number)
+            signal.raise_signal(number)
         self.signal_name = signal.Signals(number).name
         if is_second and number == signal.SIGINT:
             raise KeyboardInterrupt  # somebody at a keyboard does not want to wait for the save
 
+    def _restore_handler(self, number: int) -> None:
+        handler = self._previous_handlers[number]
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
     def _poll(self) -> None:
+        pause_seconds = ABSENT_POLL_SECONDS
         while not self._ended.is_set():
             try:
                 self._look()
-                pause_seconds = POLL_SECONDS
+                pause_seconds = POLL_SECONDS  # from now on: a service that has answered once is there
             except ImdsUnavailableError:
-                pause_seconds = ABSENT_POLL_SECONDS
+                pass
             # Jitter, so that the processes of one host do not ask in step.
             self._ended.wait(pause_seconds * (0.8 + 0.4 * secrets.randbelow(1000) / 1000))
 

@@ -4,8 +4,11 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from spotkeeper.contract.outcome import COMPLETED, STARTED, YIELDED
+from spotkeeper.contract.outcome import COMPLETED, FENCED, REFUSED, STARTED, YIELDED
+
+KNOWN: Final = frozenset({STARTED, YIELDED, COMPLETED, FENCED, REFUSED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +40,4 @@ class OutcomeFile:
             return None
         except (KeyError, TypeError, ValueError):
             return Outcome(STARTED, None)  # something wrote here, and nothing in it proves an end
-        return outcome if outcome.outcome in {STARTED, YIELDED, COMPLETED} else Outcome(STARTED, None)
+        return outcome if outcome.outcome in KNOWN else Outcome(STARTED, None)

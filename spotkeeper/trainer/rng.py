@@ -1,7 +1,7 @@
 """The random number generators that a training program draws from, as a whole."""
 
 import hashlib
-import random  # noqa: TID251  (its state is what is saved here; nothing is decided by it)
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -10,8 +10,8 @@ from torch.utils.data import Dataset
 
 from spotkeeper.contract.exit_codes import EXIT_YIELDED
 from spotkeeper.contract.log_lines import LogEvent
-from spotkeeper.contract.outcome import COMPLETED, STARTED, YIELDED
-from spotkeeper.trainer import rng
+from spotkeeper.contract.outcome import COMPLETED, FENCED, REFUSED, STARTED, YIELDED
+from spotkeeper.trainer import gradients, live_runs, rng
 from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints, FencedError
 from spotkeeper.trainer.engine import SynchronousEngine
 from spotkeeper.trainer.event_log import EventLog
@@ -21,6 +21,7 @@ from spotkeeper.trainer.notice import NoticeWatch
 from spotkeeper.trainer.outcome_file import OutcomeFile
 from spotkeeper.trainer.run_settings import RunSettings, parse_duration
 from spotkeeper.trainer.stateful import Stateful, check_stateful, restore_objects
+from spotkeeper.trainer.store import StoreRefusedError
 from spotkeeper.trainer.store_address import open_store
 
 Cause = Literal["periodic", "rebalance", "notice", "signal", "requested", "final"]
@@ -45,6 +46,9 @@ class Run:
     Making a `Run` restores the newest valid checkpoint into the objects, if there is one. Where checkpoints
     go, and under which name, is the environment's affair: `SPOTKEEPER_URI` (by default the folder
     `checkpoints`) and `SPOTKEEPER_RUN_ID` (by default the program's name).
+
+    Gradients that are there at the end of a step are saved too, so accumulating them over several steps is exact.
+    Where nothing accumulates, `opt.zero_grad()` after `opt.step()` keeps them out of the checkpoints.
     """
 
     def __init__(self, *, max_lost: str | float | None = None, keep: int = 2, **objects: Stateful) -> None:
@@ -54,14 +58,16 @@ class Run:
         `SPOTKEEPER_MAX_LOST_SECONDS` goes before it. `keep`, at least 2, is the number of valid checkpoints kept.
 
         Raises:
-            ValueError: if the settings are unusable, an object cannot be saved, or the newest checkpoint is of
-                other objects than these.
-            OSError: if the store does not answer.
+            ValueError: if the settings are unusable, an object cannot be saved, the newest checkpoint is of other
+                objects than these, or this process has this run open already (see `close`).
+            OSError: if the store does not answer, or refuses: a `StoreRefusedError` names what has to be changed.
             FencedError: if a newer attempt has started; not caught, it ends the program with EXIT_FENCED.
         """
         check_stateful(objects)
         interval_seconds = parse_duration(DEFAULT_MAX_LOST if max_lost is None else max_lost)
         settings = RunSettings.read(os.environ, sys.argv[0])
+        live_runs.refuse_if_live(settings.checkpoint_uri, settings.run_id)
+        self._settings = settings
         self._interval_seconds = settings.max_lost_seconds or interval_seconds
         self._progress_seconds = settings.progress_seconds
         self._outcome_file = OutcomeFile(settings.outcome_file) if settings.outcome_file else None
@@ -80,12 +86,16 @@ class Run:
         try:
             self._resume(settings, keep)
         except FencedError as error:
-            self._log.write(LogEvent.FENCED, reason=error.reason)
+            self._report_fenced(error)
+            raise
+        except (StoreRefusedError, PermissionError):
+            self._write_outcome(REFUSED)
             raise
         except OSError:
             # An outage of the store is no fault of the program: another attempt may find it back.
             self._write_outcome(YIELDED)
             raise
+        live_runs.enter(settings.checkpoint_uri, settings.run_id)
 
     @property
     def step(self) -> int:
@@ -111,10 +121,13 @@ class Run:
         """Return the batches of `dataset` for `steps`, in an order that depends on `seed` alone.
 
         Python's, numpy's and torch's global generators are seeded before each sample is fetched, so that
-        augmentation that draws from them is the same with any number of workers and after any restart.
+        augmentation that draws from them is the same with any number of workers and after any restart. A generator
+        of the dataset's own (`self.rng = np.random.default_rng(0)`) would not be, and is refused where it is found:
+        in attributes of the dataset, its transforms and `collate_fn`.
 
         Raises:
-            ValueError: if the dataset has no length, or is smaller than one batch that must be full.
+            ValueError: if the dataset has no length, is smaller than one batch that must be full, or keeps a
+                generator of its own.
         """
         return Loader(
             dataset,
@@ -155,13 +168,17 @@ class Run:
         """Remember these numbers for the next progress line. One-element tensors are read only when it is written."""
         self._logged.update(metrics)
 
-    def save_now(self, cause: Cause = "requested") -> None:
+    def save_now(self) -> None:
         """Save at the end of the current step."""
-        self._requested = cause
+        self._requested = "requested"
 
     def finish(self) -> None:
         """Make the current step the last, as early stopping does. The run then counts as completed."""
         self._is_finished = True
+
+    def close(self) -> None:
+        """Give the run up in this process, which may then make another `Run` of it. Nothing is saved."""
+        live_runs.leave(self._settings.checkpoint_uri, self._settings.run_id)
 
     # The loop
 
@@ -169,11 +186,23 @@ class Run:
         self._loader = loader
         with self._watch:
             if self._loop_state is not None:
+                # Not before: what the program draws, or zeroes, between making the run and here must not count.
                 rng.restore(self._loop_state["rng"])
+                gradients.restore(self._objects, self._loop_state["gradients"])
             self._saved_at = self._progress_due_at = time.monotonic()
-            if not self._is_done(total):
+            if self._is_done(total):
+                self._say(f"run {self._settings.run_id} is complete already: step {self._step} of {total}")
+            else:
                 for batch in loader.batches(self._step, total - self._step):
-                    yield self._step, batch
+                    try:
+                        yield self._step, batch
+                    except GeneratorExit:
+                        self._say(
+                            f"the loop over run.steps was left in step {self._step} of {total}, and what came after "
+                            f"the checkpoint of step {self._committed_step} is not saved. To stop early and count as "
+                            "completed, call run.finish() and let the loop end"
+                        )
+                        raise
                     self._step += 1
                     self._report_progress(total)
                     self._report_notices()
@@ -234,7 +263,7 @@ class Run:
         try:
             is_saved = self._engine.save(step=self._step, cause=cause, state=self._state())
         except FencedError as error:
-            self._log.write(LogEvent.FENCED, step=self._step, reason=error.reason)
+            self._report_fenced(error)
             raise
         if is_saved:
             self._committed_step = self._step
@@ -243,7 +272,12 @@ class Run:
     def _state(self) -> dict[str, Any]:
         return {
             **self._object_states(),
-            "loop": {"rng": rng.capture(), "loader": self._loader.fingerprint(), "is_finished": self._is_finished},
+            "loop": {
+                "rng": rng.capture(),
+                "gradients": gradients.capture(self._objects),
+                "loader": self._loader.fingerprint(),
+                "is_finished": self._is_finished,
+            },
         }
 
     def _object_states(self) -> dict[str, Any]:
@@ -304,6 +338,13 @@ class Run:
             self._log.write(LogEvent.NOTICE, step=self._step, kind=notice.kind, deadline=notice.deadline)
             if notice.kind == "rebalance":
                 self._requested = "rebalance"
+
+    def _report_fenced(self, error: FencedError) -> None:
+        self._write_outcome(FENCED)
+        self._log.write(LogEvent.FENCED, step=self._step, reason=error.reason)
+
+    def _say(self, sentence: str) -> None:
+        print(f"spotkeeper: {sentence}", file=sys.stderr, flush=True)
 
     def _write_outcome(self, outcome: str) -> None:
         if self._outcome_file is not None:

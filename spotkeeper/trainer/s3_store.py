@@ -13,8 +13,9 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from spotkeeper.trainer.aws_refusal import remedy
 from spotkeeper.trainer.checksum import crc64nvme
-from spotkeeper.trainer.store import Stat
+from spotkeeper.trainer.store import Stat, StoreRefusedError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -36,7 +37,10 @@ class S3Store:
             read_timeout=60,
             response_checksum_validation="when_required",
         )
-        self._client: S3Client = boto3.client("s3", config=config)
+        try:
+            self._client: S3Client = boto3.client("s3", config=config)
+        except BotoCoreError as error:
+            raise StoreRefusedError(f"s3://{bucket}: {error} {remedy(error) or ''}".rstrip()) from error
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
 
@@ -131,12 +135,17 @@ class S3Store:
                     raise FileNotFoundError(f"s3://{self._bucket}/{self._prefix}: cannot {action}: {error}") from error
                 # 409: another conditional write of this key is under way; S3 asks to send it again.
                 if _status(error) != 409 or attempt == ATTEMPTS:
-                    raise OSError(f"s3://{self._bucket}/{self._prefix}: cannot {action}: {error}") from error
+                    raise self._failure(action, error) from error
             except (BotoCoreError, boto3.exceptions.Boto3Error) as error:
                 if attempt == ATTEMPTS or isinstance(error, boto3.exceptions.Boto3Error):
-                    raise OSError(f"s3://{self._bucket}/{self._prefix}: cannot {action}: {error}") from error
+                    raise self._failure(action, error) from error
             time.sleep(0.2 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
+
+    def _failure(self, action: str, error: Exception) -> OSError:
+        message = f"s3://{self._bucket}/{self._prefix}: cannot {action}: {error}"
+        cure = remedy(error)
+        return OSError(message) if cure is None else StoreRefusedError(f"{message}: {cure}")
 
 
 def _status(error: ClientError) -> int:

@@ -8,7 +8,8 @@ What JSON has, it says itself. What it has not is an object with one key that be
     {"$module": {…}, "metadata": {…}}       a module's state dict, with the versions of its layers
     {"$float": hex}             infinity and not-a-number, bit for bit
 
-Everything comes back with the type and the exact value it had. Any other type is refused by its path.
+Everything comes back with the exact value it had, and with its type, but for these: a torch.Size as a tuple, an
+OrderedDict as a dict, a Parameter as a Tensor. Any other type is refused by its path.
 """
 
 import math

@@ -14,12 +14,17 @@ class Stat:
     version_id: str | None = None
 
 
+class StoreRefusedError(OSError):
+    """The store answers, and will answer the same every time; the message names what has to be changed."""
+
+
 class Store(Protocol):
     """Objects by key; this protocol is the whole of what the trainer asks of a store.
 
     No object is ever overwritten, and none is visible before it is complete and durable. Every method raises
-    `OSError` when the store does not answer or has no room, and `get` `FileNotFoundError` when the object is
-    not there: the first says nothing about a checkpoint, the second that it is damaged.
+    `OSError` when the store does not answer or has no room, its subclass `StoreRefusedError` when asking again
+    is no use, and `get` `FileNotFoundError` when the object is not there: only this one means that a checkpoint is
+    damaged.
     """
 
     def put_if_absent(self, key: str, body: bytes) -> bool:

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,9 +54,9 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_in_steps(steps: list[int], num_workers: int) -> int:
+def kill_in_steps(steps: list[int], **options: Any) -> int:
     for kill_at in steps:
-        assert attempt(lambda at=kill_at: train(lambda step: die() if step == at else None, num_workers=num_workers))  # type: ignore[misc]
+        assert attempt(lambda at=kill_at: train(lambda step: die() if step == at else None, **options))  # type: ignore[misc]
     return len(steps)
 
 
@@ -81,13 +82,16 @@ def check_that_what_is_listed_is_there() -> None:
 
 
 def main() -> None:
-    num_workers = int(os.environ.get("NUM_WORKERS", "0"))
+    options: dict[str, Any] = {
+        "num_workers": int(os.environ.get("NUM_WORKERS", "0")),
+        "accumulate": int(os.environ.get("ACCUMULATE", "1")),
+    }
     warm_up()
     match sys.argv[1:]:
         case ["none"]:
             num_killed = 0
         case ["step", *steps]:
-            num_killed = kill_in_steps([int(step) for step in steps], num_workers)
+            num_killed = kill_in_steps([int(step) for step in steps], **options)
         case ["file"]:
             num_killed = 0
             for number in count():
@@ -97,7 +101,7 @@ def main() -> None:
                 num_killed += 1
         case other:
             sys.exit(f"unknown arguments {other}")
-    assert not attempt(lambda: train(num_workers=num_workers))
+    assert not attempt(lambda: train(**options))
     print("killed", num_killed, flush=True)
 
 

@@ -1,16 +1,21 @@
 import json
 import os
 import random
+import re
 import resource
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from mypy_boto3_s3 import S3Client
 
 from spotkeeper.contract.checkpoint_layout import epoch_key, manifest_key
 from spotkeeper.contract.exit_codes import EXIT_FENCED
 from spotkeeper.contract.log_lines import parse_line
+from spotkeeper.trainer.aws_refusal import remedy
 from spotkeeper.trainer.checkpoint import Checkpoints, FencedError
 from spotkeeper.trainer.checksum import crc64nvme
 from spotkeeper.trainer.local_store import LocalStore
@@ -371,6 +376,154 @@ def test_data_that_killed_attempts_left_uncommitted_is_swept(store: Store) -> No
 
     (left,) = keys_of_steps(store, "data")
     assert left.startswith("data/tiny/e000002-s000000000001-")
+
+
+def test_data_of_its_own_epoch_is_not_swept(store: Store) -> None:
+    join_run(store)
+    second = join_run(store)
+    under_way = "data/tiny/e000002-s000000000007-0badcafe/r0.safetensors"
+    store.put(under_way, CONTENT, crc64nvme=crc64nvme(CONTENT))
+
+    commit(second, 1)
+
+    assert under_way in keys_of_steps(store, "data")
+
+
+def test_what_a_failed_save_left_goes_with_the_next_commit(tmp_path: Path) -> None:
+    class Refuses(LocalStore):
+        """A store that is full when the manifest of step 5 is to be written."""
+
+        def put_if_absent(self, key: str, body: bytes) -> bool:
+            if key.endswith("000000000005.json"):
+                raise OSError("no room")
+            return super().put_if_absent(key, body)
+
+    store = Refuses(tmp_path)
+    checkpoints = join_run(store)
+    for _ in range(2):
+        with pytest.raises(OSError, match="no room"):
+            commit(checkpoints, 5)
+    assert len(keys_of_steps(store, "data")) == 2
+
+    commit(checkpoints, 6)
+
+    (left,) = keys_of_steps(store, "data")
+    assert "s000000000006-" in left
+
+
+def test_a_save_that_failed_after_its_manifest_was_there_keeps_its_data(tmp_path: Path) -> None:
+    class LosesEveryReply(LocalStore):
+        """A store that keeps the manifest of step 5 and fails to say so."""
+
+        def put_if_absent(self, key: str, body: bytes) -> bool:
+            is_created = super().put_if_absent(key, body)
+            if key.endswith("000000000005.json"):
+                raise OSError("connection lost")
+            return is_created
+
+    store = LosesEveryReply(tmp_path)
+    checkpoints = join_run(store)
+    with pytest.raises(OSError, match="connection lost"):
+        commit(checkpoints, 5)
+    commit(checkpoints, 6)
+    (tmp_path / manifest_key(RUN, 1, 6)).unlink()
+
+    found = join_run(store).newest_valid()
+    assert found is not None
+    assert found.manifest["step"] == 5
+
+
+def test_an_overtaken_attempt_deletes_nothing_of_its_successor(tmp_path: Path) -> None:
+    class Overtaken(LocalStore):
+        """A store in which a successor commits three times between the old attempt's last check and its commit."""
+
+        def put_if_absent(self, key: str, body: bytes) -> bool:
+            if key == manifest_key(RUN, 1, 9):
+                successor = join_run(LocalStore(tmp_path), keep=5)
+                for step in (10, 11, 12):
+                    commit(successor, step)
+            return super().put_if_absent(key, body)
+
+    commit(join_run(Overtaken(tmp_path)), 9)
+
+    kept = keys_of_steps(LocalStore(tmp_path), "commit")
+    assert [manifest_key(RUN, 2, step) for step in (10, 11, 12)] == kept[-3:]
+
+
+def test_names_and_bytes_are_on_the_disk_before_anything_is_built_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, str]] = []
+    fsync, link, unlink = os.fsync, os.link, os.unlink
+
+    def told(call: str, path: object) -> tuple[str, str]:
+        return call, re.sub(r"\.[0-9a-f]{8}\.partial", ".partial", os.path.relpath(str(path), tmp_path))
+
+    def recording_fsync(descriptor: int) -> None:
+        calls.append(told("fsync", Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    def recording_link(source: Path, target: Path) -> None:
+        calls.append(told("link", target))
+        link(source, target)
+
+    def recording_unlink(path: Path) -> None:
+        calls.append(told("unlink", path))
+        unlink(path)
+
+    monkeypatch.setattr(os, "fsync", recording_fsync)
+    monkeypatch.setattr(os, "link", recording_link)
+    monkeypatch.setattr(os, "unlink", recording_unlink)
+    store = LocalStore(tmp_path)
+
+    store.put("data/a/1", b"one", crc64nvme=crc64nvme(b"one"))
+    created = calls.copy()
+    calls.clear()
+    store.delete("data/a/1")
+
+    assert created == [
+        ("fsync", "."),  # the name data
+        ("fsync", "data"),  # the name data/a
+        ("fsync", "data/a/1.partial"),
+        ("link", "data/a/1"),
+        ("unlink", "data/a/1.partial"),
+        ("fsync", "data/a"),
+    ]
+    assert calls == [("unlink", "data/a/1"), ("fsync", "data/a")]
+
+
+def test_a_write_that_meets_another_one_is_sent_again(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert aws
+    statuses = [409, 409, 200]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            status = statuses.pop(0)
+            body = b"<Error><Code>ConditionalRequestConflict</Code></Error>" if status == 409 else b""
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        assert S3Store("bucket", "").put_if_absent("commit/a", b"{}")
+        server.shutdown()
+        thread.join()
+    assert statuses == []
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId", "NoSuchBucket"])
+def test_what_no_retry_cures_is_told_from_an_outage(code: str) -> None:
+    assert remedy(ClientError({"Error": {"Code": code}}, "PutObject"))
+    for passing in ("SlowDown", "InternalError", "ExpiredToken", "RequestTimeTooSkewed"):
+        assert remedy(ClientError({"Error": {"Code": passing}}, "PutObject")) is None
 
 
 def test_fewer_than_two_checkpoints_are_refused(tmp_path: Path) -> None:

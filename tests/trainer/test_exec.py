@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -33,7 +34,8 @@ from spotkeeper.contract.log_lines import parse_line
 from spotkeeper.trainer.attempt_ledger import AttemptLedger, LedgerUnavailableError
 from spotkeeper.trainer.attempt_settings import AttemptSettings, Claim
 from spotkeeper.trainer.outcome_file import Outcome, OutcomeFile
-from spotkeeper.trainer.source_archive import unpack
+from spotkeeper.trainer.source_archive import SourceUnavailableError, install_requirements, unpack
+from spotkeeper.trainer.time_limit import seconds_until_warning
 from tests.trainer.conftest import REPOSITORY, clean_environ, closed_port
 from tests.trainer.fake_imds import FakeImds
 
@@ -351,6 +353,83 @@ def test_an_outcome_file_that_is_damaged_proves_nothing(tmp_path: Path) -> None:
         assert OutcomeFile(path).read() == Outcome("started", None)
 
 
+def test_a_training_under_a_shell_is_told_and_waited_for_when_a_signal_ends_the_shell(tmp_path: Path) -> None:
+    training = (
+        "import signal, subprocess, sys, threading, time, os; told = threading.Event();"
+        # a worker under the training, which must outlive its save
+        "worker = subprocess.Popen(['sleep', '30']);"
+        "signal.signal(signal.SIGTERM, lambda *_: told.set()); print('ready', flush=True);"
+        "[time.sleep(0.02) for _ in iter(told.is_set, True)]; time.sleep(0.5);"
+        f"open({str(tmp_path / 'saved')!r}, 'w').write(str(worker.poll())); worker.kill(); " + says("yielded", 7)
+    )
+    shell = ["sh", "-c", f'{sys.executable} -c "$0"; echo end', training]
+    with subprocess.Popen([*EXEC, *shell], env=clean_environ(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == EXIT_YIELDED
+        assert (tmp_path / "saved").read_text() == "None"
+
+
+def test_before_its_time_limit_the_program_is_told_to_save_so_that_batch_goes_on() -> None:
+    program = python(
+        "import signal, sys, threading; signal.signal(15, lambda *_: sys.exit(0)); threading.Event().wait(30)"
+    )
+
+    done = run_exec(program, {**clean_environ(), "SPOTKEEPER_ATTEMPT_SECONDS": "4"})
+
+    assert done.code == EXIT_YIELDED, done.output
+    assert "Batch ends this attempt 4 s after its start" in done.output
+    assert done.lines[-1]["reason"] == "SIGTERM"
+
+
+@pytest.mark.parametrize(
+    ("limit_seconds", "warned_after"), [(4, 2), (60, 30), (200, 170), (1200, 1080), (86400, 86100)]
+)
+def test_the_warning_comes_a_tenth_before_the_limit_within_bounds(limit_seconds: float, warned_after: float) -> None:
+    assert seconds_until_warning(limit_seconds) == warned_after
+
+
+@pytest.mark.parametrize("code", [EXIT_YIELDED, EXIT_FENCED, EXIT_INCOMPLETE, EXIT_REFUSED])
+def test_a_program_that_exits_with_one_of_our_codes_by_itself_has_failed(code: int) -> None:
+    done = run_exec(["sh", "-c", f"exit {code}"], clean_environ())
+
+    assert done.code == 1
+    assert f"exited {code}, a code of spotkeeper's own" in done.output
+
+
+def test_a_retry_after_the_completion_was_recorded_does_not_train_again(
+    environ: dict[str, str], ledger: Ledger, tmp_path: Path
+) -> None:
+    assert run_exec(python(says("completed", 9)), environ).code == EXIT_COMPLETED
+
+    done = run_exec(["touch", str(tmp_path / "started")], {**environ, "AWS_BATCH_JOB_ATTEMPT": "2"})
+
+    assert (done.code, done.events()) == (EXIT_COMPLETED, ["completed"]), done.output
+    assert (done.lines[0]["step"], done.lines[0]["reason"]) == (9, "the run is complete already")
+    assert not (tmp_path / "started").exists()
+    assert ledger.item()["epoch"]["N"] == "1"
+
+
+def test_an_attempt_goes_on_when_where_it_runs_cannot_be_recorded(environ: dict[str, str]) -> None:
+    denied = {"__type": "com.amazon#AccessDeniedException", "message": "no"}
+    replies: list[tuple[int, dict[str, Any]]] = [(200, {"Attributes": {"epoch": {"N": "7"}}}), (400, denied), (200, {})]
+    with answering(replies) as endpoint:
+        done = run_exec(["true"], {**environ, "AWS_ENDPOINT_URL": endpoint})
+
+    assert (done.code, done.events()) == (EXIT_COMPLETED, ["claimed", "completed"]), done.output
+
+
+def test_a_region_that_is_not_known_is_refused_with_what_to_do(environ: dict[str, str]) -> None:
+    del environ["AWS_DEFAULT_REGION"]
+    environ |= {"AWS_CONFIG_FILE": "/nonexistent"}
+
+    done = run_exec(["true"], environ)
+
+    assert done.code == EXIT_REFUSED
+    assert done.output.splitlines() == ["spotkeeper-exec: You must specify a region. set AWS_REGION"]
+
+
 # The source
 
 
@@ -457,12 +536,33 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
         unpack(tmp_path / "a.tar.gz", tmp_path / "source")
 
 
-@pytest.mark.parametrize("content", [b"", b"not an archive", archive({"train.py": "x" * 5000})[:60]])
+def with_a_damaged_middle(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + b"\xff" * middle
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not an archive",
+        archive({"train.py": "x" * 5000})[:60],
+        with_a_damaged_middle(archive({"train.py": random.Random(0).randbytes(200_000)})),
+    ],
+    ids=["empty", "no archive", "cut off", "damaged inside"],
+)
 def test_a_damaged_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar.gz").write_bytes(content)
 
     with pytest.raises(ValueError, match="cannot be unpacked"):
         unpack(tmp_path / "a.tar.gz", tmp_path / "source")
+
+
+def test_requirements_that_pip_cannot_get_now_are_worth_another_attempt(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("./not-there-1-py3-none-any.whl\n")
+
+    with pytest.raises(SourceUnavailableError, match=r"pip could not install requirements\.txt"):
+        install_requirements(tmp_path, "requirements.txt", tmp_path / "target")
 
 
 # The whole

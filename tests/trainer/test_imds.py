@@ -1,6 +1,7 @@
 """The thirteen conformance cases of a client that must survive every answer, and the lack of any."""
 
 import json
+import signal
 import socket
 import time
 from datetime import UTC, datetime, timedelta
@@ -195,6 +196,40 @@ def test_a_service_that_comes_up_late_is_an_absent_one_until_then(imds: FakeImds
     imds.documents["instance-id"] = "i-1"
 
     assert client.read("instance-id") == "i-1"
+
+
+def test_one_hiccup_of_a_service_that_is_there_does_not_slow_polling(imds: FakeImds) -> None:
+    with NoticeWatch(Imds(imds.endpoint)) as watch:
+        wait_until(lambda: len(imds.requests) >= 3)
+        imds.token_status = 503
+        imds.forget_tokens()
+        asked = len(imds.requests)
+        wait_until(lambda: len(imds.requests) > asked + 1)
+        imds.token_status = 200
+        imds.documents[INTERRUPTION_PATH] = json.dumps(IN_TWO_MINUTES)
+        wait_until(lambda: watch.interruption is not None)
+
+
+def test_a_signal_that_nobody_hears_is_not_swallowed_for_ever(imds: FakeImds) -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: received.append(number))
+    try:
+        with NoticeWatch(Imds(imds.endpoint), signal_patience_seconds=0.05) as left:
+            signal.raise_signal(signal.SIGTERM)
+            assert (left.signal_name, received) == ("SIGTERM", [])
+            signal_at = time.monotonic()
+            wait_until(lambda: time.monotonic() > signal_at + 0.1)
+            signal.raise_signal(signal.SIGTERM)
+            assert received == [signal.SIGTERM]
+        with NoticeWatch(Imds(imds.endpoint), signal_patience_seconds=0.05) as heard:
+            signal.raise_signal(signal.SIGTERM)
+            assert [notice.kind for notice in heard.take_news()] == ["SIGTERM"]
+            signal_at = time.monotonic()
+            wait_until(lambda: time.monotonic() > signal_at + 0.1)
+            signal.raise_signal(signal.SIGTERM)
+            assert received == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_an_endpoint_may_have_a_path_of_its_own(imds: FakeImds) -> None:

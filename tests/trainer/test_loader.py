@@ -1,12 +1,13 @@
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
 from spotkeeper.trainer import rng
 from spotkeeper.trainer.loader import Loader
@@ -113,6 +114,15 @@ def test_a_collate_function_that_draws_is_as_exact_as_the_samples() -> None:
     assert equal(list(make(collate_fn=mix).batches(2, 3)), list(make(collate_fn=mix).batches(0, 5))[2:])
 
 
+def test_what_a_collate_function_draws_does_not_depend_on_what_its_samples_drew() -> None:
+    def draw(_samples: list[Any]) -> list[float]:
+        return [random.random(), float(np.random.rand()), torch.rand(1).item()]
+
+    drawing, silent = make(Noisy(), collate_fn=draw), make(Indices(), collate_fn=draw)
+
+    assert list(drawing.batches(0, 5)) == list(silent.batches(0, 5))
+
+
 def test_restored_generators_continue_where_they_were_captured() -> None:
     state = rng.capture()
     expected = (random.random(), float(np.random.rand()), torch.rand(2).tolist())
@@ -125,6 +135,45 @@ def test_restored_generators_continue_where_they_were_captured() -> None:
 class Stream(IterableDataset[int]):
     def __iter__(self) -> Iterator[int]:
         return iter(range(3))
+
+
+class WithGenerator(Noisy):
+    def __init__(self, generator: object) -> None:
+        self.generator = generator
+
+
+def drawing_from(generator: random.Random) -> Callable[[float], float]:
+    return lambda value: value + generator.random()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "path"),
+    [
+        (WithGenerator(np.random.default_rng(0)), "dataset.generator is"),
+        (WithGenerator(np.random.RandomState(0)), "dataset.generator is"),
+        (WithGenerator(random.Random(0)), "dataset.generator is"),
+        (WithGenerator(torch.Generator()), "dataset.generator is"),
+        (WithGenerator([0, {"transform": random.Random(0)}]), r"dataset.generator\[1\]\['transform'\] is"),
+        (WithGenerator(random.Random(0).uniform), "dataset.generator.__self__ is"),
+        (WithGenerator(partial(int, random.Random(0))), r"dataset.generator.args\[0\] is"),
+        (WithGenerator(drawing_from(random.Random(0))), r"dataset.generator \(its generator\) is"),
+        (Subset(WithGenerator(random.Random(0)), [1, 2]), "dataset.dataset.generator is"),
+    ],
+    ids=["numpy", "old numpy", "python", "torch", "nested", "method", "partial", "closure", "subset"],
+)
+def test_a_dataset_with_a_generator_of_its_own_is_refused_with_what_to_do(dataset: Dataset[Any], path: str) -> None:
+    with pytest.raises(ValueError, match=f"{path} a random generator of its own.*draw from the global generators"):
+        make(dataset, batch_size=1)
+
+
+def test_a_collate_function_with_a_generator_of_its_own_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"collate_fn \(its generator\) is a random generator"):
+        make(collate_fn=drawing_from(random.Random(0)))
+
+
+@pytest.mark.parametrize("harmless", [random.uniform, [0] * 100_000, torch.rand(3), np.random, Noisy])
+def test_what_draws_from_the_global_generators_or_not_at_all_is_accepted(harmless: object) -> None:
+    assert len(make(WithGenerator(harmless))) == 3
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,14 @@ def test_a_kill_in_every_single_step_changes_no_bit(undisturbed: tuple[bytes, An
     assert trained(tmp_path) == undisturbed
 
 
+def test_a_kill_in_every_step_of_accumulating_gradients_changes_no_bit(tmp_path: Path) -> None:
+    assert drive(tmp_path / "undisturbed", "none", ACCUMULATE="4") == 0
+
+    assert drive(tmp_path / "killed", "step", *map(str, range(4, 12)), ACCUMULATE="4") == 8
+
+    assert trained(tmp_path / "killed") == trained(tmp_path / "undisturbed")
+
+
 def test_kills_with_worker_processes_change_no_bit(undisturbed: tuple[bytes, Any], tmp_path: Path) -> None:
     assert drive(tmp_path, "step", "4", "5", "13", NUM_WORKERS="2") == 3
 

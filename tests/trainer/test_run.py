@@ -1,6 +1,8 @@
 import json
+import signal
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ import torch
 from torch import nn
 
 from spotkeeper.contract.log_lines import parse_line
+from spotkeeper.trainer.checkpoint import FencedError
 from spotkeeper.trainer.run import Run
 from spotkeeper.trainer.run_settings import RunSettings, parse_duration
+from spotkeeper.trainer.store import StoreRefusedError
 from tests.trainer.conftest import REPOSITORY, clean_environ, closed_port
-from tests.trainer.tiny_training import TOTAL, Noisy, train
+from tests.trainer.tiny_training import TOTAL, Noisy, Tied, train
 
 
 @pytest.fixture(autouse=True)
@@ -31,21 +35,27 @@ def lines(capsys: pytest.CaptureFixture[str], event: str) -> list[dict[str, Any]
 
 def steps_of(run: Run, total: int = TOTAL, **loader: Any) -> list[int]:
     settings = {"batch_size": 4, "seed": 7, **loader}
-    return [step for step, _ in run.steps(run.loader(Noisy(), **settings), total=total)]
+    steps = [step for step, _ in run.steps(run.loader(Noisy(), **settings), total=total)]
+    run.close()
+    return steps
 
 
 def manifests(folder: Path) -> list[Path]:
     return sorted((folder / "commit" / "tiny").iterdir())
 
 
-def test_steps_are_counted_from_zero_and_a_finished_run_has_none_left(laptop: Path) -> None:
+def test_steps_are_counted_from_zero_and_a_finished_run_has_none_left(
+    laptop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = Run(model=nn.Linear(2, 2))
     assert steps_of(first) == list(range(TOTAL))
     assert first.step == TOTAL
     before = manifests(laptop)
+    capsys.readouterr()
 
     assert steps_of(Run(model=nn.Linear(2, 2))) == []
     assert manifests(laptop) == before
+    assert f"run tiny is complete already: step {TOTAL} of {TOTAL}" in capsys.readouterr().err
 
 
 def test_a_higher_total_continues_a_finished_run() -> None:
@@ -73,6 +83,7 @@ def test_a_run_that_stopped_early_stays_finished(capsys: pytest.CaptureFixture[s
         if step == 2:
             run.finish()
 
+    run.close()
     assert seen == [0, 1, 2]
     assert [line["step"] for line in lines(capsys, "committed")] == [3]
     again = Run(model=nn.Linear(2, 2))
@@ -223,6 +234,159 @@ def test_a_training_in_several_processes_is_refused() -> None:
 )
 def test_a_run_without_a_name_is_called_like_its_program(program: str, run_id: str) -> None:
     assert RunSettings.read({}, program).run_id == run_id
+
+
+def test_a_second_run_in_one_process_is_refused_until_the_first_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Run(model=nn.Linear(2, 2))
+    for _ in first.steps(first.loader(Noisy(), batch_size=4), total=2):
+        pass
+
+    with pytest.raises(ValueError, match=r"has a Run of 'tiny' already.*submit one run each.*SPOTKEEPER_RUN_ID"):
+        Run(model=nn.Linear(2, 2))
+    monkeypatch.setenv("SPOTKEEPER_URI", str(tmp_path / "." / "x" / ".."))
+    with pytest.raises(ValueError, match="already"):
+        Run(model=nn.Linear(2, 2))
+    monkeypatch.setenv("SPOTKEEPER_RUN_ID", "another")
+    assert Run(model=nn.Linear(2, 2)).step == 0
+    monkeypatch.setenv("SPOTKEEPER_RUN_ID", "tiny")
+    first.close()
+    assert Run(model=nn.Linear(2, 2)).step == 2
+
+
+def test_a_run_that_could_not_be_made_does_not_stand_in_the_way() -> None:
+    steps_of(Run(model=nn.Linear(2, 2)), total=1)
+    with pytest.raises(ValueError, match="other objects"):
+        Run(model=nn.Linear(2, 3))
+
+    assert Run(model=nn.Linear(2, 2)).step == 1
+
+
+def test_a_loop_that_is_left_says_how_to_stop_early_and_gives_its_signals_back(
+    laptop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    run = Run(model=nn.Linear(2, 2))
+    for step, _ in run.steps(run.loader(Noisy(), batch_size=4), total=20):
+        assert signal.getsignal(signal.SIGTERM) is not before
+        if step == 3:
+            break
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "left in step 3 of 20" in line
+    assert "call run.finish()" in line
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (laptop / "commit").exists()
+
+
+class BecomesUnstorable(torch.optim.SGD):
+    """An optimizer whose state cannot be stored after its first step."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter]["history"] = deque([0.0])
+
+
+def test_a_state_that_becomes_unstorable_ends_the_training_at_the_first_save_by_its_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = nn.Linear(6, 1)
+    opt = BecomesUnstorable(model.parameters(), lr=0.1)
+    run = Run(model=model, opt=opt)
+    steps = run.steps(run.loader(Noisy(), batch_size=4), total=5)
+    _, (inputs, _) = next(steps)
+    torch.autograd.backward(model(inputs).mean())
+    opt.step()
+    run.save_now()
+    with pytest.raises(ValueError, match=r"objects\.opt\.state\.0\.history is a collections\.deque"):
+        next(steps)
+
+    (line,) = lines(capsys, "save_failed")
+    assert "objects.opt.state.0.history is a collections.deque" in line["reason"]
+
+
+def test_a_store_that_is_out_at_the_start_is_no_fault_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("where a folder should be")
+    monkeypatch.setenv("SPOTKEEPER_URI", str(tmp_path / "file"))
+    monkeypatch.setenv("SPOTKEEPER_OUTCOME_FILE", str(tmp_path / "outcome.json"))
+
+    with pytest.raises(NotADirectoryError):
+        Run(model=nn.Linear(2, 2))
+
+    assert json.loads((tmp_path / "outcome.json").read_text()) == {"outcome": "yielded", "step": 0}
+
+
+def test_a_bucket_that_is_not_there_is_refused_at_the_start_with_what_to_do(
+    aws: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert aws
+    monkeypatch.setenv("SPOTKEEPER_URI", "s3://nowhere-at-all")
+    monkeypatch.setenv("SPOTKEEPER_OUTCOME_FILE", str(tmp_path / "outcome.json"))
+
+    with pytest.raises(StoreRefusedError, match=r"NoSuchBucket.*correct its name, or deploy"):
+        Run(model=nn.Linear(2, 2))
+
+    assert json.loads((tmp_path / "outcome.json").read_text()) == {"outcome": "refused", "step": 0}
+
+
+def test_an_attempt_that_is_fenced_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPOTKEEPER_OUTCOME_FILE", str(tmp_path / "outcome.json"))
+    monkeypatch.setenv("SPOTKEEPER_EPOCH", "4")
+    late = Run(model=nn.Linear(2, 2))
+    late.close()
+    monkeypatch.setenv("SPOTKEEPER_EPOCH", "5")
+    Run(model=nn.Linear(2, 2)).close()
+
+    with pytest.raises(FencedError):
+        steps_of(late)
+
+    assert json.loads((tmp_path / "outcome.json").read_text())["outcome"] == "fenced"
+
+
+def test_parameters_that_are_tied_are_stored_once_and_are_still_tied_when_resumed(laptop: Path) -> None:
+    first = Tied()
+    steps_of(Run(model=first), total=1)
+    second = Tied()
+    Run(model=second).close()
+
+    assert second.second.weight is second.first.weight
+    assert torch.equal(second.first.weight, first.first.weight)
+    (manifest,) = manifests(laptop)
+    model = json.loads(manifest.read_text())["state"]["objects"]["model"]["$module"]
+    assert model["first.weight"] == model["second.weight"]
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_gradients_come_back_when_the_loop_begins_those_that_only_an_optimizer_knows_included(
+    *, is_sparse: bool
+) -> None:
+    def make() -> tuple[nn.Module, nn.Parameter, Run]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(8, 3, sparse=is_sparse), nn.Linear(3, 2))
+        extra = nn.Parameter(torch.ones(2))
+        opt = torch.optim.SGD([*model.parameters(), extra], lr=0.1)
+        return model, extra, Run(model=model, opt=opt)
+
+    model, extra, run = make()
+    for _ in run.steps(run.loader(Noisy(), batch_size=4), total=1):
+        torch.autograd.backward((model(torch.tensor([1, 2, 1])).sum(0) * extra).sum())
+    run.close()
+    again, extra_again, resumed = make()
+    torch.autograd.backward(again(torch.tensor([3])).sum())  # what is there before must not count
+
+    for _ in resumed.steps(resumed.loader(Noisy(), batch_size=4), total=2):
+        for one, other in zip([*model.parameters(), extra], [*again.parameters(), extra_again], strict=True):
+            assert one.grad is not None
+            assert other.grad is not None
+            assert one.grad.layout == other.grad.layout
+            assert torch.equal(one.grad.to_dense(), other.grad.to_dense())
+            if is_sparse and one is next(model.parameters()):
+                assert torch.equal(one.grad._values(), other.grad._values())
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("90s", 90), ("15m", 900), ("1.5h", 5400), (2, 2), (0.5, 0.5)])

@@ -46,9 +46,16 @@ class Tied(nn.Module):
 
 
 def train(
-    during_step: Callable[[int], None] = lambda _step: None, *, total: int = TOTAL, num_workers: int = 0
+    during_step: Callable[[int], None] = lambda _step: None,
+    *,
+    total: int = TOTAL,
+    num_workers: int = 0,
+    accumulate: int = 1,
 ) -> spotkeeper.Run:
-    """Train to the end, calling `during_step` in the middle of each step, when the state is not whole."""
+    """Train to the end, calling `during_step` in the middle of each step, when the state is not whole.
+
+    The optimizer steps once in `accumulate` steps of the run, on the sum of their gradients.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(1)
     random.seed(2)
@@ -58,12 +65,14 @@ def train(
     sched = torch.optim.lr_scheduler.MultiStepLR(opt, [5, 9])
     run = spotkeeper.Run(model=model, opt=opt, sched=sched)
     data = run.loader(Noisy(), batch_size=BATCH_SIZE, num_workers=num_workers, seed=7)
+    opt.zero_grad()
     for step, (inputs, targets) in run.steps(data, total=total):
         loss = functional.cross_entropy(model(inputs + 0.01 * random.random()), targets)
-        opt.zero_grad()
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss / accumulate)
         during_step(step)
-        opt.step()
-        sched.step()
+        if (step + 1) % accumulate == 0:
+            opt.step()
+            sched.step()
+            opt.zero_grad()
         run.log(loss=loss.detach(), noise=float(np.random.rand()))
     return run
