@@ -66,6 +66,11 @@ class Invariants:
             require(not before.is_closed, "I4 an ended run stays ended", f"{who}: claims a run that is {before.state}")
             require(before.cancel_requested_at is None, "I10 cancel wins", f"{who}: claims a cancelled run")
         require(
+            not before.is_closed or after.completion == before.completion,
+            "I4 an ended run stays ended",
+            f"{who}: completes a run that is {before.state}",
+        )
+        require(
             before.cancel_requested_at in (None, after.cancel_requested_at),
             "I10 cancel wins",
             f"{who}: forgets the wish to cancel",

@@ -64,7 +64,13 @@ def _mutants() -> Mapping[str, Callable[[], Mutant]]:
             "any-job-claims": mutant("the claim does not ask which job holds the run", contract=of(contract, _FENCE_OF_JOBS)),
             "older-attempt-claims": mutant(
                 "the claim does not ask for the attempt's number",
-                contract=of(contract, ("OR #claimed_attempt <= :attempt)", "OR #claimed_attempt <> :one)")),
+                contract=of(
+                    contract,
+                    (
+                        '" AND (attribute_not_exists(#claimed_job) OR #claimed_job <> :job OR #claimed_attempt <= :attempt)"',
+                        '""',
+                    ),
+                ),
             ),
             "cancelled-run-claimed": mutant(
                 "the claim does not ask whether the run is cancelled",
@@ -83,7 +89,11 @@ def _mutants() -> Mapping[str, Callable[[], Mutant]]:
             ),
             "completion-of-any-epoch": mutant(
                 "an attempt that is not the current one may write the completion record",
-                contract=of(contract, ('"ConditionExpression": "#epoch = :epoch"', '"ConditionExpression": ":one = :one"')),
+                contract=of(contract, ('f"#epoch = :epoch AND #state', 'f"#state')),
+            ),
+            "ended-run-completed": mutant(
+                "an attempt whose run has ended may write the completion record",
+                contract=of(contract, ("""f"#epoch = :epoch AND #state IN ({', '.join(live)})\"""", '"#epoch = :epoch"')),
             ),
             "zombie-commits": mutant(
                 "no look at newer epochs before the manifest is created",
