@@ -1,5 +1,6 @@
 """Deterministic simulation: the shipped control functions and commit protocol in a faulty world, under one seed.
 
+    clock       virtual seconds as the product writes times
     sched       virtual time; programs are greenlets that switch at every port call
     choices     every decision of the world: explored from a seed, recorded by name, replayed
     faults      which faults a seed has, and how hard (swarm)
@@ -13,6 +14,7 @@
     world       all of it together
     invariants  what may never happen, and what must have happened in the end
     simulation  one seed
+    many        many seeds, on several processes
     shrink      from a failing seed to a short schedule
     mutants     planted bugs, each of which must be found
 """

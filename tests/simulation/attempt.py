@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from spotkeeper.contract import environment_variables as names
-from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_FENCED, EXIT_YIELDED
+from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_YIELDED
 from spotkeeper.contract.outcome import COMPLETED, STARTED, YIELDED
 from spotkeeper.control.ports import Conflict, Throttled
 from tests.simulation.batch import Batch, BatchJob
@@ -23,7 +23,7 @@ from tests.simulation.sched import Scheduler
 
 SIGTERM: Final = 15
 STEP_SECONDS: Final = 600.0
-STEPS: Final = 3
+STEPS: Final = 4
 BOOT_SECONDS: Final = 20.0
 LINGER_SECONDS: Final = 240.0
 LEDGER_PATIENCE_SECONDS: Final = 120.0
@@ -114,7 +114,7 @@ class Container:
         self._invariants.left(self)
 
     def _run(self) -> int:
-        self._scheduler.pause(BOOT_SECONDS)
+        self._scheduler.pause(self._choices.draw(f"{self.name}: boot", self._link.swarm.boot) or BOOT_SECONDS)
         if self._is_signalled:
             return EXIT_YIELDED
         try:
@@ -127,7 +127,8 @@ class Container:
             return code
         except (_Fenced, self._programs.checkpoint.FencedError):
             self._trace(self.name, "is fenced")
-            return EXIT_FENCED
+            fenced: int = self._programs.exit_codes.EXIT_FENCED
+            return fenced
         except (_Unavailable, OSError):
             return EXIT_YIELDED
 

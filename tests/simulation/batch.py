@@ -34,6 +34,8 @@ RETRY_RULES: Final = (
 """As deployed; a test compares them with stacks/constructs/training_job.py, which needs the CDK to be read."""
 
 CAPACITY_CANCEL: Final = "Canceled by JobStateTimeLimit action due to reason: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
+CAPACITY_SECONDS: Final = 900.0
+"""Time limit of a job that finds no capacity."""
 LISTED_AFTER_SECONDS: Final = 45.0
 """A job younger than this may be missing in ListJobs."""
 STOP_GRACE_SECONDS: Final = 30.0
@@ -76,6 +78,7 @@ class Hooks:
 
     start_container: Callable[["Batch", BatchJob, int], Any]
     """Returns something with `request_stop(signal)`, `give_notice()` and `kill()`."""
+    job_created: Callable[[BatchJob], None]
     job_changed: Callable[[BatchJob], None]
     host_noticed: Callable[[BatchJob, str], None]
 
@@ -85,6 +88,7 @@ class Batch:
 
     def __init__(self, scheduler: Scheduler, choices: Choices, swarm: Swarm, trace: Trace, hooks: Hooks) -> None:
         self.jobs: dict[str, BatchJob] = {}
+        self.refused_names: set[str] = set()
         self._scheduler = scheduler
         self._choices = choices
         self._swarm = swarm
@@ -99,9 +103,14 @@ class Batch:
         twins = sum(job.name == name for job in self.jobs.values())
         job = BatchJob(f"{name}.{chr(ord('a') + twins)}", name, request, self._scheduler.now_seconds)
         self.jobs[job.job_id] = job
+        self._hooks.job_created(job)
         self._trace("batch", f"job {job.job_id} exists")
         self._in_phase(job, 2.0, self._queue)
         return job.job_id
+
+    def refuse(self, request: Mapping[str, Any]) -> None:
+        """Note that a request was rejected."""
+        self.refused_names.add(request["jobName"])
 
     def named(self, name: str, *, settled: bool) -> tuple[Job, ...]:
         """Return the jobs of a name, oldest first; `settled` leaves out those that ListJobs may not show yet."""
@@ -132,7 +141,7 @@ class Batch:
         self._enter(job, JobStatus.RUNNABLE)
         wait = self._choices.draw(f"batch: job {job.job_id}, capacity {len(job.attempts) + 1}", self._swarm.capacity)
         if wait == "none":
-            self._in_phase(job, 7200.0, lambda job: self._fail(job, CAPACITY_CANCEL))
+            self._in_phase(job, CAPACITY_SECONDS, lambda job: self._fail(job, CAPACITY_CANCEL))
         else:
             self._in_phase(job, wait or 60.0, self._start)
 

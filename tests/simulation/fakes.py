@@ -256,6 +256,7 @@ class BatchService(Protocol):
     """The truth behind `ports.Batch`."""
 
     def submit(self, request: Mapping[str, Any]) -> str: ...
+    def refuse(self, request: Mapping[str, Any]) -> None: ...
     def named(self, name: str, *, settled: bool) -> tuple[Job, ...]: ...
     def describe(self, job_id: str) -> Job | None: ...
     def terminate(self, job_id: str, reason: str) -> None: ...
@@ -269,9 +270,13 @@ class LinkedBatch:
         self._link = link
 
     def submit(self, request: Mapping[str, Any]) -> str:
-        return self._link.call(
-            "batch.submit", self._link.swarm.submit, lambda: self._service.submit(request), lost=ReplyLost
-        )
+        try:
+            return self._link.call(
+                "batch.submit", self._link.swarm.submit, lambda: self._service.submit(request), lost=ReplyLost
+            )
+        except Refused:
+            self._service.refuse(request)
+            raise
 
     def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
         assert queue

@@ -26,13 +26,15 @@ _HOURS: Final = (60.0, 900.0, 7200.0, 86400.0)
 
 READ: Final = {THROTTLED: 0.05, CRASH_BEFORE: 0.03, CRASH_AFTER: 0.03, **_SLOW}
 WRITE: Final = {**READ, REQUEST_LOST: 0.05, REPLY_LOST: 0.05, REPEATED: 0.05}
-SUBMIT: Final = {**READ, REQUEST_LOST: 0.2, REPLY_LOST: 0.3, REFUSED: 0.05, CRASH_AFTER: 0.2}
+SUBMIT: Final = {**READ, **dict.fromkeys(SLOW_SECONDS, 0.15), REQUEST_LOST: 0.2, REPLY_LOST: 0.3, REFUSED: 0.05, CRASH_AFTER: 0.2}
 LOOK_UP: Final = {**READ, STALE: 0.6}
 STORE: Final = {REQUEST_LOST: 0.03, REPLY_LOST: 0.03, CRASH_BEFORE: 0.01, CRASH_AFTER: 0.02, **_SLOW}
 CLAIM: Final = {THROTTLED: 0.1, REPLY_LOST: 0.15, CRASH_BEFORE: 0.05, CRASH_AFTER: 0.08, **_SLOW}
 EVENT: Final = {"lost": 0.4, "twice": 0.3, **dict.fromkeys(_HOURS, 0.08)}
 """A number is a delay in seconds."""
-HOST: Final = {"notice": 0.6, "lost": 0.4, "cut off": 0.4, "does not start": 0.15, "drained": 0.1}
+HOST: Final = {"notice": 0.7, "lost": 0.5, "cut off": 0.8, "does not start": 0.3, "drained": 0.1}
+BOOT: Final = {150.0: 0.3, 400.0: 0.3, 1500.0: 0.1}
+"""How long an image takes to come, where that is slow."""
 CAPACITY: Final = {"none": 0.2, 600.0: 0.3, 3600.0: 0.2}
 
 
@@ -48,6 +50,7 @@ class Swarm:
     claim: Table = ()
     event: Table = ()
     host: Table = ()
+    boot: Table = ()
     capacity: Table = ()
     redelivery: Table = ()
     cancel: Table = ()
@@ -66,6 +69,7 @@ class Swarm:
             claim=_table(random, CLAIM),
             event=_table(random, EVENT),
             host=_table(random, HOST),
+            boot=_table(random, BOOT),
             capacity=_table(random, CAPACITY),
             redelivery=_table(random, {"while the first runs": 0.5}),
             cancel=_table(random, {"cancel": 0.7}),

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from spotkeeper.contract.checkpoint_layout import EPOCH_PREFIX, parse_manifest_key
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.names import job_name
 from spotkeeper.control.run import SUCCESSORS, Run
 
 
@@ -24,6 +25,14 @@ class Holder(Protocol):
     has_ended: bool
 
 
+class Truth(Protocol):
+    """What really is, as against what the ledger says."""
+
+    def has_run(self, run_id: str) -> bool: ...
+    def has_ended(self, job_id: str) -> bool: ...
+    def is_refused(self, name: str) -> bool: ...
+
+
 def require(holds: bool, name: str, what: str) -> None:
     """Raise a violation unless it holds."""
     if not holds:
@@ -33,14 +42,14 @@ def require(holds: bool, name: str, what: str) -> None:
 class Invariants:
     """Watches ledger, bucket and attempts."""
 
-    def __init__(self) -> None:
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
         self.finished: set[tuple[str, int]] = set()
         """(run, epoch) of attempts that really trained to the end."""
-        self.refused: set[str] = set()
-        """Runs whose submission Batch refused."""
         self._epochs: dict[str, int] = {}
         self._holders: dict[str, list[Holder]] = {}
         self._claimed_jobs: dict[tuple[str, str], str] = {}
+        self._owners: dict[tuple[str, int], str] = {}
         self._marked: dict[str, int] = {}
         self._newest: dict[str, tuple[int, int]] = {}
         self._commits_after_newer: dict[tuple[str, int], int] = {}
@@ -59,7 +68,8 @@ class Invariants:
                 "I4 states move forward",
                 f"{who}: {before.state} to {after.state}",
             )
-            self._check_end(after, who)
+            if after.is_closed:
+                self._check_end(after, who)
         require(after.epoch >= before.epoch, "I4 epochs rise", f"{who}: {before.epoch} to {after.epoch}")
         require(after.version > before.version, "I4 versions rise", f"{who}: {before.version} to {after.version}")
         if after.epoch > before.epoch:
@@ -69,6 +79,11 @@ class Invariants:
             not before.is_closed or after.completion == before.completion,
             "I4 an ended run stays ended",
             f"{who}: completes a run that is {before.state}",
+        )
+        require(
+            after.completion == before.completion or after.is_complete,
+            "I2 the fenced do not complete",
+            f"{who}: record of epoch {after.completion and after.completion.epoch} in epoch {after.epoch}",
         )
         require(
             before.cancel_requested_at in (None, after.cancel_requested_at),
@@ -85,12 +100,20 @@ class Invariants:
         if run.state is RunState.SUCCEEDED:
             require(run.is_complete, "success needs a completion record", f"{who}: record {run.completion}")
             require((run.run_id, run.epoch) in self.finished, "success needs a finished training", who)
+        if run.job_id is not None:
+            require(self._truth.has_ended(run.job_id), "I5 unknown is no end", f"{who}: {run.state}, its job goes on")
         if run.state is RunState.FAILED:
             require(bool(run.reason), "I8 nothing silent", f"{who}: failed without a reason")
+            refused = self._truth.is_refused(job_name(run.run_id, run.submission))
+            require(run.job_id is not None or refused, "I5 unknown is no end", f"{who}: failed without a job")
         if run.state is RunState.CANCELLED:
             require(run.cancel_requested_at is not None, "I10 only people cancel", who)
 
-    # Attempts
+    # Jobs and attempts
+
+    def job_created(self, name: str) -> None:
+        """Check that the intent is recorded before the effect."""
+        require(self._truth.has_run(name.rpartition("-")[0]), "I1 no job without a run", f"{name} is submitted")
 
     def claimed(self, holder: Holder, run: Run) -> Run:
         """Check that nobody else holds the run, but for containers that Batch has given up."""
@@ -103,6 +126,8 @@ class Invariants:
         job_id = holder.name.partition("#")[0]
         holding_job = self._claimed_jobs.setdefault((run.run_id, submission), job_id)
         require(holding_job == job_id, "I2 twins never both train", f"{holding_job} and {job_id} claimed {submission}")
+        owner = self._owners.setdefault((run.run_id, run.epoch), holder.name)
+        require(owner == holder.name, "I2 one writer an epoch", f"{owner} and {holder.name} have epoch {run.epoch}")
         self._epochs[holder.name] = run.epoch
         return run
 

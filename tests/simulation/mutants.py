@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType, ModuleType
 from typing import Any, Final
 
+from spotkeeper.contract import exit_codes
 from spotkeeper.contract import ledger as contract
 from spotkeeper.control import cancel, observe, submit
 from spotkeeper.control.run import Run
@@ -81,7 +82,6 @@ def _mutants() -> Mapping[str, Callable[[], Mutant]]:
                 contract=of(
                     contract,
                     ("""f" AND #state IN ({', '.join(live)})\"""", '""'),
-                    ('" AND attribute_not_exists(#cancel)"', '""'),
                 ),
             ),
             "epoch-stays": mutant(
@@ -110,8 +110,9 @@ def _mutants() -> Mapping[str, Callable[[], Mutant]]:
                 ),
             ),
             "exit-0-is-success": mutant(
-                "a job that SUCCEEDED makes success, record or not",
+                "a job that SUCCEEDED makes success, record or not; exit 0 of the fenced, which this shows by, is new too",
                 observe=of(observe, ("    if run.is_complete:", '    if run.is_complete or job.status == "SUCCEEDED":')),
+                exit_codes=of(exit_codes, ("EXIT_FENCED: Final = 76", "EXIT_FENCED: Final = 0")),
             ),
             "exit-0-after-signal": mutant(
                 "a program that exits 0 when told to stop counts as complete",
@@ -129,22 +130,17 @@ def _mutants() -> Mapping[str, Callable[[], Mutant]]:
                 ),
             ),
             "unknown-is-lost": mutant(
-                "an observer takes a job of others for a failure of its own",
-                observe=of(observe, ("    if job is None:", "    if job is None and False:")),
-            ),
-            "record-read-too-early": mutant(
-                "the run is read before its job: a completion in between is missed, and nothing is conditional",
+                "a job that Batch does not know at the moment is taken for a failed one",
                 observe=of(
                     observe,
-                    ("    job = batch.describe(job_id)\n", "    early = _early(job_id, ledger)\n    job = batch.describe(job_id)\n"),
-                    ("    run = ledger.get(named[0]) if named else None\n", "    run = early\n"),
                     (
-                        "def _fold(",
-                        "def _early(job_id: str, ledger: Ledger) -> Run | None:\n"
-                        '    return ledger.get(job_id.partition(".")[0].rpartition("-")[0])\n\n\ndef _fold(',
+                        "    if job is None:\n",
+                        '    gone = ledger.get(job_id.partition(".")[0].rpartition("-")[0]) if job is None else None\n'
+                        "    if gone and not gone.is_closed:\n"
+                        '        ledger.advance(gone, state=RunState.FAILED, closed_at=now, reason="its job is gone")\n'
+                        "    if job is None:\n",
                     ),
                 ),
-                table=lambda: LastWriteWins,
             ),
             "no-intent": mutant(
                 "the job is submitted before the run is recorded",

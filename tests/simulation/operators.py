@@ -8,19 +8,18 @@ from spotkeeper.control.ports import Conflict, Refused, ReplyLost, Throttled, Un
 from spotkeeper.control.run import Run
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
-from tests.simulation.fakes import LedgerTable, Trace
+from tests.simulation.fakes import LedgerTable
 from tests.simulation.faults import Swarm
-from tests.simulation.invariants import Invariants
 from tests.simulation.programs import Bound
 from tests.simulation.sched import Scheduler
 
 ATTEMPT_SECONDS: Final = 3 * 3600
-PASSING: Final = (Throttled, ReplyLost, ConnectionError, Conflict)
+PASSING: Final = (Throttled, ReplyLost, Refused, ConnectionError, Conflict)
 AGAIN_SECONDS: Final = (5.0, 1.0, 60.0, 1200.0)
 CANCEL_AFTER_SECONDS: Final = (900.0, 0.2, 2.0, 30.0, 120.0, 2500.0)
 
-Command = Callable[[str, Callable[[Bound], None]], None]
-"""Runs a command of a person's own under a name."""
+Command = Callable[[str, Callable[[Bound], None], float], None]
+"""Runs a command under a name, on a machine whose clock is wrong by some seconds."""
 
 
 class Operator:
@@ -34,17 +33,15 @@ class Operator:
         choices: Choices,
         swarm: Swarm,
         table: LedgerTable,
-        invariants: Invariants,
-        trace: Trace,
         command: Command,
     ) -> None:
         self._scheduler, self._choices, self._table = scheduler, choices, table
-        self._invariants, self._trace, self._command = invariants, trace, command
+        self._command = command
         self._wants_cancel = False
-        skew_seconds = choices.among(f"{run_id}: clock of the user", (0.0, -300.0, 300.0))
+        self._skew_seconds = choices.among(f"{run_id}: clock of the user", (0.0, -300.0, 300.0))
         self.run = Run(
             run_id=run_id,
-            created_at=iso(scheduler.now_seconds + skew_seconds),
+            created_at=iso(scheduler.now_seconds + self._skew_seconds),
             environment="dev",
             team="research",
             profile="cpu",
@@ -66,17 +63,14 @@ class Operator:
 
         def body(bound: Bound) -> None:
             arguments = {"ledger": bound.ledger, "batch": bound.batch, "now": bound.now}
-            try:
-                if run_id in self._table.runs:
-                    bound.programs.submit.resume(run_id, **arguments)
-                else:
-                    bound.programs.submit.submit(self.run, **arguments)
-            except Refused:
-                self._invariants.refused.add(run_id)
+            if run_id in self._table.runs:
+                bound.programs.submit.resume(run_id, **arguments)
+            else:
+                bound.programs.submit.submit(self.run, **arguments)
 
         if self._choices.among(f"{run_id}: asks again", (True, False)):
             self._scheduler.after(self._choices.among(f"{run_id}: asks again after", AGAIN_SECONDS), self.ask_again)
-        self._command(f"submit {run_id}", body)
+        self._command(f"submit {run_id}", body, self._skew_seconds)
 
     def ask_again(self) -> None:
         """Resume a submission that did not come to an end."""
@@ -95,7 +89,7 @@ class Operator:
             except UnknownRun:
                 self._wants_cancel = False
 
-        self._command(f"cancel {self.run.run_id}", body)
+        self._command(f"cancel {self.run.run_id}", body, self._skew_seconds)
 
     def insist(self) -> None:
         """Repeat what did not come to an end: faults have ceased."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from spotkeeper.contract import exit_codes
 from spotkeeper.contract import ledger as contract
 from spotkeeper.control import cancel, interruption, observe, ports, submit
 from spotkeeper.control.events import InstanceNotice
@@ -27,6 +28,7 @@ class Programs:
     observe: Any = observe
     interruption: Any = interruption
     contract: Any = contract
+    exit_codes: Any = exit_codes
     ending: Any = ending
     checkpoint: Any = checkpoint
     table: type[LedgerTable] = LedgerTable

@@ -43,6 +43,8 @@ def _simulate(choices: Choices, swarm: Swarm, programs: Programs, *, trace: bool
         world.live()
     except Violation as found:
         violation = str(found)
+    except Exception as error:  # noqa: BLE001 - whatever a program lets through is a finding
+        violation = f"no program fails for want of a case: {type(error).__name__}: {error}"
     world.scheduler.close()
     return Result(
         violation=violation,

@@ -25,13 +25,16 @@ class World:
 
     def __init__(self, choices: Choices, swarm: Swarm, programs: Programs, trace: list[str] | None) -> None:
         self.scheduler = Scheduler()
-        self.invariants = Invariants()
+        self.invariants = Invariants(self)
         self.table = programs.table(self.invariants)
         self._choices, self._swarm, self._programs = choices, swarm, programs
         self._lines = trace
         self._store = ObjectStore(self.invariants)
         hooks = Hooks(
-            start_container=self._start_container, job_changed=self._job_changed, host_noticed=self._host_noticed
+            start_container=self._start_container,
+            job_created=lambda job: self.invariants.job_created(job.name),
+            job_changed=self._job_changed,
+            host_noticed=self._host_noticed,
         )
         self.batch = Batch(self.scheduler, choices, swarm, self._trace, hooks)
         self._delivery = Delivery(self.scheduler, choices, swarm, self._trace, self._handle)
@@ -42,11 +45,9 @@ class World:
                 choices=choices,
                 swarm=swarm,
                 table=self.table,
-                invariants=self.invariants,
-                trace=self._trace,
                 command=self._command,
             )
-            for number in range(1, choices.among("runs", (1, 2)) + 1)
+            for number in range(1, choices.among("runs", (1, 2, 3)) + 1)
         ]
         for name, (period_seconds, body) in PERIODIC.items():
             self._every(name, period_seconds, body)
@@ -82,11 +83,24 @@ class World:
         )
         return hashlib.sha256(repr(state).encode()).hexdigest()
 
+    # What invariants compare
+
+    def has_run(self, run_id: str) -> bool:
+        """Tell whether the ledger has the run."""
+        return run_id in self.table.runs
+
+    def has_ended(self, job_id: str) -> bool:
+        """Tell whether Batch has done with the job."""
+        return self.batch.jobs[job_id].has_ended
+
+    def is_refused(self, name: str) -> bool:
+        """Tell whether Batch has rejected a submission of this name."""
+        return name in self.batch.refused_names
+
     def _check_settled(self) -> None:
         self.invariants.check_settled(self.table.runs.values())
         for job in self.batch.jobs.values():
             require(job.has_ended, "I1 no job is lost", f"{job.job_id} is {job.status} for ever")
-            require(job.name.rpartition("-")[0] in self.table.runs, "I1 no job without a run", job.job_id)
         for message in self._delivery.messages:
             require(
                 message.is_acknowledged or message.is_lost, "I8 nothing silent", f"{message.name} was never handled"
@@ -103,7 +117,7 @@ class World:
                 require(
                     known is not None and known.stopped_at == told.stopped_at and known.cause is not None,
                     "I8 every attempt is accounted for",
-                    f"{job.job_id}#{number} ended at {told.stopped_at}; the ledger has {known}",
+                    f"{job.job_id}#{number} ended at {told.stopped_at}; the ledger has {known and known.stopped_at}",
                 )
 
     # Programs
@@ -120,10 +134,10 @@ class World:
         ledger, batch = LinkedLedger(self.table, link), LinkedBatch(self.batch, link)
         return Bound(programs=self._programs, ledger=ledger, batch=batch, now=now)
 
-    def _command(self, name: str, body: Callable[[Bound], None]) -> None:
+    def _command(self, name: str, body: Callable[[Bound], None], skew_seconds: float = 0.0) -> None:
         def run() -> None:
             try:
-                body(self._bound(name, None, iso(self.scheduler.now_seconds)))
+                body(self._bound(name, None, iso(self.scheduler.now_seconds + skew_seconds)))
             except PASSING as error:
                 self._trace(name, f"ends with {type(error).__name__}")
 
