@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _one(seed: int, programs: Programs, *, trace: bool) -> int:
     found = quietly(seed, programs, trace=trace)
     if found.violation is None:
-        print(*found.lines, f"seed {seed}: no violation, {found.num_steps:,} steps, state {found.digest[:16]}", sep="\n")
+        print(
+            *found.lines, f"seed {seed}: no violation, {found.num_steps:,} steps, state {found.digest[:16]}", sep="\n"
+        )
         return 0
     print(*report(shrink(found, programs)), sep="\n")
     return 1

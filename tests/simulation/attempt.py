@@ -15,7 +15,7 @@ from tests.simulation.batch import Batch, BatchJob
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
 from tests.simulation.expressions import ConditionFailed
-from tests.simulation.fakes import LedgerTable, LinkedStore, Link, ObjectStore, Trace
+from tests.simulation.fakes import LedgerTable, Link, LinkedStore, ObjectStore, Trace
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants
 from tests.simulation.programs import Programs
@@ -76,6 +76,7 @@ class Container:
         self._kind = choices.draw(f"{self.run_id}: program", swarm.failure) if number == 1 else job.container._kind
         self._is_noticed = False
         self._is_signalled = False
+        self._host = job.host
         self._epoch = 0
         self._program = scheduler.start(self.name, self._live)
 
@@ -120,17 +121,20 @@ class Container:
         try:
             self._claim()
             returncode, outcome, step = self._train_plainly() if self._kind == "plain" else self._train()
-            forwarded = frozenset({SIGTERM} if self._is_signalled else ())
-            code: int = self._programs.ending.exit_code(returncode, outcome, forwarded)
-            if code == EXIT_COMPLETED:
-                self._complete(step)
-            return code
+            return self._end(returncode, outcome, step)
         except (_Fenced, self._programs.checkpoint.FencedError):
             self._trace(self.name, "is fenced")
             fenced: int = self._programs.exit_codes.EXIT_FENCED
             return fenced
         except (_Unavailable, OSError):
             return EXIT_YIELDED
+
+    def _end(self, returncode: int, outcome: str | None, step: int | None) -> int:
+        forwarded = frozenset({SIGTERM} if self._is_signalled else ())
+        code: int = self._programs.ending.exit_code(returncode, outcome, forwarded)
+        if code == EXIT_COMPLETED:
+            self._complete(step)
+        return code
 
     def _claim(self) -> None:
         request = self._programs.contract.claim_request(
@@ -143,7 +147,7 @@ class Container:
         )
         self._epoch = self._ask("claim", request).epoch
         self._trace(self.name, f"claims epoch {self._epoch}")
-        place = {"instance_id": self._job.host, "market": "spot"}
+        place = {"instance_id": self._host, "market": "spot"}
         self._table.update_attempt(
             self.run_id,
             self._programs.contract.placement_request(
@@ -179,9 +183,11 @@ class Container:
                 return self._link.call(
                     operation,
                     self._link.swarm.claim,
-                    lambda: self._invariants.claimed(self, self._table.update_run(self.run_id, request, self.name))
-                    if operation == "claim"
-                    else self._table.update_run(self.run_id, request, self.name),
+                    lambda: (
+                        self._invariants.claimed(self, self._table.update_run(self.run_id, request, self.name))
+                        if operation == "claim"
+                        else self._table.update_run(self.run_id, request, self.name)
+                    ),
                     lost=ConnectionError,
                 )
             except ConditionFailed as refusal:
@@ -196,9 +202,7 @@ class Container:
     def _train(self) -> tuple[int, str | None, int | None]:
         """Return code, outcome and last step, as `spotkeeper.Run` leaves them."""
         newest = self._invariants.newest_checkpoint(self.run_id)
-        checkpoints = self._programs.checkpoint.Checkpoints(
-            self._store, run_id=self.run_id, keep=2, epoch=self._epoch
-        )
+        checkpoints = self._programs.checkpoint.Checkpoints(self._store, run_id=self.run_id, keep=2, epoch=self._epoch)
         found = checkpoints.newest_valid()
         step = 0 if found is None else found.manifest["step"]
         self._invariants.resumed(self, step, at_least=newest)

@@ -21,21 +21,31 @@ STALE: Final = "stale"
 SLOW_SECONDS: Final = (0.5, 3.0, 20.0, 100.0)
 """How long a call takes when it is slow; a number in a fault table is this fault."""
 
-_SLOW: Final = dict.fromkeys(SLOW_SECONDS, 0.06)
+_Highest = Mapping[Any, float]
+"""The highest probability of each fault."""
+
+_SLOW: Final[_Highest] = dict.fromkeys(SLOW_SECONDS, 0.06)
 _HOURS: Final = (60.0, 900.0, 7200.0, 86400.0)
 
-READ: Final = {THROTTLED: 0.05, CRASH_BEFORE: 0.03, CRASH_AFTER: 0.03, **_SLOW}
-WRITE: Final = {**READ, REQUEST_LOST: 0.05, REPLY_LOST: 0.05, REPEATED: 0.05}
-SUBMIT: Final = {**READ, **dict.fromkeys(SLOW_SECONDS, 0.15), REQUEST_LOST: 0.2, REPLY_LOST: 0.3, REFUSED: 0.05, CRASH_AFTER: 0.2}
-LOOK_UP: Final = {**READ, STALE: 0.6}
-STORE: Final = {REQUEST_LOST: 0.03, REPLY_LOST: 0.03, CRASH_BEFORE: 0.01, CRASH_AFTER: 0.02, **_SLOW}
-CLAIM: Final = {THROTTLED: 0.1, REPLY_LOST: 0.15, CRASH_BEFORE: 0.05, CRASH_AFTER: 0.08, **_SLOW}
-EVENT: Final = {"lost": 0.4, "twice": 0.3, **dict.fromkeys(_HOURS, 0.08)}
+READ: Final[_Highest] = {THROTTLED: 0.05, CRASH_BEFORE: 0.03, CRASH_AFTER: 0.03, **_SLOW}
+WRITE: Final[_Highest] = {**READ, REQUEST_LOST: 0.05, REPLY_LOST: 0.05, REPEATED: 0.05}
+SUBMIT: Final[_Highest] = {
+    **READ,
+    **dict.fromkeys(SLOW_SECONDS, 0.15),
+    REQUEST_LOST: 0.2,
+    REPLY_LOST: 0.3,
+    REFUSED: 0.05,
+    CRASH_AFTER: 0.2,
+}
+LOOK_UP: Final[_Highest] = {**READ, STALE: 0.6}
+STORE: Final[_Highest] = {REQUEST_LOST: 0.03, REPLY_LOST: 0.03, CRASH_BEFORE: 0.01, CRASH_AFTER: 0.02, **_SLOW}
+CLAIM: Final[_Highest] = {THROTTLED: 0.1, REPLY_LOST: 0.15, CRASH_BEFORE: 0.05, CRASH_AFTER: 0.08, **_SLOW}
+EVENT: Final[_Highest] = {"lost": 0.4, "twice": 0.3, **dict.fromkeys(_HOURS, 0.08)}
 """A number is a delay in seconds."""
-HOST: Final = {"notice": 0.7, "lost": 0.5, "cut off": 0.8, "does not start": 0.3, "drained": 0.1}
-BOOT: Final = {150.0: 0.3, 400.0: 0.3, 1500.0: 0.1}
+HOST: Final[_Highest] = {"notice": 0.7, "lost": 0.5, "cut off": 0.8, "does not start": 0.3, "drained": 0.1}
+BOOT: Final[_Highest] = {150.0: 0.3, 400.0: 0.3, 1500.0: 0.1}
 """How long an image takes to come, where that is slow."""
-CAPACITY: Final = {"none": 0.2, 600.0: 0.3, 3600.0: 0.2}
+CAPACITY: Final[_Highest] = {"none": 0.2, 600.0: 0.3, 3600.0: 0.2}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +87,7 @@ class Swarm:
         )
 
 
-def _table(random: Random, highest: Mapping[Any, float]) -> Table:
+def _table(random: Random, highest: _Highest) -> Table:
     cumulative = 0.0
     rows = []
     for value, probability in highest.items():

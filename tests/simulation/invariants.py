@@ -12,7 +12,7 @@ from spotkeeper.contract.names import job_name
 from spotkeeper.control.run import SUCCESSORS, Run
 
 
-class Violation(BaseException):  # noqa: N818 - no program may catch it
+class Violation(BaseException):
     """An invariant does not hold; the message says which, and how."""
 
 
@@ -153,8 +153,8 @@ class Invariants:
 
     def object_created(self, key: str, writer: str) -> None:
         if key.startswith(EPOCH_PREFIX):
-            _, run_id, epoch = key.split("/")
-            self._marked[run_id] = max(self._marked.get(run_id, 0), int(epoch))
+            _, run_id, marked = key.split("/")
+            self._marked[run_id] = max(self._marked.get(run_id, 0), int(marked))
             return
         position = parse_manifest_key(key)
         if position is None:

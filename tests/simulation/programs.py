@@ -21,7 +21,7 @@ HOST_NOTICED: Final = "host noticed"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Programs:
-    """One module (or mutant of one) a field; `table` is the ledger's truth, so that its atomicity can be planted too."""
+    """One module, or a mutant of one, a field; `table` is there so that its atomicity can be taken away."""
 
     submit: Any = submit
     cancel: Any = cancel

@@ -11,21 +11,23 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 
-class Stopped(BaseException):  # noqa: N818 - not an error: the process is gone, and no `except Exception` sees it
+class Stopped(BaseException):
     """Raised where a program stands when its process dies."""
 
 
 class Program:
     """A process of the simulated world."""
 
-    __slots__ = ("_greenlet", "_ticket", "has_ended", "is_dying", "name")
+    __slots__ = ("_greenlet", "_registry", "_ticket", "has_ended", "is_dying", "name")
 
-    def __init__(self, name: str, body: Callable[[], None], hub: greenlet) -> None:
+    def __init__(self, name: str, body: Callable[[], None], hub: greenlet, registry: dict[Any, "Program"]) -> None:
         self.name = name
+        self._registry = registry
         self.has_ended = False
         self.is_dying = False
         self._ticket = 0
         self._greenlet = greenlet(self._run(body), parent=hub)
+        registry[self._greenlet] = self
 
     def _run(self, body: Callable[[], None]) -> Callable[[], None]:
         def run() -> None:
@@ -34,9 +36,14 @@ class Program:
             except Stopped:
                 pass
             finally:
-                self.has_ended = True
+                self.leave()
 
         return run
+
+    def leave(self) -> None:
+        """Note that the process is gone."""
+        self.has_ended = True
+        self._registry.pop(self._greenlet, None)
 
 
 class Scheduler:
@@ -58,8 +65,7 @@ class Scheduler:
 
     def start(self, name: str, body: Callable[[], None]) -> Program:
         """Start a program at this moment, behind what waits for the same moment."""
-        program = Program(name, body, self._hub)
-        self._programs[program._greenlet] = program
+        program = Program(name, body, self._hub, self._programs)
         self._push(0.0, program, program._ticket)
         return program
 
@@ -84,14 +90,10 @@ class Scheduler:
     def stop(self, program: Program) -> None:
         """Kill a program where it stands. For callbacks only: a program stops another by a callback."""
         assert getcurrent() is self._hub
-        self._programs.pop(program._greenlet, None)
-        if program.has_ended:
-            return
         program.is_dying = True
         if program._greenlet:
             program._greenlet.throw(Stopped)
-        else:
-            program.has_ended = True
+        program.leave()
 
     def run(self, until_seconds: float) -> None:
         """Run until that time, or until only background actions are left."""
@@ -104,8 +106,6 @@ class Scheduler:
                 self.num_steps += 1
                 who._ticket += 1
                 who._greenlet.switch()
-                if who.has_ended:
-                    self._programs.pop(who._greenlet, None)
             else:
                 self._num_background -= who is not None
                 self.num_steps += 1

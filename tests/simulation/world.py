@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
+from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
+from spotkeeper.control.classify import Cause, instance_of
 from tests.simulation.attempt import Container
 from tests.simulation.batch import Batch, BatchJob, Hooks
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
 from tests.simulation.delivery import Delivery, Message
-from tests.simulation.fakes import LinkedBatch, LinkedLedger, Link, ObjectStore
+from tests.simulation.fakes import Link, LinkedBatch, LinkedLedger, ObjectStore
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants, require
 from tests.simulation.operators import PASSING, Operator
@@ -29,6 +31,7 @@ class World:
         self.table = programs.table(self.invariants)
         self._choices, self._swarm, self._programs = choices, swarm, programs
         self._lines = trace
+        self._warned: set[str] = set()
         self._store = ObjectStore(self.invariants)
         hooks = Hooks(
             start_container=self._start_container,
@@ -119,6 +122,13 @@ class World:
                     "I8 every attempt is accounted for",
                     f"{job.job_id}#{number} ended at {told.stopped_at}; the ledger has {known and known.stopped_at}",
                 )
+                host = instance_of(known) if known is not None else None
+                is_warned_loss = (told.status_reason or "").startswith(HOST_LOST_STATUS_REASON) and host in self._warned
+                require(
+                    not is_warned_loss or (known is not None and known.cause == Cause.INTERRUPTED),
+                    "I8 every attempt is accounted for",
+                    f"{job.job_id}#{number} was interrupted; the ledger has {known and known.cause}",
+                )
 
     # Programs
 
@@ -183,6 +193,7 @@ class World:
         self._delivery.emit(f"{job.job_id} {job.status} {len(job.attempts)}", JOB_CHANGED, job.job_id)
 
     def _host_noticed(self, job: BatchJob, host: str) -> None:
+        self._warned.add(host)
         self._delivery.emit(f"notice for {job.job_id}#{len(job.attempts)}", HOST_NOTICED, host)
 
     def _trace(self, who: str, what: str) -> None:
