@@ -6,7 +6,7 @@ are causal ("r1: job r1-1.a, host 2"), because those mean the same thing when ot
 """
 
 from collections.abc import Mapping, Sequence
-from random import Random  # noqa: TID251 - a seeded generator is what this module is for
+from random import Random
 from typing import Any
 
 Table = tuple[tuple[float, Any], ...]

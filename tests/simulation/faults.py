@@ -5,7 +5,7 @@ A world with every fault at once hides bugs: under constant throttling, nothing 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from random import Random  # noqa: TID251 - seeded
+from random import Random
 from typing import Any, Final
 
 from tests.simulation.choices import Table

@@ -67,7 +67,7 @@ def request_of(wish: dict[str, Any], run_id: str) -> dict[str, Any]:
 numbers = iter(range(1_000_000))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(facts=RUNS, wishes=st.lists(WISHES, min_size=1, max_size=4))
 def test_conditional_writes_do_what_dynamodb_does(
     client: "DynamoDBClient", facts: dict[str, Any], wishes: list[dict[str, Any]]

@@ -68,7 +68,8 @@ class World:
             operator.insist()
         self._delivery.redrive()
         self.scheduler.run(SETTLED_SECONDS)
-        for _ in range(2):  # an operator's command of before may have settled last
+        for _ in range(2):  # the first may be what settles a message or a command of before
+            self._delivery.redrive()
             for job in self.batch.jobs.values():
                 self._delivery.emit(f"{job.job_id} once more", JOB_CHANGED, job.job_id)
             self.scheduler.run(SETTLED_SECONDS)
