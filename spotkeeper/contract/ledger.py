@@ -78,7 +78,7 @@ def claim_request(
 
     Not conditional on a version read: the fence itself is the condition (one of the two named exceptions).
     """
-    live = {f":live{index}": {"S": state.value} for index, state in enumerate(LIVE_STATES)}
+    live = _live_values()
     return {
         "TableName": table,
         "Key": {PARTITION_KEY: {"S": run_partition(run_id)}, SORT_KEY: {"S": RUN_SORT_KEY}},
@@ -124,18 +124,22 @@ def completion_request(*, table: str, run_id: str, epoch: int, step: int | None,
     """Parameters of the `UpdateItem` by which the attempt of the current epoch records that the run is complete.
 
     Without this record no exit code makes a run SUCCEEDED. `step` is the last step of a program that uses the
-    library, None for any other. An attempt of an older epoch is refused with `ConditionalCheckFailedException`.
+    library, None for any other. An attempt of an older epoch is refused with `ConditionalCheckFailedException`, and so
+    is one whose run has ended: a container that goes on after AWS Batch has given its host up must not leave a run
+    that reads FAILED with a completion record.
     """
+    live = _live_values()
     completion: dict[str, Any] = {"epoch": {"N": str(epoch)}, "completed_at": {"S": completed_at}}
     if step is not None:
         completion["step"] = {"N": str(step)}
     return {
         "TableName": table,
         "Key": {PARTITION_KEY: {"S": run_partition(run_id)}, SORT_KEY: {"S": RUN_SORT_KEY}},
-        "ConditionExpression": "#epoch = :epoch",
+        "ConditionExpression": f"#epoch = :epoch AND #state IN ({', '.join(live)})",
         "UpdateExpression": "SET #completion = :completion, #version = #version + :one",
         "ExpressionAttributeNames": {
             "#epoch": "epoch",
+            "#state": "state",
             "#completion": "completion",
             "#version": "version",
         },
@@ -143,8 +147,13 @@ def completion_request(*, table: str, run_id: str, epoch: int, step: int | None,
             ":epoch": {"N": str(epoch)},
             ":completion": {"M": completion},
             ":one": {"N": "1"},
+            **live,
         },
     }
+
+
+def _live_values() -> dict[str, dict[str, str]]:
+    return {f":live{index}": {"S": state.value} for index, state in enumerate(LIVE_STATES)}
 
 
 def placement_request(

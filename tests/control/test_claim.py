@@ -159,6 +159,17 @@ def test_a_completion_of_an_older_epoch_is_refused(client: "DynamoDBClient") -> 
     assert not stored(ledger).is_complete
 
 
+@pytest.mark.parametrize("state", [RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED])
+def test_a_completion_of_a_run_that_has_ended_is_refused(client: "DynamoDBClient", state: RunState) -> None:
+    ledger = start(client, job_id="job-1")
+    epoch = claim(client)
+    ledger.advance(stored(ledger), state=state)
+
+    with pytest.raises(client.exceptions.ConditionalCheckFailedException):
+        client.update_item(**completion_request(table=TABLE, run_id=RUN, epoch=epoch, step=5, completed_at=NOW))
+    assert not stored(ledger).is_complete
+
+
 @pytest.mark.parametrize("observed_first", [True, False])
 def test_what_an_attempt_says_of_its_place_joins_what_is_observed_of_it(
     client: "DynamoDBClient", *, observed_first: bool

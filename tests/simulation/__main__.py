@@ -1,0 +1,84 @@
+"""`python -m tests.simulation`: many seeds, one seed with its schedule, or the planted bugs."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from tests.simulation.many import quietly, simulate_all
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.programs import Programs
+from tests.simulation.shrink import report, shrink
+from tests.simulation.simulation import SHIPPED
+
+MAX_SHRUNK: Final = 3
+SECONDS_A_YEAR: Final = 365 * 86400
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the arguments ask for; return 0 if nothing was violated and no mutant survived."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200, metavar="N", help="simulate seeds FIRST to FIRST + N - 1")
+    parser.add_argument("--first", type=int, default=0, metavar="FIRST")
+    parser.add_argument("--seed", type=int, metavar="N", help="simulate one seed; if it fails, shrink it")
+    parser.add_argument("--trace", action="store_true", help="with --seed: print what happens")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="with --seed: plant this bug")
+    parser.add_argument("--mutants", action="store_true", help="find every planted bug, within --seeds seeds")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args(arguments)
+    if options.mutants:
+        return _find_mutants(max_seeds=options.seeds)
+    if options.seed is not None:
+        programs = MUTANTS[options.mutant]().programs if options.mutant else SHIPPED
+        return _one(options.seed, programs, trace=options.trace)
+    return _many(range(options.first, options.first + options.seeds), options.processes)
+
+
+def _one(seed: int, programs: Programs, *, trace: bool) -> int:
+    found = quietly(seed, programs, trace=trace)
+    if found.violation is None:
+        print(
+            *found.lines, f"seed {seed}: no violation, {found.num_steps:,} steps, state {found.digest[:16]}", sep="\n"
+        )
+        return 0
+    print(*report(shrink(found, programs)), sep="\n")
+    return 1
+
+
+def _many(seeds: range, processes: int) -> int:
+    began = time.perf_counter()
+    summary = simulate_all(seeds, processes)
+    seconds = time.perf_counter() - began
+    print(
+        f"{len(seeds):,} seeds, {len(summary.failed)} violations; {summary.num_steps:,} steps, "
+        f"{summary.simulated_seconds / SECONDS_A_YEAR:.1f} simulated years, {seconds:.1f} s on {processes} processes; "
+        f"state {summary.digest[:16]}"
+    )
+    if not summary.failed:
+        return 0
+    shrunk = {seed: shrink(quietly(seed, SHIPPED), SHIPPED) for seed in summary.failed[:MAX_SHRUNK]}
+    seed = min(shrunk, key=lambda seed: len(shrunk[seed].decisions))
+    print(f"failing seeds: {summary.failed[:20]}; seed {seed}, shrunk:", *report(shrunk[seed]), sep="\n")
+    return 1
+
+
+def _find_mutants(max_seeds: int) -> int:
+    survivors = 0
+    for name, make in MUTANTS.items():
+        mutant = make()
+        results = ((seed, quietly(seed, mutant.programs)) for seed in range(max_seeds))
+        found = next(((seed, result) for seed, result in results if result.violation is not None), None)
+        if found is None:
+            survivors += 1
+            print(f"{name:<26} SURVIVES {max_seeds} seeds: {mutant.what}")
+            continue
+        seed, result = found
+        shrunk = shrink(result, mutant.programs)
+        print(f"{name:<26} {seed + 1:>5} seeds, {len(shrunk.decisions):>2} decisions  {shrunk.violation}")
+    print(f"{len(MUTANTS)} mutants, {survivors} survive")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""The container of an attempt: claims, trains, commits, completes, and ends with an exit code.
+
+The claim, the completion record, the commit protocol and the exit code are the shipped ones; what stands here is what
+`spotkeeper-exec` and `spotkeeper.Run` do between them, without a child process and without torch.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from spotkeeper.contract import environment_variables as names
+from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_YIELDED
+from spotkeeper.contract.outcome import COMPLETED, STARTED, YIELDED
+from spotkeeper.control.ports import Conflict, Throttled
+from tests.simulation.batch import Batch, BatchJob
+from tests.simulation.choices import Choices
+from tests.simulation.clock import iso
+from tests.simulation.expressions import ConditionFailed
+from tests.simulation.fakes import LedgerTable, Link, LinkedStore, ObjectStore, Trace
+from tests.simulation.faults import Swarm
+from tests.simulation.invariants import Invariants
+from tests.simulation.programs import Programs
+from tests.simulation.sched import Scheduler
+
+SIGTERM: Final = 15
+STEP_SECONDS: Final = 600.0
+STEPS: Final = 4
+BOOT_SECONDS: Final = 20.0
+LINGER_SECONDS: Final = 240.0
+LEDGER_PATIENCE_SECONDS: Final = 120.0
+FINAL_SAVES: Final = 10
+
+
+class _Yield(Exception):  # noqa: N818
+    """The program stops here, with its work saved as far as that went."""
+
+
+class _Fenced(Exception):  # noqa: N818
+    """The ledger refused a write: another attempt owns the run."""
+
+
+class _Unavailable(Exception):  # noqa: N818
+    """The ledger did not answer for as long as one waits."""
+
+
+class Container:
+    """One attempt of a Batch job."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        job: BatchJob,
+        number: int,
+        *,
+        scheduler: Scheduler,
+        choices: Choices,
+        swarm: Swarm,
+        programs: Programs,
+        table: LedgerTable,
+        store: ObjectStore,
+        invariants: Invariants,
+        trace: Trace,
+    ) -> None:
+        environment = {item["name"]: item["value"] for item in job.request["containerOverrides"]["environment"]}
+        self.run_id = environment[names.RUN_ID]
+        self.name = f"{job.job_id}#{number}"
+        self.is_cut_off = False
+        self.has_ended = False
+        self._submission = int(environment[names.SUBMISSION])
+        self._batch, self._job, self._number = batch, job, number
+        self._scheduler, self._choices, self._programs = scheduler, choices, programs
+        self._table, self._invariants, self._trace = table, invariants, trace
+        self._link = Link(
+            self.name, scheduler=scheduler, choices=choices, swarm=swarm, trace=trace, crash=self._lose_host
+        )
+        self._store = LinkedStore(store, self._link)
+        self._kind = choices.draw(f"{self.run_id}: program", swarm.failure) if number == 1 else job.container._kind
+        self._is_noticed = False
+        self._is_signalled = False
+        self._host = job.host
+        self._epoch = 0
+        self._program = scheduler.start(self.name, self._live)
+
+    # What the world does to it
+
+    def give_notice(self) -> None:
+        """Let the metadata service announce the interruption."""
+        self._is_noticed = True
+        self._scheduler.wake(self._program)
+
+    def request_stop(self) -> None:
+        """Deliver SIGTERM."""
+        self._is_signalled = True
+        self._scheduler.wake(self._program)
+
+    def kill(self) -> None:
+        """End it where it stands."""
+        self._scheduler.stop(self._program)
+        self._leave()
+
+    def _lose_host(self) -> None:
+        if not self.has_ended and not self.is_cut_off:
+            self._batch.lose_host(self._job)
+        self.kill()
+
+    # What it does
+
+    def _live(self) -> None:
+        code = self._run()
+        self._trace(self.name, f"exits {code}")
+        self._leave()
+        self._batch.exited(self._job, self._number, code)
+
+    def _leave(self) -> None:
+        self.has_ended = True
+        self._invariants.left(self)
+
+    def _run(self) -> int:
+        self._scheduler.pause(self._choices.draw(f"{self.name}: boot", self._link.swarm.boot) or BOOT_SECONDS)
+        if self._is_signalled:
+            return EXIT_YIELDED
+        try:
+            self._claim()
+            returncode, outcome, step = self._train_plainly() if self._kind == "plain" else self._train()
+            return self._end(returncode, outcome, step)
+        except (_Fenced, self._programs.checkpoint.FencedError):
+            self._trace(self.name, "is fenced")
+            fenced: int = self._programs.exit_codes.EXIT_FENCED
+            return fenced
+        except (_Unavailable, OSError):
+            return EXIT_YIELDED
+
+    def _end(self, returncode: int, outcome: str | None, step: int | None) -> int:
+        forwarded = frozenset({SIGTERM} if self._is_signalled else ())
+        code: int = self._programs.ending.exit_code(returncode, outcome, forwarded)
+        if code == EXIT_COMPLETED:
+            self._complete(step)
+        return code
+
+    def _claim(self) -> None:
+        request = self._programs.contract.claim_request(
+            table="ledger",
+            run_id=self.run_id,
+            submission=self._submission,
+            job_id=self._job.job_id,
+            attempt=self._number,
+            claimed_at=iso(self._scheduler.now_seconds),
+        )
+        self._epoch = self._ask("claim", request).epoch
+        self._trace(self.name, f"claims epoch {self._epoch}")
+        place = {"instance_id": self._host, "market": "spot"}
+        self._table.update_attempt(
+            self.run_id,
+            self._programs.contract.placement_request(
+                table="ledger",
+                run_id=self.run_id,
+                submission=self._submission,
+                job_id=self._job.job_id,
+                attempt=self._number,
+                epoch=self._epoch,
+                claimed_at=iso(self._scheduler.now_seconds),
+                placement=place,
+            ),
+        )
+
+    def _complete(self, step: int | None) -> None:
+        self._ask(
+            "complete",
+            self._programs.contract.completion_request(
+                table="ledger",
+                run_id=self.run_id,
+                epoch=self._epoch,
+                step=step,
+                completed_at=iso(self._scheduler.now_seconds),
+            ),
+        )
+        self._trace(self.name, f"records completion of epoch {self._epoch}")
+
+    def _ask(self, operation: str, request: Mapping[str, Any]) -> Any:
+        """Make a conditional write, again and again while the ledger does not answer, as `AttemptLedger` does."""
+        give_up_at = self._scheduler.now_seconds + LEDGER_PATIENCE_SECONDS
+        while True:
+            try:
+                return self._link.call(
+                    operation,
+                    self._link.swarm.claim,
+                    lambda: (
+                        self._invariants.claimed(self, self._table.update_run(self.run_id, request, self.name))
+                        if operation == "claim"
+                        else self._table.update_run(self.run_id, request, self.name)
+                    ),
+                    lost=ConnectionError,
+                )
+            except ConditionFailed as refusal:
+                raise _Fenced from refusal
+            except (Throttled, ConnectionError, Conflict) as error:
+                if self._scheduler.now_seconds + 10.0 > give_up_at:
+                    raise _Unavailable from error
+            self._scheduler.pause(10.0)
+
+    # Training with the library
+
+    def _train(self) -> tuple[int, str | None, int | None]:
+        """Return code, outcome and last step, as `spotkeeper.Run` leaves them."""
+        newest = self._invariants.newest_checkpoint(self.run_id)
+        checkpoints = self._programs.checkpoint.Checkpoints(self._store, run_id=self.run_id, keep=2, epoch=self._epoch)
+        found = checkpoints.newest_valid()
+        step = 0 if found is None else found.manifest["step"]
+        self._invariants.resumed(self, step, at_least=newest)
+        if step:
+            self._trace(self.name, f"resumes after step {step}")
+        try:
+            committed = step
+            while step < STEPS:
+                if self._kind in ("fails", "stops early") and step == 1:
+                    return (3, STARTED, step) if self._kind == "fails" else (0, STARTED, step)
+                self._scheduler.pause(STEP_SECONDS)
+                step += not (self._is_noticed or self._is_signalled)
+                if step < STEPS:
+                    committed = self._save(checkpoints, step, committed)
+                self._stop_if_asked()
+            for _ in range(FINAL_SAVES):
+                committed = self._save(checkpoints, step, committed)
+                if committed == step:
+                    self._invariants.trained(self)
+                    return 0, COMPLETED, step
+                self._scheduler.pause(1.0)
+        except _Yield:
+            pass
+        return EXIT_YIELDED, YIELDED, step
+
+    def _save(self, checkpoints: Any, step: int, committed: int) -> int:
+        """Commit the step if that was not done yet; return the step that is known to be committed."""
+        if step == committed:
+            return committed
+        try:
+            checkpoints.commit(step=step, cause="periodic", tensors=b"%d" % step, state={})
+        except OSError:
+            return committed
+        self._trace(self.name, f"commits step {step}")
+        return step
+
+    def _stop_if_asked(self) -> None:
+        if self._is_noticed and not self._is_signalled:
+            self._scheduler.pause(LINGER_SECONDS)
+            raise _Yield
+        if self._is_signalled:
+            raise _Yield
+
+    def _train_plainly(self) -> tuple[int, str | None, int | None]:
+        """Train as a program does that knows nothing of Spotkeeper: from the start, and exit 0 when told to stop."""
+        for _ in range(STEPS):
+            self._scheduler.pause(STEP_SECONDS)
+            if self._is_signalled:
+                return 0, None, None
+        self._invariants.trained(self)
+        return 0, None, None

@@ -1,0 +1,266 @@
+"""The model of AWS Batch: jobs, hosts, native retries, time limits; a job's end is what Batch says, not what was.
+
+    SUBMITTED -> RUNNABLE -> STARTING -> RUNNING -> SUCCEEDED | FAILED
+                    ^____________________|  retry: same job, next attempt number
+
+SubmitJob has no idempotency: two calls are two jobs. A host may vanish with or without a notice, refuse to start
+the container, or be cut off: Batch then gives the attempt up while its container goes on.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+from zlib import crc32
+
+from emulation.batch.retry import AttemptOutcome, Decision, decide
+from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
+from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_YIELDED
+from spotkeeper.control.classify import DRAINED, NORMAL_EXIT, TIME_LIMIT
+from spotkeeper.control.ports import Job, JobAttempt, JobStatus
+from tests.simulation.choices import Choices
+from tests.simulation.clock import iso
+from tests.simulation.fakes import Trace
+from tests.simulation.faults import Swarm
+from tests.simulation.sched import Scheduler
+
+ATTEMPTS: Final = 10
+RETRY_RULES: Final = (
+    {"onStatusReason": f"{HOST_LOST_STATUS_REASON}*", "action": "RETRY"},
+    {"onExitCode": str(EXIT_YIELDED), "action": "RETRY"},
+    {"onReason": "*", "action": "EXIT"},
+    {"onStatusReason": "*", "action": "EXIT"},
+    {"onExitCode": "*", "action": "EXIT"},
+)
+"""As deployed; a test compares them with stacks/constructs/training_job.py, which needs the CDK to be read."""
+
+CAPACITY_CANCEL: Final = "Canceled by JobStateTimeLimit action due to reason: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
+CAPACITY_SECONDS: Final = 900.0
+"""Time limit of a job that finds no capacity."""
+LISTED_AFTER_SECONDS: Final = 45.0
+"""A job younger than this may be missing in ListJobs."""
+STOP_GRACE_SECONDS: Final = 30.0
+NOTICE_SECONDS: Final = 120.0
+CUT_OFF_SECONDS: Final = (60.0, 1500.0, 5000.0)
+"""How long the container of a host that Batch has given up may go on."""
+
+
+@dataclass(slots=True)
+class BatchJob:
+    """A job, and what the model knows beyond what Batch tells."""
+
+    job_id: str
+    name: str
+    request: Mapping[str, Any]
+    created_seconds: float
+    status: JobStatus = JobStatus.SUBMITTED
+    status_reason: str | None = None
+    stopped_at: str | None = None
+    attempts: list[JobAttempt] = field(default_factory=list)
+    stop_reason: str | None = None
+    """Given to TerminateJob."""
+    phase: int = 0
+    """Rises with every change of status; a timer that was set in an earlier phase finds nothing to do."""
+    container: Any = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in (JobStatus.SUCCEEDED, JobStatus.FAILED)
+
+    @property
+    def host(self) -> str:
+        """The instance of the newest attempt."""
+        return f"i-{crc32(f'{self.job_id}#{len(self.attempts)}'.encode()):08x}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hooks:
+    """What the world does when Batch and EC2 act."""
+
+    start_container: Callable[["Batch", BatchJob, int], Any]
+    """Returns something with `request_stop(signal)`, `give_notice()` and `kill()`."""
+    job_created: Callable[[BatchJob], None]
+    job_changed: Callable[[BatchJob], None]
+    host_noticed: Callable[[BatchJob, str], None]
+
+
+class Batch:
+    """AWS Batch with one queue. `fakes.LinkedBatch` is a program's way to it."""
+
+    def __init__(self, scheduler: Scheduler, choices: Choices, swarm: Swarm, trace: Trace, hooks: Hooks) -> None:
+        self.jobs: dict[str, BatchJob] = {}
+        self.refused_names: set[str] = set()
+        self._scheduler = scheduler
+        self._choices = choices
+        self._swarm = swarm
+        self._trace = trace
+        self._hooks = hooks
+
+    # The API
+
+    def submit(self, request: Mapping[str, Any]) -> str:
+        """Create a job; twins of one name are told apart by a letter."""
+        name = request["jobName"]
+        twins = sum(job.name == name for job in self.jobs.values())
+        job = BatchJob(f"{name}.{chr(ord('a') + twins)}", name, request, self._scheduler.now_seconds)
+        self.jobs[job.job_id] = job
+        self._hooks.job_created(job)
+        self._trace("batch", f"job {job.job_id} exists")
+        self._in_phase(job, 2.0, self._queue)
+        return job.job_id
+
+    def refuse(self, request: Mapping[str, Any]) -> None:
+        """Note that a request was rejected."""
+        self.refused_names.add(request["jobName"])
+
+    def named(self, name: str, *, settled: bool) -> tuple[Job, ...]:
+        """Return the jobs of a name, oldest first; `settled` leaves out those that ListJobs may not show yet."""
+        latest = self._scheduler.now_seconds - (LISTED_AFTER_SECONDS if settled else 0.0)
+        jobs = [job for job in self.jobs.values() if job.name == name and job.created_seconds <= latest]
+        return tuple(_told(job) for job in jobs)
+
+    def describe(self, job_id: str) -> Job | None:
+        """Return the job as it is."""
+        job = self.jobs.get(job_id)
+        return None if job is None else _told(job)
+
+    def terminate(self, job_id: str, reason: str) -> None:
+        """Stop the job: at once if it waits, else with SIGTERM and some time."""
+        job = self.jobs[job_id]
+        if job.has_ended or job.stop_reason is not None:
+            return
+        job.stop_reason = reason
+        self._trace("batch", f"job {job_id} is terminated: {reason}")
+        if job.status is not JobStatus.RUNNING:
+            self._in_phase(job, 0.0, lambda job: self._fail(job, reason))
+            return
+        self._stop_container(job)
+
+    # Life of a job
+
+    def _queue(self, job: BatchJob) -> None:
+        self._enter(job, JobStatus.RUNNABLE)
+        wait = self._choices.draw(f"batch: job {job.job_id}, capacity {len(job.attempts) + 1}", self._swarm.capacity)
+        if wait == "none":
+            self._in_phase(job, CAPACITY_SECONDS, lambda job: self._fail(job, CAPACITY_CANCEL))
+        else:
+            self._in_phase(job, wait or 60.0, self._start)
+
+    def _start(self, job: BatchJob) -> None:
+        self._enter(job, JobStatus.STARTING)
+        self._in_phase(job, 30.0, self._run)
+
+    def _run(self, job: BatchJob) -> None:
+        number = len(job.attempts) + 1
+        job.attempts.append(JobAttempt(started_at=iso(self._scheduler.now_seconds), log_stream=f"cpu/{number}"))
+        fate = self._choices.draw(f"batch: job {job.job_id}, host {number}", self._swarm.host)
+        if fate == "does not start":
+            self._end_attempt(job, status_reason="Task failed to start", reason="CannotPullContainerError: 503")
+            return
+        self._enter(job, JobStatus.RUNNING)
+        job.container = self._hooks.start_container(self, job, number)
+        limit = job.request["timeout"]["attemptDurationSeconds"]
+        self._in_phase(job, limit, self._time_out)
+        if fate is not None:
+            after = self._choices.among(
+                f"batch: job {job.job_id}, host {number} after", (700.0, 5.0, 45.0, 1210.0, 2500.0)
+            )
+            self._in_phase(job, after, lambda job: self._take_host(job, fate))
+
+    def _take_host(self, job: BatchJob, fate: str) -> None:
+        if fate == "notice":
+            self._trace("ec2", f"notice for the host of {job.job_id}#{len(job.attempts)}")
+            job.container.give_notice()
+            self._hooks.host_noticed(job, job.host)
+            self._in_phase(job, NOTICE_SECONDS, self.lose_host)
+        elif fate == "cut off":
+            self.lose_host(job, is_cut_off=True)
+        elif fate == "drained":
+            job.container.kill()
+            self._end_attempt(job, status_reason=DRAINED)
+        else:
+            self.lose_host(job)
+
+    def lose_host(self, job: BatchJob, *, is_cut_off: bool = False) -> None:
+        """The host is gone for Batch. One that is cut off goes on for a while."""
+        what = "cut off" if is_cut_off else "lost"
+        self._trace("ec2", f"the host of {job.job_id}#{len(job.attempts)} is {what}")
+        container, host = job.container, job.host
+        if is_cut_off:
+            container.is_cut_off = True
+            name = f"batch: job {job.job_id}, host {len(job.attempts)} goes on"
+            self._scheduler.after(self._choices.among(name, CUT_OFF_SECONDS), container.kill)
+        else:
+            container.kill()
+        self._end_attempt(job, status_reason=f"Host EC2 (instance {host}) terminated.")
+
+    def _time_out(self, job: BatchJob) -> None:
+        job.stop_reason = TIME_LIMIT
+        self._stop_container(job)
+
+    def _stop_container(self, job: BatchJob) -> None:
+        self._in_phase(job, 1.0, lambda job: job.container.request_stop())
+        self._in_phase(job, 1.0 + STOP_GRACE_SECONDS, self._kill)
+
+    def _kill(self, job: BatchJob) -> None:
+        job.container.kill()
+        self._end_attempt(job, exit_code=137, status_reason=NORMAL_EXIT)
+
+    def exited(self, job: BatchJob, number: int, exit_code: int) -> None:
+        """The container ended by itself; nobody hears of it if Batch had given its host up."""
+        if job.status is JobStatus.RUNNING and number == len(job.attempts):
+            self._end_attempt(job, exit_code=exit_code, status_reason=NORMAL_EXIT)
+
+    def _end_attempt(
+        self, job: BatchJob, *, status_reason: str, exit_code: int | None = None, reason: str | None = None
+    ) -> None:
+        job.attempts[-1] = replace(
+            job.attempts[-1],
+            stopped_at=iso(self._scheduler.now_seconds),
+            exit_code=exit_code,
+            status_reason=status_reason,
+            reason=reason,
+        )
+        stopped = job.stop_reason is not None
+        outcome = AttemptOutcome(
+            exit_code=exit_code, reason=reason, status_reason=status_reason, stopped_by_batch=stopped
+        )
+        if exit_code == EXIT_COMPLETED and not stopped:
+            self._end(job, JobStatus.SUCCEEDED, status_reason)
+        elif decide(outcome, RETRY_RULES, attempts_made=len(job.attempts), attempts_allowed=ATTEMPTS) is Decision.RETRY:
+            self._queue(job)
+        else:
+            self._fail(job, job.stop_reason or status_reason)
+
+    def _fail(self, job: BatchJob, reason: str) -> None:
+        self._end(job, JobStatus.FAILED, reason)
+
+    def _end(self, job: BatchJob, status: JobStatus, reason: str) -> None:
+        job.status_reason = reason
+        job.stopped_at = iso(self._scheduler.now_seconds)
+        self._enter(job, status)
+
+    def _enter(self, job: BatchJob, status: JobStatus) -> None:
+        job.phase += 1
+        job.status = status
+        self._trace("batch", f"job {job.job_id} is {status}{f': {job.status_reason}' if job.has_ended else ''}")
+        self._hooks.job_changed(job)
+
+    def _in_phase(self, job: BatchJob, seconds: float, action: Callable[[BatchJob], None]) -> None:
+        phase = job.phase
+
+        def act() -> None:
+            if job.phase == phase:
+                action(job)
+
+        self._scheduler.after(seconds, act)
+
+
+def _told(job: BatchJob) -> Job:
+    return Job(
+        job_id=job.job_id,
+        name=job.name,
+        status=job.status,
+        status_reason=job.status_reason,
+        stopped_at=job.stopped_at,
+        attempts=tuple(job.attempts),
+    )

@@ -1,0 +1,352 @@
+"""The ports, in memory: the truth is atomic, and what lies between it and a program is not to be trusted.
+
+`LedgerTable` and `ObjectStore` hold the truth. A `Link` is one program's way to the world: every call over it gives way
+to other programs first, and may be slow, refused, cut off before or after its effect, or end the program.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any, Protocol, TypeVar
+
+from spotkeeper.contract.ledger import PARTITION_KEY, SORT_KEY, RunState, run_partition
+from spotkeeper.control.ports import Conflict, Job, Refused, ReplyLost, Throttled
+from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
+from spotkeeper.trainer.store import Stat
+from tests.simulation import faults
+from tests.simulation.choices import Choices, Table
+from tests.simulation.expressions import plain, update_item
+from tests.simulation.faults import Swarm
+from tests.simulation.sched import Scheduler, Stopped
+
+T = TypeVar("T")
+
+LATENCY_SECONDS = 0.05
+_RUN_FIELDS = tuple(field.name for field in fields(Run))
+_ATTEMPT_FIELDS = frozenset(field.name for field in fields(Attempt))
+
+Trace = Callable[[str, str], None]
+"""Takes who and what."""
+
+
+class Watcher(Protocol):
+    """Is told of every change, at once."""
+
+    def run_changed(self, before: Run | None, after: Run, writer: str) -> None: ...
+    def object_created(self, key: str, writer: str) -> None: ...
+
+
+class LedgerTable:
+    """The ledger's items. Every method is atomic."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.runs: dict[str, Run] = {}
+        self.attempts: dict[tuple[str, int, int], Attempt] = {}
+        self.interruptions: dict[str, Interruption] = {}
+        self.events: dict[tuple[str, str, str], HistoryEvent] = {}
+        self._watcher = watcher
+
+    def put_run(self, run: Run, writer: str) -> None:
+        before = self.runs.get(run.run_id)
+        self.runs[run.run_id] = run
+        self._watcher.run_changed(before, run, writer)
+
+    def create(self, run: Run, writer: str) -> Run:
+        known = self.runs.get(run.run_id)
+        if known is None:
+            self.put_run(run, writer)
+        elif known != run:
+            raise Conflict
+        return run
+
+    def advance(self, run: Run, changes: Mapping[str, Any], writer: str) -> Run:
+        after = run.advanced(**changes)
+        stored = self.runs.get(run.run_id)
+        if stored is None or stored.version != run.version:
+            raise Conflict
+        self.put_run(replace(stored, version=after.version, **changes), writer)
+        return after
+
+    def record_attempt(self, attempt: Attempt, changes: Mapping[str, Any]) -> Attempt:
+        key = (attempt.run_id, attempt.submission, attempt.attempt)
+        stored = self.attempts.get(key) or Attempt(run_id=key[0], submission=key[1], attempt=key[2])
+        if stored.version != attempt.version:
+            raise Conflict
+        self.attempts[key] = replace(stored, version=stored.version + 1, **changes)
+        return replace(attempt, version=attempt.version + 1, **changes)
+
+    def record_interruption(self, told: Interruption) -> None:
+        known = self.interruptions.get(told.instance_id, told)
+        self.interruptions[told.instance_id] = Interruption(
+            instance_id=told.instance_id,
+            warned_at=known.warned_at or told.warned_at,
+            action=known.action or told.action,
+            rebalance_at=known.rebalance_at or told.rebalance_at,
+        )
+
+    def update_run(self, run_id: str, request: Mapping[str, Any], writer: str) -> Run:
+        """Carry out the conditional write that an attempt sends.
+
+        Raises:
+            ConditionFailed: and nothing is written.
+        """
+        assert request["Key"][PARTITION_KEY] == {"S": run_partition(run_id)}
+        run = self.runs.get(run_id)
+        changes = update_item(item_of(run) if run else {}, request)
+        assert run is not None, "the writes of an attempt are conditional on a run's attributes"
+        if "state" in changes:
+            changes["state"] = RunState(changes["state"])
+        if "completion" in changes:
+            changes["completion"] = Completion(**changes["completion"])
+        after = replace(run, **changes)
+        self.put_run(after, writer)
+        return after
+
+    def update_attempt(self, run_id: str, request: Mapping[str, Any]) -> None:
+        """Carry out the unconditional write by which an attempt says where it runs."""
+        _, submission, attempt = request["Key"][SORT_KEY]["S"].split("#")
+        key = (run_id, int(submission), int(attempt))
+        stored = self.attempts.get(key) or Attempt(run_id=run_id, submission=key[1], attempt=key[2])
+        told = {name[1:]: plain(value) for name, value in request["ExpressionAttributeValues"].items()}
+        self.attempts[key] = replace(stored, **{name: told[name] for name in told if name in _ATTEMPT_FIELDS})
+
+
+def item_of(run: Run) -> dict[str, Any]:
+    """Return the run's attributes as its DynamoDB item has them."""
+    return {name: value for name in _RUN_FIELDS if (value := getattr(run, name)) is not None}
+
+
+class ObjectStore:
+    """The checkpoint bucket."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.objects: dict[str, tuple[bytes, str | None]] = {}
+        self._watcher = watcher
+
+    def create(self, key: str, body: bytes, crc64nvme: str | None, writer: str) -> bool:
+        if key in self.objects:
+            return False
+        self.objects[key] = (body, crc64nvme)
+        self._watcher.object_created(key, writer)
+        return True
+
+
+class Link:
+    """How one program reaches the world.
+
+    Args:
+        name: Whose link it is, in decisions and in the trace.
+        swarm: The faults of this seed.
+        deadline_seconds: Virtual time at which the program is killed by whoever runs it (a handler's time-out).
+        crash: What else a crash does; a container that crashes takes its host with it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        scheduler: Scheduler,
+        choices: Choices,
+        swarm: Swarm,
+        trace: Trace,
+        deadline_seconds: float | None = None,
+        crash: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.swarm = swarm
+        self._scheduler = scheduler
+        self._choices = choices
+        self._trace = trace
+        self._deadline_seconds = deadline_seconds
+        self._crash = crash
+
+    def call(self, operation: str, table: Table, effect: Callable[[], T], *, lost: type[Exception]) -> T:
+        """Make one call; `lost` is how the port reports that no answer came."""
+        fault = self._choices.draw(f"{self.name}: {operation}", table)
+        is_slow = isinstance(fault, float)
+        self._scheduler.pause(fault if is_slow else LATENCY_SECONDS)
+        if self._deadline_seconds is not None and self._scheduler.now_seconds > self._deadline_seconds:
+            effect()  # it was on its way
+            self._trace(self.name, f"timed out in {operation}")
+            raise Stopped
+        if fault is None or is_slow:
+            return effect()
+        self._trace(self.name, f"{operation}: {fault}")
+        if fault == faults.STALE:
+            raise _Stale
+        if fault in (faults.THROTTLED, faults.REFUSED):
+            raise (Throttled if fault == faults.THROTTLED else Refused)(operation)
+        if fault == faults.CRASH_BEFORE:
+            self._die()
+        if fault == faults.REQUEST_LOST:
+            raise lost(operation)
+        effect()
+        if fault == faults.CRASH_AFTER:
+            self._die()
+        raise Conflict if fault == faults.REPEATED else lost(operation)
+
+    def _die(self) -> None:
+        if self._crash is not None:
+            self._scheduler.after(0.0, self._crash)
+        raise Stopped
+
+
+class _Stale(Exception):  # noqa: N818
+    """The answer shows an earlier state."""
+
+
+class LinkedLedger:
+    """`ports.Ledger` over a link."""
+
+    def __init__(self, table: LedgerTable, link: Link) -> None:
+        self._table = table
+        self._link = link
+
+    def _read(self, operation: str, effect: Callable[[], T]) -> T:
+        return self._link.call(operation, self._link.swarm.read, effect, lost=ConnectionError)
+
+    def _write(self, operation: str, effect: Callable[[], T]) -> T:
+        return self._link.call(operation, self._link.swarm.write, effect, lost=ConnectionError)
+
+    def create(self, run: Run) -> Run:
+        try:
+            return self._write("ledger.create", lambda: self._table.create(run, self._link.name))
+        except Conflict:
+            # As the adapter does: the client may have repeated a put that had succeeded.
+            if self.get(run.run_id) != run:
+                raise
+            return run
+
+    def get(self, run_id: str) -> Run | None:
+        return self._read("ledger.get", lambda: self._table.runs.get(run_id))
+
+    def advance(self, run: Run, **changes: Any) -> Run:
+        return self._write("ledger.advance", lambda: self._table.advance(run, changes, self._link.name))
+
+    def attempts(self, run_id: str) -> tuple[Attempt, ...]:
+        items = self._table.attempts
+        return self._read("ledger.attempts", lambda: tuple(items[key] for key in sorted(items) if key[0] == run_id))
+
+    def record_attempt(self, attempt: Attempt, **changes: Any) -> Attempt:
+        return self._write("ledger.record_attempt", lambda: self._table.record_attempt(attempt, changes))
+
+    def record_interruption(self, interruption: Interruption, *, expires_at: int) -> None:
+        assert expires_at > 0
+        self._write("ledger.record_interruption", lambda: self._table.record_interruption(interruption))
+
+    def interruption_of(self, instance_id: str) -> Interruption | None:
+        return self._read("ledger.interruption_of", lambda: self._table.interruptions.get(instance_id))
+
+    def list_runs(self, listing: str, limit: int) -> tuple[Run, ...]:
+        def newest() -> tuple[Run, ...]:
+            listed = [run for run in self._table.runs.values() if run.listing == listing]
+            return tuple(sorted(listed, key=lambda run: (run.created_at, run.run_id), reverse=True)[:limit])
+
+        return self._read("ledger.list_runs", newest)
+
+    def append_event(self, run_id: str, event: HistoryEvent) -> None:
+        key = (run_id, event.at, event.event_id)
+        self._write("ledger.append_event", lambda: self._table.events.setdefault(key, event))
+
+    def history(self, run_id: str) -> tuple[HistoryEvent, ...]:
+        items = self._table.events
+        return self._read("ledger.history", lambda: tuple(items[key] for key in sorted(items) if key[0] == run_id))
+
+
+class BatchService(Protocol):
+    """The truth behind `ports.Batch`."""
+
+    def submit(self, request: Mapping[str, Any]) -> str: ...
+    def refuse(self, request: Mapping[str, Any]) -> None: ...
+    def named(self, name: str, *, settled: bool) -> tuple[Job, ...]: ...
+    def describe(self, job_id: str) -> Job | None: ...
+    def terminate(self, job_id: str, reason: str) -> None: ...
+
+
+class LinkedBatch:
+    """`ports.Batch` over a link."""
+
+    def __init__(self, service: BatchService, link: Link) -> None:
+        self._service = service
+        self._link = link
+
+    def submit(self, request: Mapping[str, Any]) -> str:
+        try:
+            return self._link.call(
+                "batch.submit", self._link.swarm.submit, lambda: self._service.submit(request), lost=ReplyLost
+            )
+        except Refused:
+            self._service.refuse(request)
+            raise
+
+    def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
+        assert queue
+        try:
+            return self._link.call(
+                "batch.find",
+                self._link.swarm.look_up,
+                lambda: self._service.named(name, settled=False),
+                lost=ConnectionError,
+            )
+        except _Stale:
+            return self._service.named(name, settled=True)
+
+    def describe(self, job_id: str) -> Job | None:
+        try:
+            return self._link.call(
+                "batch.describe", self._link.swarm.look_up, lambda: self._service.describe(job_id), lost=ConnectionError
+            )
+        except _Stale:
+            return None
+
+    def terminate(self, job_id: str, reason: str) -> None:
+        self._link.call(
+            "batch.terminate",
+            self._link.swarm.read,
+            lambda: self._service.terminate(job_id, reason),
+            lost=ConnectionError,
+        )
+
+
+class LinkedStore:
+    """`trainer.store.Store` over a link. Reading does not fail here: tests/trainer damages checkpoints."""
+
+    def __init__(self, store: ObjectStore, link: Link) -> None:
+        self._store = store
+        self._link = link
+
+    def put_if_absent(self, key: str, body: bytes) -> bool:
+        return self._link.call(
+            f"store.create {key.partition('/')[0]}",
+            self._link.swarm.store,
+            lambda: self._store.create(key, body, None, self._link.name),
+            lost=OSError,
+        )
+
+    def put(self, key: str, body: bytes, *, crc64nvme: str) -> None:
+        created = self._link.call(
+            "store.put",
+            self._link.swarm.store,
+            lambda: self._store.create(key, body, crc64nvme, self._link.name),
+            lost=OSError,
+        )
+        assert created, f"{key} was used before"
+
+    def get(self, key: str) -> bytes:
+        if key not in self._store.objects:
+            raise FileNotFoundError(key)
+        return self._store.objects[key][0]
+
+    def head(self, key: str) -> Stat | None:
+        stored = self._store.objects.get(key)
+        return None if stored is None else Stat(bytes=len(stored[0]), crc64nvme=stored[1])
+
+    def list(self, prefix: str) -> list[str]:
+        return self._link.call(
+            f"store.list {prefix.partition('/')[0]}",
+            (),
+            lambda: sorted(key for key in self._store.objects if key.startswith(prefix)),
+            lost=OSError,
+        )
+
+    def delete(self, key: str) -> None:
+        self._store.objects.pop(key, None)

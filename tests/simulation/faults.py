@@ -1,0 +1,97 @@
+"""Which faults a seed has, and how hard: each kind is off in half of the seeds (swarm testing).
+
+A world with every fault at once hides bugs: under constant throttling, nothing gets far enough to go wrong.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+from tests.simulation.choices import Table
+
+THROTTLED: Final = "throttled"
+CRASH_BEFORE: Final = "crash before"
+CRASH_AFTER: Final = "crash after"
+REQUEST_LOST: Final = "request lost"
+REPLY_LOST: Final = "reply lost"
+REPEATED: Final = "repeated by the client after a lost reply"
+REFUSED: Final = "refused"
+STALE: Final = "stale"
+SLOW_SECONDS: Final = (0.5, 3.0, 20.0, 100.0)
+"""How long a call takes when it is slow; a number in a fault table is this fault."""
+
+_Highest = Mapping[Any, float]
+"""The highest probability of each fault."""
+
+_SLOW: Final[_Highest] = dict.fromkeys(SLOW_SECONDS, 0.06)
+_HOURS: Final = (60.0, 900.0, 7200.0, 86400.0)
+
+READ: Final[_Highest] = {THROTTLED: 0.05, CRASH_BEFORE: 0.03, CRASH_AFTER: 0.03, **_SLOW}
+WRITE: Final[_Highest] = {**READ, REQUEST_LOST: 0.05, REPLY_LOST: 0.05, REPEATED: 0.05}
+SUBMIT: Final[_Highest] = {
+    **READ,
+    **dict.fromkeys(SLOW_SECONDS, 0.15),
+    REQUEST_LOST: 0.2,
+    REPLY_LOST: 0.3,
+    REFUSED: 0.05,
+    CRASH_AFTER: 0.2,
+}
+LOOK_UP: Final[_Highest] = {**READ, STALE: 0.6}
+STORE: Final[_Highest] = {REQUEST_LOST: 0.03, REPLY_LOST: 0.03, CRASH_BEFORE: 0.01, CRASH_AFTER: 0.02, **_SLOW}
+CLAIM: Final[_Highest] = {THROTTLED: 0.1, REPLY_LOST: 0.15, CRASH_BEFORE: 0.05, CRASH_AFTER: 0.08, **_SLOW}
+EVENT: Final[_Highest] = {"lost": 0.4, "twice": 0.3, **dict.fromkeys(_HOURS, 0.08)}
+"""A number is a delay in seconds."""
+HOST: Final[_Highest] = {"notice": 0.7, "lost": 0.5, "cut off": 0.8, "does not start": 0.3, "drained": 0.1}
+BOOT: Final[_Highest] = {150.0: 0.3, 400.0: 0.3, 1500.0: 0.1}
+"""How long an image takes to come, where that is slow."""
+CAPACITY: Final[_Highest] = {"none": 0.2, 600.0: 0.3, 3600.0: 0.2}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Swarm:
+    """The fault tables of one seed."""
+
+    read: Table = ()
+    write: Table = ()
+    submit: Table = ()
+    look_up: Table = ()
+    store: Table = ()
+    claim: Table = ()
+    event: Table = ()
+    host: Table = ()
+    boot: Table = ()
+    capacity: Table = ()
+    redelivery: Table = ()
+    cancel: Table = ()
+    failure: Table = ()
+
+    @classmethod
+    def of(cls, seed: int) -> "Swarm":
+        """Draw the tables of a seed."""
+        random = Random(seed)
+        return cls(
+            read=_table(random, READ),
+            write=_table(random, WRITE),
+            submit=_table(random, SUBMIT),
+            look_up=_table(random, LOOK_UP),
+            store=_table(random, STORE),
+            claim=_table(random, CLAIM),
+            event=_table(random, EVENT),
+            host=_table(random, HOST),
+            boot=_table(random, BOOT),
+            capacity=_table(random, CAPACITY),
+            redelivery=_table(random, {"while the first runs": 0.5}),
+            cancel=_table(random, {"cancel": 0.7}),
+            failure=_table(random, {"fails": 0.15, "stops early": 0.15, "plain": 0.4}),
+        )
+
+
+def _table(random: Random, highest: _Highest) -> Table:
+    cumulative = 0.0
+    rows = []
+    for value, probability in highest.items():
+        if random.random() < 0.5:
+            cumulative += probability * random.random()
+            rows.append((cumulative, value))
+    return tuple(rows)

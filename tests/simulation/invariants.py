@@ -1,0 +1,182 @@
+"""What may never happen, checked at every change; and what must have happened, checked in the end.
+
+The names I1 to I12 are those of the design's list; those about money come with the caps.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from spotkeeper.contract.checkpoint_layout import EPOCH_PREFIX, parse_manifest_key
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.names import job_name
+from spotkeeper.control.run import SUCCESSORS, Run
+
+
+class Violation(BaseException):
+    """An invariant does not hold; the message says which, and how."""
+
+
+class Holder(Protocol):
+    """An attempt, for its claim."""
+
+    name: str
+    run_id: str
+    is_cut_off: bool
+    has_ended: bool
+
+
+class Truth(Protocol):
+    """What really is, as against what the ledger says."""
+
+    def has_run(self, run_id: str) -> bool: ...
+    def has_ended(self, job_id: str) -> bool: ...
+    def is_refused(self, name: str) -> bool: ...
+
+
+def require(holds: bool, name: str, what: str) -> None:
+    """Raise a violation unless it holds."""
+    if not holds:
+        raise Violation(f"{name}: {what}")
+
+
+class Invariants:
+    """Watches ledger, bucket and attempts."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self.finished: set[tuple[str, int]] = set()
+        """(run, epoch) of attempts that really trained to the end."""
+        self._epochs: dict[str, int] = {}
+        self._holders: dict[str, list[Holder]] = {}
+        self._claimed_jobs: dict[tuple[str, str], str] = {}
+        self._owners: dict[tuple[str, int], str] = {}
+        self._marked: dict[str, int] = {}
+        self._newest: dict[str, tuple[int, int]] = {}
+        self._commits_after_newer: dict[tuple[str, int], int] = {}
+        self._steps: dict[tuple[str, int], int] = {}
+
+    # The ledger
+
+    def run_changed(self, before: Run | None, after: Run, writer: str) -> None:
+        if before is None:
+            return
+        who = f"{writer} on {after.run_id}"
+        moved = after.state is not before.state
+        if moved:
+            require(
+                after.state in SUCCESSORS[before.state],
+                "I4 states move forward",
+                f"{who}: {before.state} to {after.state}",
+            )
+            if after.is_closed:
+                self._check_end(after, who)
+        require(after.epoch >= before.epoch, "I4 epochs rise", f"{who}: {before.epoch} to {after.epoch}")
+        require(after.version > before.version, "I4 versions rise", f"{who}: {before.version} to {after.version}")
+        if after.epoch > before.epoch:
+            require(not before.is_closed, "I4 an ended run stays ended", f"{who}: claims a run that is {before.state}")
+            require(before.cancel_requested_at is None, "I10 cancel wins", f"{who}: claims a cancelled run")
+        require(
+            not before.is_closed or after.completion == before.completion,
+            "I4 an ended run stays ended",
+            f"{who}: completes a run that is {before.state}",
+        )
+        require(
+            after.completion == before.completion or after.is_complete,
+            "I2 the fenced do not complete",
+            f"{who}: record of epoch {after.completion and after.completion.epoch} in epoch {after.epoch}",
+        )
+        require(
+            before.cancel_requested_at in (None, after.cancel_requested_at),
+            "I10 cancel wins",
+            f"{who}: forgets the wish to cancel",
+        )
+        require(
+            before.job_id in (None, after.job_id) or after.submission > before.submission,
+            "I2 one job a submission",
+            f"{who}: job {before.job_id} to {after.job_id}",
+        )
+
+    def _check_end(self, run: Run, who: str) -> None:
+        if run.state is RunState.SUCCEEDED:
+            require(run.is_complete, "success needs a completion record", f"{who}: record {run.completion}")
+            require((run.run_id, run.epoch) in self.finished, "success needs a finished training", who)
+        if run.job_id is not None:
+            require(self._truth.has_ended(run.job_id), "I5 unknown is no end", f"{who}: {run.state}, its job goes on")
+        if run.state is RunState.FAILED:
+            require(bool(run.reason), "I8 nothing silent", f"{who}: failed without a reason")
+            refused = self._truth.is_refused(job_name(run.run_id, run.submission))
+            require(run.job_id is not None or refused, "I5 unknown is no end", f"{who}: failed without a job")
+        if run.state is RunState.CANCELLED:
+            require(run.cancel_requested_at is not None, "I10 only people cancel", who)
+
+    # Jobs and attempts
+
+    def job_created(self, name: str) -> None:
+        """Check that the intent is recorded before the effect."""
+        require(self._truth.has_run(name.rpartition("-")[0]), "I1 no job without a run", f"{name} is submitted")
+
+    def claimed(self, holder: Holder, run: Run) -> Run:
+        """Check that nobody else holds the run, but for containers that Batch has given up."""
+        holders = self._holders.setdefault(holder.run_id, [])
+        others = [other.name for other in holders if other is not holder and not other.is_cut_off]
+        require(not others, "I2 never two", f"{holder.name} claims {holder.run_id} while {others} holds it")
+        if holder not in holders:
+            holders.append(holder)
+        submission = f"{run.run_id}-{run.submission}"
+        job_id = holder.name.partition("#")[0]
+        holding_job = self._claimed_jobs.setdefault((run.run_id, submission), job_id)
+        require(holding_job == job_id, "I2 twins never both train", f"{holding_job} and {job_id} claimed {submission}")
+        owner = self._owners.setdefault((run.run_id, run.epoch), holder.name)
+        require(owner == holder.name, "I2 one writer an epoch", f"{owner} and {holder.name} have epoch {run.epoch}")
+        self._epochs[holder.name] = run.epoch
+        return run
+
+    def left(self, holder: Holder) -> None:
+        """Note that an attempt has ended."""
+        holders = self._holders.get(holder.run_id, [])
+        if holder in holders:
+            holders.remove(holder)
+
+    def trained(self, holder: Holder) -> None:
+        """Note that an attempt has trained to the end."""
+        self.finished.add((holder.run_id, self._epochs[holder.name]))
+
+    # Checkpoints
+
+    def newest_checkpoint(self, run_id: str) -> int:
+        """Return the step of the run's newest checkpoint, 0 if there is none."""
+        return self._newest.get(run_id, (0, 0))[1]
+
+    def resumed(self, holder: Holder, step: int, *, at_least: int) -> None:
+        require(step >= at_least, "I9 committed work is kept", f"{holder.name} resumes after {step}, not {at_least}")
+        self._steps[holder.run_id, self._epochs[holder.name]] = step
+
+    def object_created(self, key: str, writer: str) -> None:
+        if key.startswith(EPOCH_PREFIX):
+            _, run_id, marked = key.split("/")
+            self._marked[run_id] = max(self._marked.get(run_id, 0), int(marked))
+            return
+        position = parse_manifest_key(key)
+        if position is None:
+            return
+        run_id, (epoch, step) = key.split("/")[1], position
+        if self._marked.get(run_id, 0) > epoch:
+            late = self._commits_after_newer[run_id, epoch] = self._commits_after_newer.get((run_id, epoch), 0) + 1
+            # The marker is looked for before the manifest is created: one commit may be on its way.
+            require(late == 1, "I2 the fenced do not commit", f"{writer} commits {key} after a newer epoch has started")
+        before = self._steps.get((run_id, epoch), 0)
+        require(step > before, "I9 committed steps rise", f"{writer} commits step {step} after {before}")
+        self._steps[run_id, epoch] = step
+        self._newest[run_id] = max(self._newest.get(run_id, (0, 0)), position)
+
+    # The end
+
+    def check_settled(self, runs: Iterable[Run]) -> None:
+        """After faults have ceased: every run has ended, and ended right."""
+        for run in runs:
+            require(run.is_closed, "I1 no run is lost", f"{run.run_id} is {run.state} for ever")
+            trained = (run.run_id, run.epoch) in self.finished and run.is_complete
+            if trained:
+                require(run.state is RunState.SUCCEEDED, "I1 finished work counts", f"{run.run_id} is {run.state}")
+            elif run.cancel_requested_at is not None:
+                require(run.state is not RunState.SUCCEEDED, "I10 cancel wins", f"{run.run_id} is {run.state}")

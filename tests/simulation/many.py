@@ -1,0 +1,64 @@
+"""Many seeds, on several processes; the order of the results is that of the seeds."""
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from multiprocessing import get_context
+from typing import Final
+
+from tests.simulation.programs import Programs
+from tests.simulation.simulation import SHIPPED, Result, simulate
+
+SEEDS_A_TASK: Final = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """What a range of seeds came to."""
+
+    failed: tuple[int, ...]
+    digest: str
+    num_steps: int
+    simulated_seconds: float
+
+
+def quietly(seed: int, programs: Programs, *, trace: bool = False) -> Result:
+    """Simulate without what the commit protocol says to people about a store that fails."""
+    with redirect_stderr(StringIO()):
+        return simulate(seed, programs=programs, trace=trace)
+
+
+def simulate_all(seeds: range, processes: int) -> Summary:
+    """Simulate the shipped programs under every seed; the digest does not depend on `processes`."""
+    tasks = [seeds[start : start + SEEDS_A_TASK] for start in range(0, len(seeds), SEEDS_A_TASK)]
+    if processes == 1:
+        return _together(map(_summarize, tasks))
+    with ProcessPoolExecutor(max_workers=processes, mp_context=get_context("spawn")) as pool:
+        return _together(pool.map(_summarize, tasks))
+
+
+def _summarize(seeds: range) -> Summary:
+    results = {seed: quietly(seed, SHIPPED) for seed in seeds}
+    return Summary(
+        failed=tuple(seed for seed, result in results.items() if result.violation is not None),
+        digest=_digest(result.digest for result in results.values()),
+        num_steps=sum(result.num_steps for result in results.values()),
+        simulated_seconds=sum(result.simulated_seconds for result in results.values()),
+    )
+
+
+def _together(parts: Iterable[Summary]) -> Summary:
+    summaries = list(parts)
+    return Summary(
+        failed=tuple(seed for part in summaries for seed in part.failed),
+        digest=_digest(part.digest for part in summaries),
+        num_steps=sum(part.num_steps for part in summaries),
+        simulated_seconds=sum(part.simulated_seconds for part in summaries),
+    )
+
+
+def _digest(digests: Iterable[str]) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -1,0 +1,152 @@
+"""The model is what it stands for: expressions as DynamoDB evaluates them, retry rules as deployed, time as told."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spotkeeper.contract.ledger import RunState, claim_request, completion_request
+from spotkeeper.control.aws.ledger import DynamoDBLedger
+from spotkeeper.control.run import Run
+from tests.control.fakes import NOW, new_run
+from tests.control.ledger_table import TABLE, dynamodb
+from tests.simulation.batch import ATTEMPTS, RETRY_RULES
+from tests.simulation.expressions import ConditionFailed
+from tests.simulation.fakes import LedgerTable
+from tests.simulation.sched import Scheduler, Stopped
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator["DynamoDBClient"]:
+    with dynamodb() as made:
+        yield made
+
+
+class Unwatched:
+    def run_changed(self, before: Run | None, after: Run, writer: str) -> None:
+        pass
+
+    def object_created(self, key: str, writer: str) -> None:
+        pass
+
+
+JOBS = st.sampled_from([None, "job-1", "job-2"])
+RUNS = st.fixed_dictionaries(
+    {
+        "state": st.sampled_from(RunState),
+        "submission": st.integers(1, 2),
+        "epoch": st.integers(0, 2),
+        "job_id": JOBS,
+        "claimed_job_id": JOBS,
+        "claimed_attempt": st.sampled_from([None, 1, 2, 10]),
+        "cancel_requested_at": st.sampled_from([None, NOW]),
+    }
+)
+WISHES = st.one_of(
+    st.builds(
+        lambda submission, job_id, attempt: {"submission": submission, "job_id": job_id, "attempt": attempt},
+        st.integers(1, 2),
+        st.sampled_from(["job-1", "job-2"]),
+        st.sampled_from([1, 2, 9, 10]),
+    ),
+    st.builds(lambda epoch, step: {"epoch": epoch, "step": step}, st.integers(0, 2), st.sampled_from([None, 7])),
+)
+
+
+def request_of(wish: dict[str, Any], run_id: str) -> dict[str, Any]:
+    if "epoch" in wish:
+        return completion_request(table=TABLE, run_id=run_id, completed_at=NOW, **wish)
+    return claim_request(table=TABLE, run_id=run_id, claimed_at=NOW, **wish)
+
+
+numbers = iter(range(1_000_000))
+
+
+@settings(max_examples=40, deadline=None)
+@given(facts=RUNS, wishes=st.lists(WISHES, min_size=1, max_size=4))
+def test_conditional_writes_do_what_dynamodb_does(
+    client: "DynamoDBClient", facts: dict[str, Any], wishes: list[dict[str, Any]]
+) -> None:
+    run = new_run(f"digits-{next(numbers)}", **facts)
+    ledger, table = DynamoDBLedger(client, TABLE), LedgerTable(Unwatched())
+    ledger.create(run)
+    table.create(run, "test")
+    for wish in wishes:
+        request = request_of(wish, run.run_id)
+        try:
+            client.update_item(**request)
+            is_accepted = True
+        except client.exceptions.ConditionalCheckFailedException:
+            is_accepted = False
+        try:
+            table.update_run(run.run_id, request, "test")
+            assert is_accepted
+        except ConditionFailed:
+            assert not is_accepted
+        assert table.runs[run.run_id] == ledger.get(run.run_id)
+
+
+def test_nobody_claims_a_run_that_is_not_there() -> None:
+    request = claim_request(table=TABLE, run_id="r1", submission=1, job_id="job-1", attempt=1, claimed_at=NOW)
+    with pytest.raises(ConditionFailed):
+        LedgerTable(Unwatched()).update_run("r1", request, "test")
+
+
+def test_batch_retries_by_the_rules_that_are_deployed() -> None:
+    from stacks.constructs import training_job  # the CDK takes seconds to import
+
+    assert (training_job.RETRY_RULES, training_job.ATTEMPTS) == (RETRY_RULES, ATTEMPTS)
+
+
+def test_programs_take_turns_in_the_order_of_virtual_time() -> None:
+    scheduler, said = Scheduler(), []
+
+    def speak(word: str, seconds: float) -> None:
+        for _ in range(2):
+            scheduler.pause(seconds)
+            said.append((scheduler.now_seconds, word))
+
+    scheduler.start("slow", lambda: speak("slow", 3.0))
+    scheduler.start("quick", lambda: speak("quick", 1.0))
+    scheduler.run(until_seconds=10.0)
+
+    assert said == [(1.0, "quick"), (2.0, "quick"), (3.0, "slow"), (6.0, "slow")]
+
+
+def test_a_stopped_program_ends_where_it_stands_and_never_goes_on() -> None:
+    scheduler, said = Scheduler(), []
+
+    def work() -> None:
+        try:
+            scheduler.pause(5.0)
+            said.append("went on")
+        except Stopped:
+            said.append("stopped")
+            scheduler.pause(1.0)
+            said.append("came back")
+
+    program = scheduler.start("worker", work)
+    scheduler.after(2.0, lambda: scheduler.stop(program))
+    scheduler.run(until_seconds=10.0)
+
+    assert said == ["stopped"]
+    assert program.has_ended
+
+
+def test_what_runs_on_a_schedule_alone_does_not_keep_the_world_going() -> None:
+    scheduler, ran = Scheduler(), []
+
+    def sweep() -> None:
+        ran.append(scheduler.now_seconds)
+        scheduler.after(300.0, sweep, background=True)
+
+    sweep()
+    scheduler.after(1000.0, lambda: None)
+    scheduler.run(until_seconds=1e9)
+
+    assert ran == [0.0, 300.0, 600.0, 900.0]

@@ -1,0 +1,203 @@
+"""The whole world of one simulation, in two phases: safety under faults, then healing, after which all must settle."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
+from spotkeeper.control.classify import Cause, instance_of
+from tests.simulation.attempt import Container
+from tests.simulation.batch import Batch, BatchJob, Hooks
+from tests.simulation.choices import Choices
+from tests.simulation.clock import iso
+from tests.simulation.delivery import Delivery, Message
+from tests.simulation.fakes import Link, LinkedBatch, LinkedLedger, ObjectStore
+from tests.simulation.faults import Swarm
+from tests.simulation.invariants import Invariants, require
+from tests.simulation.operators import PASSING, Operator
+from tests.simulation.programs import HANDLERS, HOST_NOTICED, JOB_CHANGED, PERIODIC, Bound, Programs
+from tests.simulation.sched import Program, Scheduler
+
+FAULTY_SECONDS: Final = (86400.0, 3600.0, 10800.0)
+SETTLED_SECONDS: Final = 10 * 86400.0
+
+
+class World:
+    """Everything of one seed."""
+
+    def __init__(self, choices: Choices, swarm: Swarm, programs: Programs, trace: list[str] | None) -> None:
+        self.scheduler = Scheduler()
+        self.invariants = Invariants(self)
+        self.table = programs.table(self.invariants)
+        self._choices, self._swarm, self._programs = choices, swarm, programs
+        self._lines = trace
+        self._warned: set[str] = set()
+        self._store = ObjectStore(self.invariants)
+        hooks = Hooks(
+            start_container=self._start_container,
+            job_created=lambda job: self.invariants.job_created(job.name),
+            job_changed=self._job_changed,
+            host_noticed=self._host_noticed,
+        )
+        self.batch = Batch(self.scheduler, choices, swarm, self._trace, hooks)
+        self._delivery = Delivery(self.scheduler, choices, swarm, self._trace, self._handle)
+        self._operators = [
+            Operator(
+                f"r{number}",
+                scheduler=self.scheduler,
+                choices=choices,
+                swarm=swarm,
+                table=self.table,
+                command=self._command,
+            )
+            for number in range(1, choices.among("runs", (1, 2, 3)) + 1)
+        ]
+        for name, (period_seconds, body) in PERIODIC.items():
+            self._every(name, period_seconds, body)
+
+    def live(self) -> None:
+        """Run both phases.
+
+        Raises:
+            Violation: an invariant does not hold.
+        """
+        self.scheduler.run(until_seconds=self._choices.among("heals after", FAULTY_SECONDS))
+        self._trace("world", "heals: no faults from here on")
+        self._choices.calm()
+        for operator in self._operators:
+            operator.insist()
+        self._delivery.redrive()
+        self.scheduler.run(SETTLED_SECONDS)
+        for _ in range(2):  # the first may be what settles a message or a command of before
+            self._delivery.redrive()
+            for job in self.batch.jobs.values():
+                self._delivery.emit(f"{job.job_id} once more", JOB_CHANGED, job.job_id)
+            self.scheduler.run(SETTLED_SECONDS)
+        self._check_settled()
+
+    def digest(self) -> str:
+        """Return a hash of everything that the world has come to."""
+        state = (
+            sorted(self.table.runs.items()),
+            sorted(self.table.attempts.items()),
+            sorted(self.table.interruptions.items()),
+            [(job.job_id, job.status, job.status_reason, job.attempts) for job in self.batch.jobs.values()],
+            self.scheduler.num_steps,
+            self.scheduler.now_seconds,
+        )
+        return hashlib.sha256(repr(state).encode()).hexdigest()
+
+    # What invariants compare
+
+    def has_run(self, run_id: str) -> bool:
+        """Tell whether the ledger has the run."""
+        return run_id in self.table.runs
+
+    def has_ended(self, job_id: str) -> bool:
+        """Tell whether Batch has done with the job."""
+        return self.batch.jobs[job_id].has_ended
+
+    def is_refused(self, name: str) -> bool:
+        """Tell whether Batch has rejected a submission of this name."""
+        return name in self.batch.refused_names
+
+    def _check_settled(self) -> None:
+        self.invariants.check_settled(self.table.runs.values())
+        for job in self.batch.jobs.values():
+            require(job.has_ended, "I1 no job is lost", f"{job.job_id} is {job.status} for ever")
+        for message in self._delivery.messages:
+            require(
+                message.is_acknowledged or message.is_lost, "I8 nothing silent", f"{message.name} was never handled"
+            )
+        self._check_attempts()
+
+    def _check_attempts(self) -> None:
+        for run in self.table.runs.values():
+            if run.job_id is None:
+                continue
+            job = self.batch.jobs[run.job_id]
+            for number, told in enumerate(job.attempts, start=1):
+                known = self.table.attempts.get((run.run_id, run.submission, number))
+                require(
+                    known is not None and known.stopped_at == told.stopped_at and known.cause is not None,
+                    "I8 every attempt is accounted for",
+                    f"{job.job_id}#{number} ended at {told.stopped_at}; the ledger has {known and known.stopped_at}",
+                )
+                host = instance_of(known) if known is not None else None
+                is_warned_loss = (told.status_reason or "").startswith(HOST_LOST_STATUS_REASON) and host in self._warned
+                require(
+                    not is_warned_loss or (known is not None and known.cause == Cause.INTERRUPTED),
+                    "I8 every attempt is accounted for",
+                    f"{job.job_id}#{number} was interrupted; the ledger has {known and known.cause}",
+                )
+
+    # Programs
+
+    def _bound(self, name: str, deadline_seconds: float | None, now: str) -> Bound:
+        link = Link(
+            name,
+            scheduler=self.scheduler,
+            choices=self._choices,
+            swarm=self._swarm,
+            trace=self._trace,
+            deadline_seconds=deadline_seconds,
+        )
+        ledger, batch = LinkedLedger(self.table, link), LinkedBatch(self.batch, link)
+        return Bound(programs=self._programs, ledger=ledger, batch=batch, now=now)
+
+    def _command(self, name: str, body: Callable[[Bound], None], skew_seconds: float = 0.0) -> None:
+        def run() -> None:
+            try:
+                body(self._bound(name, None, iso(self.scheduler.now_seconds + skew_seconds)))
+            except PASSING as error:
+                self._trace(name, f"ends with {type(error).__name__}")
+
+        self.scheduler.start(name, run)
+
+    def _handle(self, message: Message, name: str, deadline_seconds: float, acknowledge: Callable[[], None]) -> Program:
+        def run() -> None:
+            try:
+                word = HANDLERS[message.kind](message.subject, self._bound(name, deadline_seconds, message.at))
+            except PASSING as error:
+                self._trace(name, f"fails with {type(error).__name__}")
+                return
+            self._trace(name, word)
+            acknowledge()
+
+        return self.scheduler.start(name, run)
+
+    def _every(self, name: str, period_seconds: float, body: Callable[[Bound], str]) -> None:
+        def run() -> None:
+            self._command(name, lambda bound: self._trace(name, body(bound)))
+            self._every(name, period_seconds, body)
+
+        self.scheduler.after(period_seconds, run, background=True)
+
+    # What Batch and EC2 do
+
+    def _start_container(self, batch: Batch, job: BatchJob, number: int) -> Container:
+        return Container(
+            batch,
+            job,
+            number,
+            scheduler=self.scheduler,
+            choices=self._choices,
+            swarm=self._swarm,
+            programs=self._programs,
+            table=self.table,
+            store=self._store,
+            invariants=self.invariants,
+            trace=self._trace,
+        )
+
+    def _job_changed(self, job: BatchJob) -> None:
+        self._delivery.emit(f"{job.job_id} {job.status} {len(job.attempts)}", JOB_CHANGED, job.job_id)
+
+    def _host_noticed(self, job: BatchJob, host: str) -> None:
+        self._warned.add(host)
+        self._delivery.emit(f"notice for {job.job_id}#{len(job.attempts)}", HOST_NOTICED, host)
+
+    def _trace(self, who: str, what: str) -> None:
+        if self._lines is not None:
+            minutes, seconds = divmod(self.scheduler.now_seconds, 60)
+            self._lines.append(f"{int(minutes):5d}:{seconds:05.2f}  {who:<28}  {what}")
