@@ -38,6 +38,10 @@ class _Fenced(Exception):  # noqa: N818
     """The ledger refused a write: another attempt owns the run."""
 
 
+class _AlreadyComplete(Exception):  # noqa: N818
+    """The ledger refused the claim of a run that is complete."""
+
+
 class _Unavailable(Exception):  # noqa: N818
     """The ledger did not answer for as long as one waits."""
 
@@ -126,6 +130,8 @@ class Container:
             self._trace(self.name, "is fenced")
             fenced: int = self._programs.exit_codes.EXIT_FENCED
             return fenced
+        except _AlreadyComplete:
+            return EXIT_COMPLETED
         except (_Unavailable, OSError):
             return EXIT_YIELDED
 
@@ -191,7 +197,8 @@ class Container:
                     lost=ConnectionError,
                 )
             except ConditionFailed as refusal:
-                raise _Fenced from refusal
+                is_complete = refusal.item is not None and "completion" in refusal.item
+                raise (_AlreadyComplete if is_complete else _Fenced) from refusal
             except (Throttled, ConnectionError, Conflict) as error:
                 if self._scheduler.now_seconds + 10.0 > give_up_at:
                     raise _Unavailable from error

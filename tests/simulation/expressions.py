@@ -25,7 +25,11 @@ _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 
 
 class ConditionFailed(Exception):  # noqa: N818 - DynamoDB's own word
-    """The condition does not hold; nothing was written."""
+    """The condition does not hold; nothing was written. `item` is as it is, for a request that asks to be shown."""
+
+    def __init__(self, item: Item | None = None) -> None:
+        super().__init__()
+        self.item = item
 
 
 def update_item(item: Item, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +41,7 @@ def update_item(item: Item, request: Mapping[str, Any]) -> dict[str, Any]:
     names: Mapping[str, str] = request["ExpressionAttributeNames"]
     values = {name: plain(value) for name, value in request["ExpressionAttributeValues"].items()}
     if not _condition(request["ConditionExpression"])(item, names, values):
-        raise ConditionFailed
+        raise ConditionFailed(item if request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" else None)
     changes = {}
     for target, addend, value in _assignments(request["UpdateExpression"]):
         changes[names[target]] = values[value] if addend is None else item[names[addend]] + values[value]

@@ -61,20 +61,19 @@ class Invariants:
         if before is None:
             return
         who = f"{writer} on {after.run_id}"
-        moved = after.state is not before.state
-        if moved:
-            require(
-                after.state in SUCCESSORS[before.state],
-                "I4 states move forward",
-                f"{who}: {before.state} to {after.state}",
-            )
-            if after.is_closed:
-                self._check_end(after, who)
+        if after.submission != before.submission:
+            is_forward = after.submission == before.submission + 1 and after.state is RunState.SUBMITTING
+        else:
+            is_forward = after.state is before.state or after.state in SUCCESSORS[before.state]
+        require(is_forward, "I4 states move forward", f"{who}: {before.state} to {after.state}")
+        if after.is_closed and not before.is_closed:
+            self._check_end(after, who)
         require(after.epoch >= before.epoch, "I4 epochs rise", f"{who}: {before.epoch} to {after.epoch}")
         require(after.version > before.version, "I4 versions rise", f"{who}: {before.version} to {after.version}")
         if after.epoch > before.epoch:
             require(not before.is_closed, "I4 an ended run stays ended", f"{who}: claims a run that is {before.state}")
             require(before.cancel_requested_at is None, "I10 cancel wins", f"{who}: claims a cancelled run")
+            require(not before.is_complete, "I1 finished work counts", f"{who}: claims a run that is complete")
         require(
             not before.is_closed or after.completion == before.completion,
             "I4 an ended run stays ended",

@@ -52,6 +52,7 @@ class LastWriteWins(LedgerTable):
 
 JOB_FENCE: Final = ('" AND (attribute_not_exists(#job) OR #job = :job)"', '""')
 CANCEL_FENCE: Final = ('" AND attribute_not_exists(#cancel)"', '""')
+COMPLETION_FENCE: Final = ('" AND attribute_not_exists(#completion)"', '""')
 CLAIM_STATES: Final = ("f\" AND #state IN ({', '.join(live)})\"", '""')
 COMPLETION_STATES: Final = ("f\"#epoch = :epoch AND #state IN ({', '.join(live)})\"", '"#epoch = :epoch"')
 COMPLETION_EPOCH: Final = ('f"#epoch = :epoch AND #state', 'f"#state')
@@ -102,6 +103,10 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "ended-run-claimed": _mutant(
             "the claim does not ask for the run's state",
             contract=_of(contract, CLAIM_STATES),
+        ),
+        "complete-run-claimed": _mutant(
+            "the claim does not ask whether the run is complete",
+            contract=_of(contract, COMPLETION_FENCE),
         ),
         "epoch-stays": _mutant(
             "the claim does not raise the epoch",
