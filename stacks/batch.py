@@ -25,6 +25,8 @@ class BatchStack(cdk.Stack):
     """For each profile a spot queue, an on-demand queue and a job definition."""
 
     job_queue_arns: list[str]
+    """Of both markets."""
+    spot_queue_arns: list[str]
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class BatchStack(cdk.Stack):
         self.job_queue_arns = [
             arn for profile in profiles.values() for arn in (profile.spot_queue, profile.on_demand_queue)
         ]
+        self.spot_queue_arns = [profile.spot_queue for profile in profiles.values()]
         ssm.StringParameter(
             self,
             "Descriptor",

@@ -18,7 +18,7 @@ def cancel(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
     run = _request(run_id, ledger=ledger, now=now)
     if run.is_closed:
         return run
-    if run.job_id is not None:
+    if run.is_live and run.job_id is not None:
         batch.terminate(run.job_id, CANCEL_REASON)
         return run
     # The reply to SubmitJob may be on its way: stop what has our name. A job that look-up does not show yet is
@@ -43,6 +43,8 @@ def _request(run_id: str, *, ledger: Ledger, now: str) -> Run:
 
 def _close(run: Run, *, ledger: Ledger, batch: Batch, now: str) -> Run:
     try:
-        return ledger.advance(run, state=RunState.CANCELLED, closed_at=now, reason="before its job started")
+        return ledger.advance(
+            run, state=RunState.CANCELLED, closed_at=now, reason="while it had no job", wait_until=None
+        )
     except Conflict:
         return cancel(run.run_id, ledger=ledger, batch=batch, now=now)

@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.control import pause as pausing
 from spotkeeper.control.cancel import cancel as cancel_run
 from spotkeeper.control.run import Run
 from spotkeeper.ops import failure, log_stream, submission
@@ -98,7 +99,9 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the exact SubmitJob request; change nothing.")
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 unless it succeeded.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the end, or until it needs a person; exit 1 unless it succeeded.")
+    ] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Show the log until the end, as --wait does.")] = False,
 ) -> None:
     """Submit a run and print its id.
@@ -189,6 +192,31 @@ def cancel(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RU
         typer.echo(f"{run_id} is {'cancelled' if run.is_closed else 'being cancelled; its job is stopping'}")
 
 
+@app.command()
+def pause(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
+    """Stop a run after it has saved, until `spotkeeper resume`."""
+    connection: Connection = ctx.obj()
+    run = pausing.pause(run_id, ledger=connection.ledger, batch=connection.batch, now=_now())
+    if run.pause_requested_at is not None:
+        typer.echo(f"{run_id} is being paused; its job is stopping")
+    else:
+        typer.echo(f"{run_id} is {_state_of(run)}")
+
+
+@app.command()
+def resume(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
+    """Let a paused, parked or waiting run go on now."""
+    connection: Connection = ctx.obj()
+    run = pausing.resume(run_id, ledger=connection.ledger, batch=connection.batch, now=_now())
+    typer.echo(f"{run_id} {'goes on: it' if run.is_live else 'cannot go on: it'} is {_state_of(run)}")
+
+
+def _state_of(run: Run) -> str:
+    if run.cancel_requested_at is not None and not run.is_closed:
+        return "being cancelled"
+    return f"{run.state}: {run.reason}" if run.reason else run.state
+
+
 def _connect(environment: str | None, region: str | None, local: LocalEndpoint | None) -> Connection:
     return connect(environment or (local.environment if local else "dev"), region=region, local=local)
 
@@ -249,8 +277,9 @@ def _print_log(run_id: str, connection: Connection, *, attempt: int | None, foll
 def _wait(run_id: str, connection: Connection) -> Run:
     while True:
         run = connection.ledger.get(run_id)
-        if run is None or run.is_closed:
-            assert run is not None, "runs are never removed"
+        assert run is not None, "runs are never removed"
+        # A parked or paused run waits for a person, perhaps for the one who waits here.
+        if run.is_closed or run.state in (RunState.PARKED, RunState.PAUSED):
             return run
         time.sleep(_POLL_SECONDS)
 

@@ -69,7 +69,7 @@ def submit(plan: Plan, *, connection: Connection, now: str, pause: Callable[[flo
         for seconds in _WAITS_SECONDS:
             pause(seconds)
             try:
-                return control.resume(run.run_id, ledger=connection.ledger, batch=connection.batch, now=now)
+                return control.finish(run.run_id, ledger=connection.ledger, batch=connection.batch, now=now)
             except (ReplyLost, Throttled):
                 continue
     raise OperationError(

@@ -177,6 +177,7 @@ def test_whatever_the_body_a_message_is_acknowledged_or_returned(body: str) -> N
 
 
 def test_missing_settings_are_named_all_at_once() -> None:
-    with pytest.raises(ValueError, match="SPOTKEEPER_LEDGER_TABLE"):
+    with pytest.raises(ValueError, match="SPOTKEEPER_LEDGER_TABLE, SPOTKEEPER_URI"):
         HandlerSettings.from_environ({"SPOTKEEPER_LEDGER_TABLE": ""})
-    assert HandlerSettings.from_environ({"SPOTKEEPER_LEDGER_TABLE": "t"}).ledger_table == "t"
+    settings_ = HandlerSettings.from_environ({"SPOTKEEPER_LEDGER_TABLE": "t", "SPOTKEEPER_URI": "s3://b"})
+    assert (settings_.ledger_table, settings_.checkpoint_uri) == ("t", "s3://b")

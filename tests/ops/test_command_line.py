@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 from spotkeeper.contract.checkpoint_layout import manifest_key, source_key
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import descriptor_parameter
-from spotkeeper.control.observe import observe
+from spotkeeper.control.aws.checkpoints import S3Checkpoints
+from spotkeeper.control.ports import Ports
+from spotkeeper.control.reconcile import observe_job
 from spotkeeper.control.run import Attempt, HistoryEvent, Run
 from spotkeeper.ops import log_stream
 from spotkeeper.ops.cli import app
@@ -33,6 +35,11 @@ def spotkeeper(*words: str) -> Any:
     # A defect shows as an exception; a refusal must not.
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
+
+
+def ports_of(environment: Connection) -> Ports:
+    checkpoints = S3Checkpoints(environment.s3, f"s3://{BUCKET}")
+    return Ports(ledger=environment.ledger, batch=environment.batch, checkpoints=checkpoints)
 
 
 def only_run(environment: Connection) -> Run:
@@ -352,7 +359,7 @@ def test_waiting_for_a_run_that_fails_exits_1_with_its_reason(environment: Conne
         while time.monotonic() < deadline:
             for run in environment.ledger.list_runs("open", 10):
                 if run.job_id is not None:
-                    observe(run.job_id, ledger=environment.ledger, batch=environment.batch, now=NOW)
+                    observe_job(run.job_id, ports=ports_of(environment), now=NOW)
                     return
 
     observer = threading.Thread(target=observe_when_submitted)
