@@ -27,9 +27,9 @@ PROGRAM = """
     s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     done = len(s3.list_objects_v2(Bucket=bucket, Prefix=f"commit/{{run_id}}/").get("Contents", []))
     for step in range(done + 1, {total} + 1):
-        time.sleep({seconds_a_step})
         s3.put_object(Bucket=bucket, Key=f"commit/{{run_id}}/{{epoch:06}}-{{step:012}}.json", Body=b"{{}}")
-        print("step", step, flush=True)
+        if step < {total}:
+            time.sleep({seconds_a_step})
 """
 
 
@@ -64,12 +64,12 @@ def committed(user: User, run: Run) -> int:
 def test_twelve_lost_hosts_in_a_row_are_two_more_than_batch_forgives_and_the_run_succeeds(
     cloud: Cloud, user: User
 ) -> None:
-    run = user.submit(saves_each_step(total=13, seconds_a_step=0.3))
+    run = user.submit(saves_each_step(total=13, seconds_a_step=600))  # so that each host brings one step
 
     for losses in range(12):
         instance_id = user.claimed(run, epoch=losses + 1)
         eventually(lambda: committed(user, run), partial(operator.lt, losses))
-        cloud.market.reclaim(instance_id, notice=losses % 2 == 0)
+        cloud.market.reclaim(instance_id, notice=False)
     ended = user.ended(run)
 
     assert (ended.state, ended.submission, ended.epoch) == (RunState.SUCCEEDED, 2, 13)
@@ -78,10 +78,10 @@ def test_twelve_lost_hosts_in_a_row_are_two_more_than_batch_forgives_and_the_run
         *((1, number) for number in range(1, 11)),
         *((2, number) for number in range(1, 4)),
     ]
-    assert {attempt.cause for attempt in attempts[:12]} <= {Cause.INTERRUPTED, Cause.HOST_LOST}
+    assert [attempt.cause for attempt in attempts] == [*[Cause.HOST_LOST] * 12, Cause.COMPLETED]
     (event,) = user.connection.ledger.history(run.run_id)
     assert event.kind == "requeued"
-    assert "committed up to step" in event.message
+    assert event.message.endswith("committed up to step 10")
 
 
 def test_with_every_event_lost_the_sweeper_alone_brings_runs_to_their_ends(deaf: Cloud, tmp_path: Path) -> None:
@@ -99,17 +99,10 @@ def test_with_every_event_lost_the_sweeper_alone_brings_runs_to_their_ends(deaf:
     assert [attempt.cause for attempt in user.attempts(good)] == [Cause.HOST_LOST, Cause.COMPLETED]
 
 
-def test_a_run_that_never_progresses_is_parked_and_resume_makes_it_finish(user: User) -> None:
+def test_a_run_that_never_progresses_is_parked_and_resume_makes_it_finish(user: User, tmp_path: Path) -> None:
     """The program asks for another machine (75) until something outside it is mended."""
-    mended = user.connection.descriptor.checkpoint_bucket
-    run = user.submit(
-        """
-        import os, sys, boto3
-        s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
-        bucket = os.environ["SPOTKEEPER_URI"].removeprefix("s3://")
-        sys.exit(0 if s3.list_objects_v2(Bucket=bucket, Prefix="mended").get("Contents") else 75)
-        """
-    )
+    mended = tmp_path / "mended"
+    run = user.submit(f"import os, sys; sys.exit(0 if os.path.exists({str(mended)!r}) else 75)")
 
     parked = wait_for(user, run, RunState.PARKED, 120)
 
@@ -117,7 +110,7 @@ def test_a_run_that_never_progresses_is_parked_and_resume_makes_it_finish(user: 
     assert len(user.attempts(run)) == 30
     assert parked.reason is not None
     assert parked.reason.endswith("no newer checkpoint in 3 of at most 3 submissions")
-    user.connection.s3.put_object(Bucket=mended, Key="mended", Body=b"")
+    mended.touch()
     resume(run.run_id, ledger=user.connection.ledger, batch=user.connection.batch, now=now())
     ended = user.ended(run)
     assert (ended.state, ended.submission) == (RunState.SUCCEEDED, 4)
