@@ -18,7 +18,7 @@ from spotkeeper.control.pause import pause, resume
 from spotkeeper.control.ports import Conflict, Job, JobAttempt, JobStatus, Ports, Refused, Throttled
 from spotkeeper.control.reconcile import observe_job, reconcile
 from spotkeeper.control.run import SUCCESSORS, Interruption, Run
-from spotkeeper.control.submit import submit
+from spotkeeper.control.submit import job_request, submit
 from spotkeeper.control.sweep import sweep
 from tests.control.fakes import NOW, MemoryBatch, MemoryCheckpoints, MemoryLedger, new_run
 
@@ -401,6 +401,15 @@ def test_pausing_a_run_without_a_job_takes_effect_at_once(state: RunState) -> No
     world.ledger.create(new_run(state=state))
 
     assert pause(RUN, ledger=world.ledger, batch=world.batch, now=NOW).state is RunState.PAUSED
+
+
+def test_a_job_that_appears_after_its_run_was_paused_does_not_wake_it() -> None:
+    world = World()
+    run = world.ledger.create(new_run(state=RunState.PAUSED))
+    world.batch.submit(job_request(run))
+
+    assert world.hear("job-1") is Outcome.IGNORED
+    assert world.run == run
 
 
 class WishMeanwhile(MemoryCheckpoints):
