@@ -39,7 +39,9 @@ from spotkeeper.policy.savings import savings
 
 ENVIRONMENT: Final = "dev"
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
-COMMAND: Final = ("python", "train_digits.py")
+STEPS: Final = 1000
+STEPS_FOR_AN_INTERRUPTION: Final = 250
+"""A fast machine does so many while progress is reported, capacity taken away and the notice seen."""
 MAX_LOST_SECONDS: Final = 3
 MOST_INTERRUPTIONS: Final = 8
 """Batch gives a job ten attempts, and each interruption takes about 12 s."""
@@ -63,6 +65,12 @@ class Options:
     keep: Path | None = None
     """Where to leave everything that was written."""
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What is trained: long enough for every interruption to come before the end."""
+        steps = max(STEPS, STEPS_FOR_AN_INTERRUPTION * (self.with_notice + self.without_notice + 1))
+        return ("python", "train_digits.py", "--steps", str(steps))
+
 
 def tell(options: Options, console: Console) -> bool:
     """Run the demo and say whether every promise was kept.
@@ -75,7 +83,7 @@ def tell(options: Options, console: Console) -> bool:
         work_dir = stack.enter_context(_work_dir(options.keep))
         story = stack.enter_context(Story(console))
         story.say(f"Spotkeeper demo, seed {options.seed}: AWS is emulated on this machine, no account is used", "bold")
-        uninterrupted = UninterruptedRun(COMMAND, program_folder=EXAMPLES, work_dir=work_dir / "uninterrupted")
+        uninterrupted = UninterruptedRun(options.command, program_folder=EXAMPLES, work_dir=work_dir / "uninterrupted")
         stack.callback(uninterrupted.stop)
         conditions = Conditions(seed=options.seed, speed=options.speed, trace=options.trace)
         cloud = stack.enter_context(Cloud(ENVIRONMENT, work_dir=work_dir / "cloud", conditions=conditions))
@@ -140,7 +148,9 @@ class _Demo:
         return all(promise.is_kept for promise in promises)
 
     def _submit(self, now: datetime) -> Run:
-        request = Request(command=COMMAND, name="digits", max_lost_seconds=MAX_LOST_SECONDS, progress_seconds=1)
+        request = Request(
+            command=self._options.command, name="digits", max_lost_seconds=MAX_LOST_SECONDS, progress_seconds=1
+        )
         plan = prepare(
             request,
             connection=self._connection,
@@ -151,7 +161,7 @@ class _Demo:
         run = submit(plan, connection=self._connection, now=now.isoformat(timespec="seconds"), pause=time.sleep)
         self._story.say(
             f"submitted: run {run.run_id}, {run.market} queue of profile {run.profile} "
-            f"(as `spotkeeper submit --max-lost {MAX_LOST_SECONDS}s -- {' '.join(COMMAND)}` does)"
+            f"(as `spotkeeper submit --max-lost {MAX_LOST_SECONDS}s -- {' '.join(run.command)}` does)"
         )
         return run
 

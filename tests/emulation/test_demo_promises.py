@@ -122,8 +122,8 @@ def test_interruptions_are_drawn_well_apart_in_the_numbers_asked_for_and_equal_f
     for interruptions in drawn.values():
         assert sorted(each.notice for each in interruptions) == [False, True, True]
         fractions = [each.fraction for each in interruptions]
-        assert all(later - earlier > 0.1 for earlier, later in itertools.pairwise(fractions))
-        assert 0.1 < fractions[0] < fractions[-1] < 0.9
+        assert all(later - earlier > 0.07 for earlier, later in itertools.pairwise(fractions))
+        assert 0.04 < fractions[0] < fractions[-1] < 0.44
 
 
 def test_the_machine_time_of_an_instance_ends_with_it() -> None:
