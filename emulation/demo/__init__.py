@@ -23,7 +23,7 @@ def main(given: argparse.Namespace) -> int:
     without_notice = 1 if interruptions > 1 else 0
     options = Options(
         seed=given.seed,
-        speed=given.speed or DEFAULT_SPEED,
+        speed=DEFAULT_SPEED if given.speed is None else given.speed,
         with_notice=interruptions - without_notice,
         without_notice=without_notice,
         trace=read_trace(given.trace) if given.trace else None,

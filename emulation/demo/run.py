@@ -97,6 +97,7 @@ def _work_dir(keep: Path | None) -> Iterator[Path]:
         with temporary_folder("demo") as folder:
             yield folder
         return
+    keep = keep.absolute()  # the trainings run in folders of their own
     if keep.exists() and any(keep.iterdir()):
         raise ValueError(f"--keep must name a folder that is empty or does not exist yet; {keep} has files in it")
     keep.mkdir(parents=True, exist_ok=True)
@@ -128,6 +129,9 @@ class _Demo:
         attempts = self._connection.ledger.attempts(run.run_id)
         rows = timeline(attempts, logs=logs.attempts, instances=self._cloud.market.instances, submitted_at=submitted_at)
         self._story.show_timeline(rows)
+        if not run.is_complete:
+            # Without a completed run there is no final state to compare: its own reason says more.
+            raise RuntimeError(f"run {run.run_id} ended as {run.state}: {run.reason}")
         times = billed(rows, self._cloud.market)
         self._story.show_bill(rows, times, savings(times))
         options = self._options
