@@ -70,7 +70,7 @@ def main() -> None:
     opt = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, max_lr=3e-3, total_steps=options.steps)
 
-    run = spotkeeper.Run(model=model, opt=opt, sched=sched)
+    run = spotkeeper.Run(model=model, opt=opt, sched=sched, max_lost="5s")  # by default 15m; this is a short training
     data = run.loader(
         Digits(images[train], labels[train]),
         batch_size=options.batch_size,
