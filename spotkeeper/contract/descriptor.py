@@ -1,6 +1,7 @@
 """The descriptor: what a deployed environment tells the command line about itself, as JSON in SSM."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -20,6 +21,31 @@ class Profile:
     vcpus: int
     memory_mib: int
     gpus: int
+    spot_instance_types: tuple[str, ...] = ()
+    on_demand_instance_types: tuple[str, ...] = ()
+    usd_per_hour: dict[str, str] = field(default_factory=dict)
+    """On-demand price of an instance type, as decimal text. A type whose price is not known is not in it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """When runs change markets; see `policy.placement.Terms`."""
+
+    fallback_after_seconds: int = 1800
+    segment_seconds: int = 4 * 3600
+    standby_after_seconds: int = 900
+    standby_age_seconds: int = 1200
+    standby_patience_seconds: int = 1800
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caps:
+    """US dollars a month as decimal text; None: unlimited."""
+
+    fallback_usd: str | None = "0"
+    """For on-demand. Nothing is spent there that nobody has allowed."""
+    total_usd: str | None = None
+    """For spot and on-demand together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +65,11 @@ class Descriptor:
     secret_arns: tuple[str, ...] = field(default=())
     """Secrets Manager ARNs that jobs may be given."""
     max_attempt_seconds: int
+    placement: Placement = field(default_factory=Placement)
+    caps: Caps = field(default_factory=Caps)
+    """Of the environment."""
+    team_caps: dict[str, Caps] = field(default_factory=dict)
+    """Of teams that have caps of their own."""
     version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -60,21 +91,35 @@ class Descriptor:
                 f"{SCHEMA_VERSION}: install the version that deployed the environment"
             )
         try:
-            profiles = {
-                name: Profile(**{key: value[key] for key in Profile.__dataclass_fields__})
-                for name, value in stored["profiles"].items()
-            }
-            plain = {
-                key: stored[key]
-                for key in cls.__dataclass_fields__
-                if key not in {"profiles", "teams", "data_prefixes", "secret_arns"}
-            }
-            return cls(
-                **plain,
-                profiles=profiles,
-                teams=tuple(stored["teams"]),
-                data_prefixes=tuple(stored["data_prefixes"]),
-                secret_arns=tuple(stored["secret_arns"]),
-            )
+            return cls(**{name: _READERS.get(name, _as_stored)(stored[name]) for name in cls.__dataclass_fields__})
         except KeyError as error:
             raise ValueError(f"the environment's descriptor lacks the field {error}: deploy it again") from error
+
+
+def _as_stored(value: Any) -> Any:
+    return value
+
+
+def _profile(stored: dict[str, Any]) -> Profile:
+    known = {name: stored[name] for name in Profile.__dataclass_fields__}
+    lists = ("spot_instance_types", "on_demand_instance_types")
+    return Profile(**{**known, **{name: tuple(known[name]) for name in lists}})
+
+
+def _placement(stored: dict[str, Any]) -> Placement:
+    return Placement(**{name: stored[name] for name in Placement.__dataclass_fields__})
+
+
+def _caps(stored: dict[str, Any]) -> Caps:
+    return Caps(**{name: stored[name] for name in Caps.__dataclass_fields__})
+
+
+_READERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "profiles": lambda stored: {name: _profile(value) for name, value in stored.items()},
+    "team_caps": lambda stored: {name: _caps(value) for name, value in stored.items()},
+    "placement": _placement,
+    "caps": _caps,
+    "teams": tuple,
+    "data_prefixes": tuple,
+    "secret_arns": tuple,
+}

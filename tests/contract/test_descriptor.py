@@ -34,7 +34,7 @@ def test_a_descriptor_reads_back_as_it_was_written() -> None:
 
 def test_fields_of_a_later_release_are_ignored() -> None:
     stored = json.loads(DESCRIPTOR.to_json())
-    stored["caps"] = {"research": 100}
+    stored["quotas"] = {"research": 100}
     stored["profiles"]["cpu"]["efa"] = True
 
     assert Descriptor.from_json(json.dumps(stored)) == DESCRIPTOR

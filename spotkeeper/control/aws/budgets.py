@@ -1,0 +1,343 @@
+"""Budgets on DynamoDB: money is set aside in the same transaction as the intent to spend it.
+
+A transaction is all or nothing, and each of its conditions compares one attribute with one value: DynamoDB's conditions
+cannot add, so what is left of a cap is an attribute of its own.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
+
+from spotkeeper.contract import budgets as keys
+from spotkeeper.contract import ledger as contract
+from spotkeeper.control.aws.ledger import item_key, read_plain, run_update, serialized, typed_errors
+from spotkeeper.control.budget import Budget, Cap, OverBudget, Reservation, Switch, SwitchedOff
+from spotkeeper.control.ports import Conflict, Throttled
+from spotkeeper.control.run import Run
+from spotkeeper.policy.placement import Market
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_CANCELLED: Final = "TransactionCanceledException"
+_CONDITION: Final = "ConditionalCheckFailed"
+_NOTHING_WRONG: Final = "None"
+_CAPS: Final = ("fallback", "total")
+_PARTS: Final = ("limit", "available", "reserved", "spent")
+
+
+class DynamoDBBudgets:
+    """Implements `ports.Budgets` on the table of the ledger."""
+
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def get(self, holder: str) -> Budget | None:
+        """Read a holder's budget, consistently."""
+        item = self._read(keys.budget_partition(holder), keys.BUDGET_SORT_KEY)
+        return _budget_of(holder, item) if item else None
+
+    def open(self, budget: Budget) -> Budget:
+        """Put the budget where none is, and return the one that is there."""
+        item = {**_budget_key(budget.holder), **serialized(_budget_attributes(budget))}
+        try:
+            with typed_errors():
+                self._client.put_item(
+                    TableName=self._table,
+                    Item=item,
+                    ConditionExpression="attribute_not_exists(#pk)",
+                    ExpressionAttributeNames={"#pk": contract.PARTITION_KEY},
+                )
+        except Conflict:
+            return self.get(budget.holder) or budget
+        return budget
+
+    def set_limits(self, budget: Budget, *, fallback: int, total: int) -> Budget:
+        """Set both limits if nobody did so since the budget was read; what is reserved and spent meanwhile stands."""
+        changes = {"fallback": fallback - budget.fallback.limit, "total": total - budget.total.limit}
+        sums = {f"{cap}_available": change for cap, change in changes.items()}
+        values = {"fallback_limit": fallback, "total_limit": total, "version": budget.version + 1}
+        update = _adding(_budget_key(budget.holder), sums, {"#version = :read": {":read": budget.version}}, values)
+        with typed_errors():
+            self._client.update_item(TableName=self._table, **update)
+        return self.get(budget.holder) or budget
+
+    def reserve(
+        self, run: Run, reservation: Reservation, *, switch: Switch, exempt: Collection[str] = (), **changes: Any
+    ) -> Run:
+        """Write changes to the run, a reservation and all its holders' budgets, or nothing."""
+        after = run.advanced(**changes)
+        actions: list[dict[str, Any]] = [
+            {"Update": {"TableName": self._table, **run_update(run, after, changes)}},
+            {
+                "Put": {
+                    "TableName": self._table,
+                    "Item": {**_reservation_key(reservation), **serialized(_reservation_attributes(reservation))},
+                    "ConditionExpression": "attribute_not_exists(#pk)",
+                    "ExpressionAttributeNames": {"#pk": contract.PARTITION_KEY},
+                }
+            },
+            self._unturned(switch),
+            *(
+                {"Update": {"TableName": self._table, **_reserving(reservation, holder, reservation, is_hard=holder not in exempt)}}
+                for holder in reservation.holders
+            ),
+        ]
+        self._transact(actions, holders_from=3, reservation=reservation, switch_at=2)
+        return after
+
+    def extend(self, reservation: Reservation, microusd: int) -> Reservation:
+        """Reserve so much more for the same submission, if every budget still allows it."""
+        more = replace(reservation, microusd=microusd)
+        after = replace(reservation, microusd=reservation.microusd + microusd, version=reservation.version + 1)
+        actions = [
+            {
+                "Update": {
+                    "TableName": self._table,
+                    **_adding(
+                        _reservation_key(reservation),
+                        {"microusd": microusd},
+                        {"#version = :read AND attribute_not_exists(#settled_at)": {":read": reservation.version}},
+                        {"version": after.version},
+                        named=("settled_at",),
+                    ),
+                }
+            },
+            *(
+                {"Update": {"TableName": self._table, **_reserving(more, holder, more, is_hard=True)}}
+                for holder in reservation.holders
+            ),
+        ]
+        self._transact(actions, holders_from=1, reservation=more)
+        return after
+
+    def settle(self, reservation: Reservation, spent_microusd: int, *, at: str) -> Reservation:
+        """Book what was spent and give the rest back to every holder, once."""
+        after = replace(reservation, settled_at=at, spent_microusd=spent_microusd, version=reservation.version + 1)
+        own = _adding(
+            _reservation_key(reservation),
+            {},
+            {"#version = :read AND attribute_not_exists(#settled_at)": {":read": reservation.version}},
+            {"version": after.version, "settled_at": at, "spent_microusd": spent_microusd},
+            removed=(contract.LISTING_PARTITION_KEY,),
+        )
+        back = reservation.microusd - spent_microusd
+        actions = [
+            {"Update": {"TableName": self._table, **own}},
+            *(
+                {
+                    "Update": {
+                        "TableName": self._table,
+                        **_adding(
+                            _budget_key(holder),
+                            {
+                                f"{cap}_{part}": amount
+                                for cap in _caps_of(reservation)
+                                for part, amount in (
+                                    ("available", back),
+                                    ("reserved", -reservation.microusd),
+                                    ("spent", spent_microusd),
+                                )
+                            },
+                            {"attribute_exists(#pk)": {}},
+                            {},
+                            named=(contract.PARTITION_KEY,),
+                        ),
+                    }
+                }
+                for holder in reservation.holders
+            ),
+        ]
+        self._transact(actions, holders_from=len(actions), reservation=reservation)
+        return after
+
+    def reservations(self, run_id: str) -> tuple[Reservation, ...]:
+        """Read a run's reservations, consistently, in the order of its submissions."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            ConsistentRead=True,
+            KeyConditionExpression="#pk = :pk AND begins_with(#sk, :prefix)",
+            ExpressionAttributeNames={"#pk": contract.PARTITION_KEY, "#sk": contract.SORT_KEY},
+            ExpressionAttributeValues={
+                ":pk": {"S": contract.run_partition(run_id)},
+                ":prefix": {"S": keys.RESERVATION_SORT_PREFIX},
+            },
+        )
+        with typed_errors():
+            return tuple(_reservation_of(read_plain(item)) for page in pages for item in page["Items"])
+
+    def unsettled(self) -> Iterator[tuple[str, int]]:
+        """Query the listing index for (run, submission), oldest first, page by page."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=contract.LISTING_INDEX,
+            KeyConditionExpression="#listing = :listing",
+            ExpressionAttributeNames={"#listing": contract.LISTING_PARTITION_KEY},
+            ExpressionAttributeValues={":listing": {"S": keys.LISTING_UNSETTLED}},
+        )
+        with typed_errors():
+            for page in pages:
+                for item in page["Items"]:
+                    plain = read_plain(item)
+                    yield plain["run_id"], plain["submission"]
+
+    def switch(self) -> Switch:
+        """Read the kill switch; one that was never turned is on."""
+        item = self._read(keys.SWITCH_PARTITION, keys.SWITCH_SORT_KEY)
+        if item is None:
+            return Switch()
+        return Switch(generation=item["generation"], is_off=item["is_off"], reason=item.get("reason"))
+
+    def turn(self, switch: Switch, *, is_off: bool, reason: str | None) -> Switch:
+        """Turn the switch if nobody did since it was read."""
+        after = Switch(generation=switch.generation + 1, is_off=is_off, reason=reason)
+        attributes = serialized({"generation": after.generation, "is_off": is_off, "reason": reason})
+        with typed_errors():
+            self._client.put_item(
+                TableName=self._table,
+                Item={**_switch_key(), **attributes},
+                **_unturned_condition(switch),
+            )
+        return after
+
+    def _unturned(self, switch: Switch) -> dict[str, Any]:
+        return {"ConditionCheck": {"TableName": self._table, "Key": _switch_key(), **_unturned_condition(switch)}}
+
+    def _read(self, partition: str, sort: str) -> dict[str, Any] | None:
+        with typed_errors():
+            reply = self._client.get_item(TableName=self._table, Key=item_key(partition, sort), ConsistentRead=True)
+        return read_plain(reply["Item"]) if "Item" in reply else None
+
+    def _transact(
+        self,
+        actions: Sequence[Mapping[str, Any]],
+        *,
+        holders_from: int,
+        reservation: Reservation,
+        switch_at: int | None = None,
+    ) -> None:
+        with _reasons(holders_from=holders_from, holders=reservation.holders, switch_at=switch_at):
+            self._client.transact_write_items(TransactItems=list(actions))  # type: ignore[arg-type]
+
+
+@contextmanager
+def _reasons(*, holders_from: int, holders: Sequence[str], switch_at: int | None) -> Iterator[None]:
+    """Turn a cancelled transaction into what its first failed condition means."""
+    try:
+        with typed_errors():
+            yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] != _CANCELLED:
+            raise
+        codes = [reason["Code"] for reason in error.response.get("CancellationReasons", [])]
+        failed = [index for index, code in enumerate(codes) if code == _CONDITION]
+        if not failed:
+            # TransactionConflict, throttling: another transaction was quicker, and nothing happened.
+            raise Throttled(f"{_CANCELLED}: {', '.join(code for code in codes if code != _NOTHING_WRONG)}") from error
+        if failed[0] == switch_at:
+            raise SwitchedOff from error
+        if failed[0] >= holders_from:
+            raise OverBudget(holders[failed[0] - holders_from]) from error
+        raise Conflict(_CANCELLED) from error
+
+
+def _caps_of(reservation: Reservation) -> tuple[str, ...]:
+    return _CAPS if reservation.market is Market.ON_DEMAND else ("total",)
+
+
+def _reserving(what: Reservation, holder: str, amount: Reservation, *, is_hard: bool) -> dict[str, Any]:
+    sums = {
+        f"{cap}_{part}": sign * amount.microusd
+        for cap in _caps_of(what)
+        for part, sign in (("available", -1), ("reserved", 1))
+    }
+    condition = " AND ".join(f"#{cap}_available >= :asked" for cap in _caps_of(what)) if is_hard else ""
+    conditions = {condition: {":asked": amount.microusd}} if is_hard else {"attribute_exists(#pk)": {}}
+    named = () if is_hard else (contract.PARTITION_KEY,)
+    return _adding(_budget_key(holder), sums, conditions, {}, named=named)
+
+
+def _adding(
+    key: dict[str, Any],
+    sums: Mapping[str, int],
+    condition: Mapping[str, Mapping[str, int]],
+    values: Mapping[str, Any],
+    *,
+    named: Sequence[str] = (),
+    removed: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the parameters of an update that adds to some attributes, sets others, and removes some."""
+    ((expression, compared),) = condition.items()
+    sets = [*(f"#{name} = #{name} + :{name}" for name in sums), *(f"#{name} = :{name}" for name in values)]
+    clauses = [f"SET {', '.join(sets)}"] if sets else []
+    clauses += [f"REMOVE {', '.join(f'#{name}' for name in removed)}"] if removed else []
+    used = [*sums, *values, *named, *removed]
+    if ":read" in compared:
+        used.append("version")
+    return {
+        "Key": key,
+        "ConditionExpression": expression,
+        "UpdateExpression": " ".join(clauses),
+        "ExpressionAttributeNames": {f"#{name}": name for name in used},
+        "ExpressionAttributeValues": {
+            **{f":{name}": {"N": str(amount)} for name, amount in sums.items()},
+            **{f":{name}": value for name, value in serialized(values).items()},
+            **{name: {"N": str(amount)} for name, amount in compared.items()},
+        },
+    }
+
+
+def _unturned_condition(switch: Switch) -> dict[str, Any]:
+    if switch.generation == 0:
+        return {
+            "ConditionExpression": "attribute_not_exists(#pk)",
+            "ExpressionAttributeNames": {"#pk": contract.PARTITION_KEY},
+        }
+    return {
+        "ConditionExpression": "#generation = :generation",
+        "ExpressionAttributeNames": {"#generation": "generation"},
+        "ExpressionAttributeValues": {":generation": {"N": str(switch.generation)}},
+    }
+
+
+def _budget_key(holder: str) -> dict[str, Any]:
+    return item_key(keys.budget_partition(holder), keys.BUDGET_SORT_KEY)
+
+
+def _reservation_key(reservation: Reservation) -> dict[str, Any]:
+    return item_key(contract.run_partition(reservation.run_id), keys.reservation_sort_key(reservation.submission))
+
+
+def _switch_key() -> dict[str, Any]:
+    return item_key(keys.SWITCH_PARTITION, keys.SWITCH_SORT_KEY)
+
+
+def _budget_attributes(budget: Budget) -> dict[str, Any]:
+    caps = {f"{name}_{part}": getattr(getattr(budget, name), part) for name in _CAPS for part in _PARTS}
+    return {"version": budget.version, **caps}
+
+
+def _budget_of(holder: str, item: Mapping[str, Any]) -> Budget:
+    caps = {name: Cap(**{part: item[f"{name}_{part}"] for part in _PARTS}) for name in _CAPS}
+    return Budget(holder=holder, fallback=caps["fallback"], total=caps["total"], version=item["version"])
+
+
+_RESERVATION_FIELDS: Final = (
+    "run_id", "submission", "market", "microusd", "holders", "created_at", "job_queue", "usd_per_hour", "settled_at",
+    "spent_microusd", "version",
+)  # fmt: skip
+
+
+def _reservation_attributes(reservation: Reservation) -> dict[str, Any]:
+    stored = {name: getattr(reservation, name) for name in _RESERVATION_FIELDS}
+    stored["market"], stored["holders"] = reservation.market.value, list(reservation.holders)
+    return {**stored, contract.LISTING_PARTITION_KEY: keys.LISTING_UNSETTLED}
+
+
+def _reservation_of(item: Mapping[str, Any]) -> Reservation:
+    known = {name: item[name] for name in _RESERVATION_FIELDS if name in item}
+    return Reservation(**{**known, "market": Market(known["market"]), "holders": tuple(known["holders"])})

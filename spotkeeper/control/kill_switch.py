@@ -1,0 +1,33 @@
+"""The kill switch of on-demand: from the moment it is turned no money is reserved, and what runs there yields."""
+
+from spotkeeper.control.budget import Reservation, Switch
+from spotkeeper.control.classify import SWITCHED_OFF_REASON
+from spotkeeper.control.ports import Conflict, Ports
+from spotkeeper.control.run import Run
+from spotkeeper.control.settle import jobs_of
+from spotkeeper.policy.placement import Market
+
+
+def turn(*, is_off: bool, reason: str | None, ports: Ports) -> Switch:
+    """Turn the switch and return it. A reservation that read the switch before can no longer be made.
+
+    Jobs on on-demand are stopped by `enforce`, which the sweeper calls, and save as on any stop.
+    """
+    while True:
+        switch = ports.budgets.switch()
+        if switch.is_off == is_off:
+            return switch
+        try:
+            return ports.budgets.turn(switch, is_off=is_off, reason=reason)
+        except Conflict:
+            continue
+
+
+def enforce(run: Run, reservation: Reservation, *, ports: Ports) -> bool:
+    """Stop the on-demand job of an open submission if the switch is off; return whether it was."""
+    if reservation.market is not Market.ON_DEMAND or not ports.budgets.switch().is_off:
+        return False
+    for job in jobs_of(run, reservation, ports):
+        if not job.has_ended:
+            ports.batch.terminate(job.job_id, SWITCHED_OFF_REASON)
+    return True

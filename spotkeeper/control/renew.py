@@ -1,0 +1,44 @@
+"""Renew the lease of a submission on spot before it runs out, or stop its job while there is money to stop it.
+
+What has been used is computed from the attempts, a short one counted with the whole of its start and end; the sweeper
+looks every five minutes. A lease is therefore as good as the sweeper: while that is silent, spot is spent unleased
+(on-demand never is, because it is reserved for whole).
+"""
+
+from decimal import Decimal
+from typing import Final
+
+from spotkeeper.control.budget import OverBudget, Reservation
+from spotkeeper.control.classify import OVER_BUDGET_REASON
+from spotkeeper.control.ports import Ports
+from spotkeeper.control.run import Run
+from spotkeeper.control.settle import jobs_of, spent_microusd
+from spotkeeper.policy.placement import Market
+from spotkeeper.policy.reservation import AROUND_SECONDS, LEASE_SECONDS, lease_microusd
+
+MARGIN_SECONDS: Final = 900
+"""Three periods of the sweeper: one may fail, and the stop takes time."""
+
+
+def renew(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> bool:
+    """Extend the lease of an open submission if it needs it. Return whether its job was stopped for want of money.
+
+    Raises:
+        Conflict: somebody extended or settled it meanwhile.
+    """
+    if reservation.market is not Market.SPOT:
+        return False
+    price = Decimal(reservation.usd_per_hour)
+    jobs = [job for job in jobs_of(run, reservation, ports)]
+    used = spent_microusd(run, reservation, jobs, ports, until=now)
+    needed = used + lease_microusd(price, MARGIN_SECONDS + AROUND_SECONDS)
+    if needed <= reservation.microusd:
+        return False
+    try:
+        ports.budgets.extend(reservation, max(lease_microusd(price, LEASE_SECONDS), needed - reservation.microusd))
+    except OverBudget:
+        for job in jobs:
+            if not job.has_ended:
+                ports.batch.terminate(job.job_id, OVER_BUDGET_REASON)
+        return True
+    return False

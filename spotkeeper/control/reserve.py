@@ -1,0 +1,170 @@
+"""Set money aside, in the same write as the intent to spend it: no job exists that was not reserved for.
+
+On-demand is reserved for whole: the dearest machine that Batch may choose, for the attempt's time limit, its start, its
+end and one twin. Spot is leased by the hour, where somebody has capped the total. Whoever is refused learns which
+holder's cap was in the way.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from spotkeeper.contract.budgets import run_holder, sweep_holder
+from spotkeeper.control.budget import Budget, OverBudget, Reservation, Switch, SwitchedOff, refusal
+from spotkeeper.control.ports import Ports
+from spotkeeper.control.run import HistoryEvent, Run
+from spotkeeper.policy import placement
+from spotkeeper.policy.money import format_usd
+from spotkeeper.policy.placement import Market, Mode
+from spotkeeper.policy.reservation import affordable_seconds, lease_microusd, on_demand_microusd
+from spotkeeper.policy.reservation import AROUND_SECONDS, LEASE_SECONDS
+
+CAP_CROSSED = "cap-crossed"
+"""Kind of the history event, and the alert, of a run that values its deadline above its own cap."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """No money could be set aside, and why."""
+
+    reason: str
+    is_own: bool = False
+    """The cap is the run's or its sweep's own: only a person can raise it. Others are new every month."""
+
+
+def on_demand(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str) -> Run | Held:
+    """Record changes that begin a submission on on-demand, with its reservation.
+
+    `changes` hold the next `submission`; its market, queue and time limit are added here.
+
+    Raises:
+        Conflict: somebody wrote in between; decide anew.
+    """
+    profile = ports.terms.profiles.get(run.profile)
+    price = profile.dearest_usd_per_hour(Market.ON_DEMAND) if profile is not None else None
+    if profile is None or price is None:
+        return Held(reason=f"the on-demand price of profile {run.profile!r} is not known, so nothing can be reserved")
+    switch = ports.budgets.switch()
+    if switch.is_off:
+        return Held(reason=f"on-demand is switched off: {switch.reason or 'no reason given'}")
+    budgets = _budgets(run, ports, now)
+    exempt = {run_holder(run.run_id)} if run.mode is Mode.DEADLINE_FIRST else set()
+    hard = [budget for budget in budgets if budget.holder not in exempt]
+    tightest = min(hard, key=_left)
+    seconds = placement.segment(
+        attempt_seconds=run.attempt_seconds,
+        affordable_seconds=affordable_seconds(price, _left(tightest)),
+        terms=ports.terms.placement,
+    )
+    if seconds is None:
+        shortest = min(placement.SHORTEST_SEGMENT_SECONDS, run.attempt_seconds, ports.terms.placement.segment_seconds)
+        asked = on_demand_microusd(price, shortest)
+        return _held(tightest, fallback=asked, total=asked)
+    amount = on_demand_microusd(price, seconds)
+    reservation = _reservation(run, changes, Market.ON_DEMAND, profile.on_demand_queue, price, amount, budgets, now)
+    placed = {
+        **changes,
+        "market": Market.ON_DEMAND.value,
+        "job_queue": profile.on_demand_queue,
+        "segment_seconds": seconds,
+        "reserved_microusd": amount,
+    }
+    done = _reserve(run, reservation, placed, ports, switch=switch, exempt=exempt)
+    if isinstance(done, Run) and exempt:
+        _alert_if_crossed(done, budgets, amount, ports, now)
+    return done
+
+
+def spot(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str, submission: int | None = None) -> Run | Held:
+    """Record changes that begin a submission on spot, with its lease where the total is capped.
+
+    Args:
+        run: The run as read.
+        changes: What else is written, the next submission for one.
+        ports: The world.
+        now: ISO 8601, UTC.
+        submission: Whose lease it is, where the changes do not name the run's next submission.
+
+    Raises:
+        Conflict: somebody wrote in between; decide anew.
+    """
+    if not ports.terms.leases_spot(run):
+        return ports.ledger.advance(run, **changes)
+    profile = ports.terms.profiles.get(run.profile)
+    price = profile.dearest_usd_per_hour(Market.SPOT) if profile is not None else None
+    if profile is None or price is None:
+        return Held(reason=f"a price of profile {run.profile!r} is not known, so its total cap cannot be kept")
+    budgets = _budgets(run, ports, now)
+    amount = lease_microusd(price, LEASE_SECONDS + AROUND_SECONDS)
+    named = changes if submission is None else {"submission": submission}
+    reservation = _reservation(run, named, Market.SPOT, profile.spot_queue, price, amount, budgets, now)
+    return _reserve(run, reservation, dict(changes), ports, switch=ports.budgets.switch(), exempt=set())
+
+
+def _budgets(run: Run, ports: Ports, now: str) -> list[Budget]:
+    holders = ports.terms.holders(run, now)
+    return [ports.budgets.get(holder) or ports.budgets.open(limits.open(holder)) for holder, limits in holders.items()]
+
+
+def _left(budget: Budget) -> int:
+    return min(budget.fallback.available, budget.total.available)
+
+
+def _reservation(
+    run: Run,
+    changes: Mapping[str, Any],
+    market: Market,
+    queue: str,
+    price: Decimal,
+    amount: int,
+    budgets: list[Budget],
+    now: str,
+) -> Reservation:
+    return Reservation(
+        run_id=run.run_id,
+        submission=changes.get("submission", run.submission),
+        market=market,
+        microusd=amount,
+        holders=tuple(budget.holder for budget in budgets),
+        created_at=now,
+        job_queue=queue,
+        usd_per_hour=str(price),
+    )
+
+
+def _reserve(
+    run: Run,
+    reservation: Reservation,
+    changes: dict[str, Any],
+    ports: Ports,
+    *,
+    switch: Switch,
+    exempt: set[str],
+) -> Run | Held:
+    try:
+        return ports.budgets.reserve(run, reservation, switch=switch, exempt=exempt, **changes)
+    except SwitchedOff:
+        return Held(reason="the kill switch was turned at this moment")
+    except OverBudget as over:
+        budget = ports.budgets.get(over.holder)
+        if budget is None:
+            return Held(reason=str(over))
+        return _held(budget, fallback=reservation.fallback_microusd, total=reservation.microusd)
+
+
+def _held(budget: Budget, *, fallback: int, total: int) -> Held:
+    reason = refusal(budget, fallback=fallback, total=total) or f"the budget of {budget.holder} was short of it just now"
+    return Held(reason=reason, is_own=budget.holder.startswith((run_holder(""), sweep_holder(""))))
+
+
+def _alert_if_crossed(run: Run, budgets: list[Budget], amount: int, ports: Ports, now: str) -> None:
+    own = next(budget for budget in budgets if budget.holder == run_holder(run.run_id))
+    if _left(own) >= amount:
+        return
+    message = (
+        f"deadline-first: {format_usd(amount)} reserved for submission {run.submission} with "
+        f"{format_usd(_left(own))} left of the run's own cap"
+    )
+    event = HistoryEvent(at=now, event_id=f"cap-{run.submission}", kind=CAP_CROSSED, message=message)
+    ports.ledger.append_event(run.run_id, event)

@@ -1,0 +1,100 @@
+"""Settle what was reserved: book what a submission's containers cost, and give the rest back.
+
+Every job of the submission's name counts, the twin that a lost reply left behind too: it is stopped, waited for, and
+paid from the same reservation. Nothing is settled while a job of the name may still run, or may still show up in a
+look-up; until then the money stays reserved.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from spotkeeper.contract.names import job_name
+from spotkeeper.control.budget import Reservation
+from spotkeeper.control.classify import TWIN_REASON
+from spotkeeper.control.ports import Job, Ports
+from spotkeeper.control.run import Attempt, Run
+from spotkeeper.policy.reservation import MachineTime, settled_microusd
+
+LOOK_UP_SECONDS: Final = 600
+"""A job shows in a look-up by name at most so long after it was submitted."""
+
+
+def settle(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> Reservation | None:
+    """Settle a reservation if its submission is over; return it as settled, or None if it is too early.
+
+    Raises:
+        Conflict: somebody settled or extended it meanwhile.
+    """
+    if reservation.settled_at is not None or is_open(run, reservation.submission):
+        return None
+    jobs = _jobs(run, reservation, ports)
+    running = [job for job in jobs if not job.has_ended]
+    for job in running:
+        ports.batch.terminate(job.job_id, TWIN_REASON)
+    if running or _seconds_between(_last_moment(run, reservation, jobs), now) < LOOK_UP_SECONDS:
+        return None
+    spent = spent_microusd(run, reservation, jobs, ports)
+    return ports.budgets.settle(reservation, spent, at=now)
+
+
+def is_open(run: Run, submission: int) -> bool:
+    """Tell whether a submission may still get a job or has one that the run wants."""
+    return (run.is_live and run.submission == submission) or run.standby_submission == submission
+
+
+def spent_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports: Ports, *, until: str = "") -> int:
+    """Return what the containers of a submission's jobs cost, those that run counted up to `until`."""
+    known = {
+        (attempt.job_id, attempt.attempt): attempt
+        for attempt in ports.ledger.attempts(run.run_id)
+        if attempt.submission == reservation.submission
+    }
+    dearest = Decimal(reservation.usd_per_hour)
+    times = []
+    for job in jobs:
+        for number, told in enumerate(job.attempts, start=1):
+            ended_at = told.stopped_at or until
+            if told.started_at and ended_at:
+                price = _price(known.pop((job.job_id, number), None), run, dearest, ports)
+                times.append(MachineTime(seconds=_seconds_between(told.started_at, ended_at), usd_per_hour=price))
+    # What Batch has forgotten, the ledger remembers.
+    for attempt in known.values():
+        if attempt.started_at and attempt.stopped_at:
+            seconds = _seconds_between(attempt.started_at, attempt.stopped_at)
+            times.append(MachineTime(seconds=seconds, usd_per_hour=_price(attempt, run, dearest, ports)))
+    return settled_microusd(times)
+
+
+def jobs_of(run: Run, reservation: Reservation, ports: Ports) -> tuple[Job, ...]:
+    """Return every job of the submission's name, and the one that the run knows although no look-up shows it."""
+    return _jobs(run, reservation, ports)
+
+
+def _jobs(run: Run, reservation: Reservation, ports: Ports) -> tuple[Job, ...]:
+    named = ports.batch.find(job_name(run.run_id, reservation.submission), queue=reservation.job_queue)
+    known = run.job_id if run.submission == reservation.submission else None
+    if known is None or any(job.job_id == known for job in named):
+        return named
+    job = ports.batch.describe(known)
+    return named if job is None else (*named, job)
+
+
+def _price(attempt: Attempt | None, run: Run, dearest: Decimal, ports: Ports) -> Decimal:
+    """Return the price of the attempt's own machine, or of the dearest where that is not known."""
+    if attempt is None or attempt.instance_type is None:
+        return dearest
+    profile = ports.terms.profiles.get(run.profile)
+    price = profile.usd_per_hour.get(attempt.instance_type) if profile is not None else None
+    return dearest if price is None else min(price, dearest)
+
+
+def _last_moment(run: Run, reservation: Reservation, jobs: Iterable[Job]) -> str:
+    """Return when the last job of the name can have been submitted: not after the run moved on, or its job ended."""
+    moved_on = run.intent_at if run.submission > reservation.submission else run.closed_at
+    return max([reservation.created_at, *([moved_on] if moved_on else []), *(job.stopped_at or "" for job in jobs)])
+
+
+def _seconds_between(begin: str, end: str) -> float:
+    return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds())

@@ -1,0 +1,159 @@
+"""Return to spot, make before break: place a standby for a run on on-demand, and let it take over or go.
+
+The standby's job is that of a later submission, already submitted. It takes over by becoming the run's current submission
+once the on-demand job has ended; until then it is refused its claim. It costs only itself, whatever becomes of it.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.names import job_name
+from spotkeeper.control import reserve
+from spotkeeper.control.classify import STANDBY_REASON
+from spotkeeper.control.ports import Conflict, Job, Ports, Refused, ReplyLost, Throttled
+from spotkeeper.control.reserve import Held
+from spotkeeper.control.run import Run
+from spotkeeper.control.submission_rate import may_submit
+from spotkeeper.control.submit import job_request
+from spotkeeper.policy.placement import Market, standby_is_due
+
+
+
+def forgotten() -> dict[str, Any]:
+    """Return the changes by which a run forgets its standby."""
+    return {"standby_submission": None, "standby_job_id": None, "standby_ready_at": None, "handover_asked_at": None}
+
+
+def as_standby(run: Run, ports: Ports) -> Run:
+    """Return the run as its standby's job is to see it."""
+    assert run.standby_submission is not None
+    return replace(
+        run,
+        submission=run.standby_submission,
+        market=Market.SPOT.value,
+        job_queue=ports.terms.profiles[run.profile].spot_queue,
+        segment_seconds=None,
+    )
+
+
+def tend(run: Run, *, ports: Ports, now: str) -> Run:
+    """Place, finish placing, or forget the standby of a run that is on on-demand. Return the run.
+
+    Raises:
+        Conflict: somebody wrote in between; decide anew.
+    """
+    if run.state is not RunState.RUNNING or run.market != Market.ON_DEMAND or run.profile not in ports.terms.profiles:
+        return run
+    if run.standby_submission is None:
+        return _place(run, ports, now) if _is_due(run, ports, now) else run
+    if run.standby_job_id is None:
+        return _submit(run, ports, now)
+    job = ports.batch.describe(run.standby_job_id)
+    # A job that Batch does not know at the moment is no job that has ended.
+    return _failed(run, ports, now) if job is not None and job.has_ended else run
+
+
+def heir(run: Run, ports: Ports) -> Job | None:
+    """Return the standby's job if it can take the run over."""
+    if run.standby_submission is None:
+        return None
+    if run.standby_job_id is not None:
+        job = ports.batch.describe(run.standby_job_id)
+        return job if job is not None and not job.has_ended else None
+    named = ports.batch.find(job_name(run.run_id, run.standby_submission), queue=as_standby(run, ports).job_queue)
+    return next((job for job in named if not job.has_ended), None)
+
+
+def taking_over(run: Run, job: Job, ports: Ports, *, now: str) -> dict[str, Any]:
+    """Return the changes by which the standby's submission becomes the run's current one."""
+    return {
+        "state": RunState.SUBMITTED,
+        "submission": run.standby_submission,
+        "job_id": job.job_id,
+        "market": Market.SPOT.value,
+        "job_queue": ports.terms.profiles[run.profile].spot_queue,
+        "segment_seconds": None,
+        "intent_at": now,
+        "on_demand_since": None,
+        "num_failed_standbys": 0,
+        "wait_until": None,
+        "reason": None,
+        **forgotten(),
+    }
+
+
+def dismiss(run: Run, ports: Ports) -> None:
+    """Stop the standby's job of a run that does not want it any more; it would leave by itself, later."""
+    if run.standby_job_id is not None:
+        ports.batch.terminate(run.standby_job_id, STANDBY_REASON)
+
+
+def _is_due(run: Run, ports: Ports, now: str) -> bool:
+    if run.claimed_at is None or run.cancel_requested_at is not None or run.pause_requested_at is not None:
+        return False
+    since = run.on_demand_since or run.claimed_at
+    return standby_is_due(
+        on_demand_seconds=_seconds_between(since, now),
+        since_last_seconds=_seconds_between(run.standby_ended_at, now) if run.standby_ended_at else None,
+        num_failed=run.num_failed_standbys,
+        terms=ports.terms.placement,
+    )
+
+
+def _place(run: Run, ports: Ports, now: str) -> Run:
+    number = run.highest + 1
+    changes = {
+        **forgotten(),
+        "standby_submission": number,
+        "standby_intent_at": now,
+        "highest_submission": number,
+        "on_demand_since": run.on_demand_since or run.claimed_at,
+    }
+    placed = reserve.spot(run, changes, ports=ports, now=now, submission=number)
+    if isinstance(placed, Held):
+        return run
+    return _submit(placed, ports, now)
+
+
+def _submit(run: Run, ports: Ports, now: str) -> Run:
+    """Submit the standby's job if look-up shows none; record its id."""
+    request = as_standby(run, ports)
+    named = ports.batch.find(job_name(run.run_id, request.submission), queue=request.job_queue)
+    if named:
+        return _record(run, named[0].job_id, ports)
+    if not may_submit(run.team, ledger=ports.ledger, now=now):
+        return run
+    try:
+        return _record(run, ports.batch.submit(job_request(request)), ports)
+    except (ReplyLost, Throttled):
+        return run
+    except Refused:
+        return _failed(run, ports, now)
+
+
+def _record(run: Run, job_id: str, ports: Ports) -> Run:
+    """Record the job's id; stop the job if the run does not want it any more."""
+    submission = run.standby_submission
+    current: Run | None = run
+    while current is not None and current.standby_submission == submission and current.standby_job_id is None:
+        try:
+            current = ports.ledger.advance(current, standby_job_id=job_id)
+        except Conflict:
+            current = ports.ledger.get(run.run_id)
+    if current is None:
+        return run
+    is_wanted = current.standby_job_id == job_id or current.submission == submission
+    if not is_wanted:
+        ports.batch.terminate(job_id, STANDBY_REASON)
+    return current
+
+
+def _failed(run: Run, ports: Ports, now: str) -> Run:
+    changes = {**forgotten(), "standby_ended_at": now, "num_failed_standbys": run.num_failed_standbys + 1}
+    return ports.ledger.advance(run, **changes)
+
+
+def _seconds_between(begin: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()

@@ -1,0 +1,102 @@
+"""What an environment has settled about markets and money, as the control plane reads it from the descriptor."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Self
+
+from spotkeeper.contract import descriptor
+from spotkeeper.contract.budgets import environment_holder, month_of, run_holder, sweep_holder, team_holder
+from spotkeeper.control.budget import Limits
+from spotkeeper.control.run import Run
+from spotkeeper.policy.money import parse_usd
+from spotkeeper.policy.placement import Market, Terms
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProfileTerms:
+    """Queues of a profile, and what its machines cost on demand."""
+
+    spot_queue: str
+    on_demand_queue: str
+    usd_per_hour: Mapping[str, Decimal]
+    """On-demand price by instance type, as far as it is known. A spot price is never above it."""
+    spot_instance_types: tuple[str, ...]
+    on_demand_instance_types: tuple[str, ...]
+
+    def queue(self, market: Market) -> str:
+        """Return the ARN of the market's queue."""
+        return self.spot_queue if market is Market.SPOT else self.on_demand_queue
+
+    def dearest_usd_per_hour(self, market: Market) -> Decimal | None:
+        """Return the price of the dearest type that Batch may choose; None if one of them is not known."""
+        types = self.spot_instance_types if market is Market.SPOT else self.on_demand_instance_types
+        if not types or any(name not in self.usd_per_hour for name in types):
+            return None
+        return max(self.usd_per_hour[name] for name in types)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentTerms:
+    """All that decisions about runs of an environment need to know of it."""
+
+    placement: Terms
+    profiles: Mapping[str, ProfileTerms]
+    limits: Limits
+    """Caps of the environment, a month."""
+    team_limits: Mapping[str, Limits]
+    """Caps of teams, a month."""
+
+    @classmethod
+    def of(cls, described: descriptor.Descriptor) -> Self:
+        """Read the terms of a descriptor."""
+        placement = described.placement
+        return cls(
+            placement=Terms(
+                fallback_after_seconds=placement.fallback_after_seconds,
+                segment_seconds=placement.segment_seconds,
+                standby_after_seconds=placement.standby_after_seconds,
+                standby_age_seconds=placement.standby_age_seconds,
+                standby_patience_seconds=placement.standby_patience_seconds,
+            ),
+            profiles={
+                name: ProfileTerms(
+                    spot_queue=profile.spot_queue,
+                    on_demand_queue=profile.on_demand_queue,
+                    usd_per_hour={type_: Decimal(price) for type_, price in profile.usd_per_hour.items()},
+                    spot_instance_types=profile.spot_instance_types,
+                    on_demand_instance_types=profile.on_demand_instance_types,
+                )
+                for name, profile in described.profiles.items()
+            },
+            limits=_limits(described.caps),
+            team_limits={team: _limits(caps) for team, caps in described.team_caps.items()},
+        )
+
+    def holders(self, run: Run, now: str) -> dict[str, Limits]:
+        """Return whose budgets a run spends from now, with the caps of those that are not in the ledger yet."""
+        month = month_of(now)
+        holders = {
+            run_holder(run.run_id): Limits(
+                fallback_microusd=run.fallback_cap_microusd, total_microusd=run.total_cap_microusd
+            ),
+            team_holder(run.team, month): self.team_limits.get(run.team, Limits()),
+            environment_holder(month): self.limits,
+        }
+        if run.sweep is not None:
+            holders[sweep_holder(run.sweep)] = Limits(
+                fallback_microusd=run.sweep_fallback_cap_microusd, total_microusd=run.sweep_total_cap_microusd
+            )
+        return holders
+
+    def leases_spot(self, run: Run) -> bool:
+        """Tell whether spot money must be reserved too: somebody has capped the total."""
+        limits = self.holders(run, run.created_at).values()
+        return any(limit.total_microusd is not None for limit in limits)
+
+
+def _limits(caps: descriptor.Caps) -> Limits:
+    def read(text: str | None) -> int | None:
+        return None if text is None else parse_usd(text, what="a cap of the environment's descriptor")
+
+    return Limits(fallback_microusd=read(caps.fallback_usd), total_microusd=read(caps.total_usd))

@@ -1,0 +1,103 @@
+"""Where a run goes next: wait for spot, or pay for on-demand; and when to look for spot again. Pure decisions.
+
+Every decision says why. How good they are is a question of data (see benchmarks); that they are carried out right is the
+control plane's.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Mode(StrEnum):
+    """What a run may not exceed when it cannot have both."""
+
+    BUDGET_FIRST = "budget-first"
+    """Every cap is hard: without money the run waits for spot."""
+    DEADLINE_FIRST = "deadline-first"
+    """The run's own cap may be crossed, after an alert; caps of environment and team stay hard."""
+
+
+class Market(StrEnum):
+    """Of which market a job's capacity is."""
+
+    SPOT = "spot"
+    ON_DEMAND = "on-demand"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What an environment has settled about changing markets."""
+
+    fallback_after_seconds: int
+    """So long without spot capacity, and a run falls back to on-demand."""
+    segment_seconds: int
+    """An on-demand attempt is at most so long: the reservation covers all of it, and then it is decided anew."""
+    standby_after_seconds: int
+    """So long after its start on on-demand a run looks for spot again, by a standby."""
+    standby_age_seconds: int
+    """A standby so old is evidence enough that spot is there to stay."""
+    standby_patience_seconds: int
+    """A standby that asked for the run gives up after so long: the attempt on on-demand does not yield."""
+
+
+SHORTEST_SEGMENT_SECONDS: Final = 900
+"""A shorter attempt would spend most of its reservation on starting and stopping."""
+LONGEST_STANDBY_PAUSE_SECONDS: Final = 4 * 3600
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """Where the next submission goes, and why."""
+
+    market: Market
+    reason: str
+
+
+def after_shortage(*, waited_seconds: float, allows_fallback: bool, mode: Mode, terms: Terms) -> Placement:
+    """Decide for a run that spot gives no machine.
+
+    Args:
+        waited_seconds: Since the run last had a machine, or was submitted.
+        allows_fallback: The run has a cap for on-demand above $0.
+        mode: The run's mode; one that values its deadline does not wait.
+        terms: The environment's.
+    """
+    if not allows_fallback:
+        return Placement(market=Market.SPOT, reason="no spot capacity, and the run allows no on-demand")
+    limit_seconds = 0 if mode is Mode.DEADLINE_FIRST else terms.fallback_after_seconds
+    if waited_seconds < limit_seconds:
+        return Placement(
+            market=Market.SPOT,
+            reason=f"no spot capacity for {waited_seconds:.0f} s; on-demand after {limit_seconds} s",
+        )
+    return Placement(market=Market.ON_DEMAND, reason=f"no spot capacity for {waited_seconds:.0f} s")
+
+
+def segment(*, attempt_seconds: int, affordable_seconds: int, terms: Terms) -> int | None:
+    """Return how long the next on-demand attempt may be, or None if the money is for none worth starting.
+
+    Args:
+        attempt_seconds: The run's own limit of an attempt.
+        affordable_seconds: What the tightest cap can be reserved for.
+        terms: The environment's.
+    """
+    longest = min(attempt_seconds, terms.segment_seconds)
+    if affordable_seconds < min(SHORTEST_SEGMENT_SECONDS, longest):
+        return None
+    return min(longest, affordable_seconds)
+
+
+def standby_is_due(*, on_demand_seconds: float, since_last_seconds: float | None, num_failed: int, terms: Terms) -> bool:
+    """Tell whether a run on on-demand should look for spot.
+
+    Args:
+        on_demand_seconds: How long its attempt has had the machine.
+        since_last_seconds: Since its last standby ended; None if there was none.
+        num_failed: Standbys in a row that came to nothing; each doubles the pause (hysteresis).
+        terms: The environment's.
+    """
+    if on_demand_seconds < terms.standby_after_seconds:
+        return False
+    pause_seconds = min(terms.standby_after_seconds * 2 ** min(num_failed, 10), LONGEST_STANDBY_PAUSE_SECONDS)
+    return since_last_seconds is None or since_last_seconds >= pause_seconds

@@ -1,0 +1,69 @@
+"""How much must be reserved before a job may be submitted, and what is booked when it has ended.
+
+The bill of an instance begins before the container starts (boot, image) and ends after it has stopped (Batch gives an
+idle host back after some minutes), and AWS tells neither time to us. So both are bounds, added when money is reserved and
+booked in full when it is settled: what is settled is never more than what was reserved, and never less than the bill as
+long as the bounds hold. `docs/costs.md` says how to check them in an account.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from spotkeeper.policy.money import cost_microusd
+
+BOOT_SECONDS: Final = 900
+"""From launch to the start of the container: boot, join the cluster, pull a GPU image of 10 GB at 20 MB/s."""
+STOP_SECONDS: Final = 150
+"""From the time limit to the end of the container: the agent's stop time-out of 110 s, and a lag of Batch."""
+TEARDOWN_SECONDS: Final = 600
+"""Until Batch gives the idle host back. docs.aws.amazon.com/batch/latest/userguide/allocation-strategies.html"""
+FENCED_SECONDS: Final = 180
+"""How long a twin runs before its claim is refused and it exits, the ledger's slowest answer included."""
+AROUND_SECONDS: Final = BOOT_SECONDS + TEARDOWN_SECONDS
+"""Billed around every container."""
+MOST_TWINS: Final = 1
+"""Jobs that an on-demand submission may leave beside the one that counts: `submit` sends it at most twice."""
+TWIN_SECONDS: Final = FENCED_SECONDS + AROUND_SECONDS
+"""What a twin is billed: a second job of one submission, made when the reply to SubmitJob was lost and look-up did not show the first."""
+LEASE_SECONDS: Final = 3600
+"""Spot is leased by the hour."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MachineTime:
+    """One container's time on a machine, at the price of that machine."""
+
+    seconds: float
+    """From the start of the container to its end."""
+    usd_per_hour: Decimal
+
+
+_BESIDE_SECONDS: Final = STOP_SECONDS + AROUND_SECONDS + MOST_TWINS * TWIN_SECONDS
+
+
+def on_demand_microusd(usd_per_hour: Decimal, attempt_seconds: int) -> int:
+    """Return what one on-demand submission can cost at most, with the twin that a lost reply may leave.
+
+    Args:
+        usd_per_hour: Price of the dearest type that Batch may choose.
+        attempt_seconds: Batch's time limit of the attempt.
+    """
+    return cost_microusd(usd_per_hour, attempt_seconds + _BESIDE_SECONDS)
+
+
+def affordable_seconds(usd_per_hour: Decimal, available_microusd: int) -> int:
+    """Return the longest attempt that can be reserved for with so much: 0 or less if not even its start can."""
+    seconds = Decimal(available_microusd) * 3600 / (usd_per_hour * 1_000_000)
+    return int(seconds) - _BESIDE_SECONDS
+
+
+def lease_microusd(usd_per_hour: Decimal, seconds: float = LEASE_SECONDS) -> int:
+    """Return what so many further seconds on the dearest pool can cost at most."""
+    return cost_microusd(usd_per_hour, seconds)
+
+
+def settled_microusd(times: Iterable[MachineTime]) -> int:
+    """Return what is booked for containers that have ended: each with the whole of its start and its end."""
+    return sum(cost_microusd(time.usd_per_hour, time.seconds + AROUND_SECONDS) for time in times)
