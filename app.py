@@ -78,8 +78,10 @@ def _add_stacks(app: cdk.App, environment: Environment) -> None:
         app,
         f"spotkeeper-{environment.name}-recovery",
         environment=environment,
+        checkpoints=storage.checkpoints,
         ledger=storage.ledger,
         job_queue_arns=batch.job_queue_arns,
+        spot_queue_arns=batch.spot_queue_arns,
     )
 
 

@@ -30,6 +30,8 @@ class BatchStack(EnvironmentStack):
     """For each profile a spot queue, an on-demand queue and a job definition."""
 
     job_queue_arns: list[str]
+    """Of both markets."""
+    spot_queue_arns: list[str]
     descriptor_characters: int
     """Characters of the descriptor, at most: names are known only once they are deployed."""
 
@@ -85,6 +87,7 @@ class BatchStack(EnvironmentStack):
         self.job_queue_arns = [
             arn for profile in profiles.values() for arn in (profile.spot_queue, profile.on_demand_queue)
         ]
+        self.spot_queue_arns = [profile.spot_queue for profile in profiles.values()]
         self._add_descriptor(profiles, checkpoints, ledger)
 
     def _add_descriptor(

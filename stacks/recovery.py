@@ -1,15 +1,18 @@
-"""From AWS's events to the ledger: three rules, each with a queue and a function of its own."""
+"""From AWS's events to the ledger and to the next submission: four rules, each with a queue and a function."""
 
 import json
 from typing import Any, Final
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
+from spotkeeper.contract import checkpoint_layout, environment_variables
 from spotkeeper.contract.events import (
     BATCH_SOURCE,
     EC2_SOURCE,
@@ -18,8 +21,9 @@ from spotkeeper.contract.events import (
     REBALANCE_RECOMMENDATION,
     SPOT_INTERRUPTION_WARNING,
 )
+from spotkeeper.contract.ledger import LISTING_INDEX
 from stacks.constructs.deployed_length import most_characters
-from stacks.constructs.event_function import EventFunction
+from stacks.constructs.event_function import EventFunction, own_events
 from stacks.constructs.handler_code import handler_code
 from stacks.environment_stack import EnvironmentStack
 from stacks.settings import Environment
@@ -33,9 +37,13 @@ PATTERN_CHARACTERS: Final = 2048
 JOB_STATUSES: Final = ["RUNNABLE", "RUNNING", "SUCCEEDED", "FAILED"]
 """States in which the ledger may have something to learn; a job that Batch retries goes back to RUNNABLE."""
 
+SWEEP_MINUTES: Final = 5
+SWEEP_TIMEOUT_SECONDS: Final = 240
+"""Below the period, so that sweeps do not overlap."""
+
 
 class RecoveryStack(EnvironmentStack):
-    """Functions that record interruptions, observe jobs, and record queues without capacity."""
+    """Functions that record interruptions, move runs on, and record queues without capacity."""
 
     def __init__(
         self,
@@ -43,8 +51,10 @@ class RecoveryStack(EnvironmentStack):
         id_: str,
         *,
         environment: Environment,
+        checkpoints: s3.IBucket,
         ledger: dynamodb.ITable,
         job_queue_arns: list[str],
+        spot_queue_arns: list[str],
         **kwargs: Any,
     ) -> None:
         super().__init__(scope, id_, environment=environment, **kwargs)
@@ -52,14 +62,11 @@ class RecoveryStack(EnvironmentStack):
             "code": handler_code(),
             "powertools": self._powertools(),
             "ledger": ledger,
+            "variables": {environment_variables.CHECKPOINT_URI: f"s3://{checkpoints.bucket_name}"},
             "log_retention": environment.log_retention,
         }
         self._check_pattern(environment.name, job_queue_arns)
-        # Weak references, because an export of a queue's ARN would keep a profile from ever being disabled. The price:
-        # CloudFormation reads them only while it updates this very stack, and CDK skips a stack whose template is
-        # unchanged. A queue that is replaced under its old logical id (no change of MarketQueue does so today) goes
-        # unwatched until this stack is deployed with a change.
-        queues = [cdk.Stack.consume_reference(arn, cdk.ReferenceStrength.WEAK) for arn in job_queue_arns]
+        queues, spot_queues = _weak(job_queue_arns), _weak(spot_queue_arns)
 
         # These events name an instance and nothing of ours, so all of the account come; the function keeps them
         # for two weeks, and whoever loses a host looks there.
@@ -68,8 +75,7 @@ class RecoveryStack(EnvironmentStack):
             "RecordInterruption",
             handler="record_interruption",
             description="Record that EC2 takes a spot instance back, or may soon",
-            source=EC2_SOURCE,
-            detail_types=[SPOT_INTERRUPTION_WARNING, REBALANCE_RECOMMENDATION],
+            when=own_events(EC2_SOURCE, [SPOT_INTERRUPTION_WARNING, REBALANCE_RECOMMENDATION]),
             ledger_actions=["dynamodb:UpdateItem"],
             **shared,
         )
@@ -77,11 +83,9 @@ class RecoveryStack(EnvironmentStack):
             self,
             "ObserveJob",
             handler="observe_job",
-            description="Bring the ledger up to what AWS Batch says of a job",
-            source=BATCH_SOURCE,
-            detail_types=[JOB_STATE_CHANGE],
-            detail={"jobQueue": queues, "status": JOB_STATUSES},
-            ledger_actions=["dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem"],
+            description="Bring the ledger up to what AWS Batch says of a job, and submit the next one if it is needed",
+            when=own_events(BATCH_SOURCE, [JOB_STATE_CHANGE], {"jobQueue": queues, "status": JOB_STATUSES}),
+            ledger_actions=["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
             **shared,
         )
         record_blocked_queue = EventFunction(
@@ -89,23 +93,58 @@ class RecoveryStack(EnvironmentStack):
             "RecordBlockedQueue",
             handler="record_blocked_queue",
             description="Record that the job at the head of a queue cannot be placed",
-            source=BATCH_SOURCE,
-            detail_types=[JOB_QUEUE_BLOCKED],
-            detail={"jobQueue": queues},
+            when=own_events(BATCH_SOURCE, [JOB_QUEUE_BLOCKED], {"jobQueue": queues}),
             ledger_actions=["dynamodb:GetItem", "dynamodb:PutItem"],
             **shared,
         )
-        for unit in (observe_job, record_blocked_queue):
-            unit.role.add_to_policy(
-                # DescribeJobs has no resource-level permission; it reads only.
-                iam.PolicyStatement(sid="ReadJobs", actions=["batch:DescribeJobs"], resources=["*"])
+        sweep_runs = EventFunction(
+            self,
+            "SweepRuns",
+            handler="sweep_runs",
+            description="Reconcile all open runs, so that no event is needed to bring a run where it belongs",
+            when=events.Schedule.rate(cdk.Duration.minutes(SWEEP_MINUTES)),
+            timeout_seconds=SWEEP_TIMEOUT_SECONDS,
+            batch_size=1,
+            ledger_actions=["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
+            **shared,
+        )
+        sweep_runs.role.add_to_policy(
+            iam.PolicyStatement(
+                sid="ListRuns", actions=["dynamodb:Query"], resources=[f"{ledger.table_arn}/index/{LISTING_INDEX}"]
             )
-            cdk.Validations.of(unit.role).acknowledge(
-                cdk.Acknowledgment(
-                    id="AwsSolutions-IAM5[Resource::*]",
-                    reason="batch:DescribeJobs, which only reads, has no resource-level permission in IAM.",
+        )
+        _allow_reading_jobs(record_blocked_queue.role, ["batch:DescribeJobs"])
+        for unit in (observe_job, sweep_runs):
+            _allow_reading_jobs(unit.role, ["batch:DescribeJobs", "batch:ListJobs"])
+            self._allow_moving_runs(unit.role, checkpoints, spot_queues)
+
+    def _allow_moving_runs(self, role: iam.Role, checkpoints: s3.IBucket, spot_queues: list[str]) -> None:
+        """Submit to spot queues only: what costs more has to be reserved first."""
+        definitions = self.format_arn(service="batch", resource="job-definition", resource_name="*")
+        jobs = self.format_arn(service="batch", resource="job", resource_name="*")
+        for statement in (
+            # TagResource is checked for the tags that a job is submitted with.
+            iam.PolicyStatement(sid="SubmitJobs", actions=["batch:SubmitJob"], resources=[*spot_queues, definitions]),
+            iam.PolicyStatement(
+                sid="StopAndTagJobs", actions=["batch:TagResource", "batch:TerminateJob"], resources=[jobs]
+            ),
+            iam.PolicyStatement(
+                sid="FindCheckpoints",
+                actions=["s3:ListBucket"],
+                resources=[checkpoints.bucket_arn],
+                conditions={"StringLike": {"s3:prefix": [f"{checkpoint_layout.COMMIT_PREFIX}*"]}},
+            ),
+        ):
+            role.add_to_policy(statement)
+        cdk.Validations.of(role).acknowledge(
+            *(
+                cdk.Acknowledgment(id=f"AwsSolutions-IAM5[Resource::{_finding_name(arn)}]", reason=reason)
+                for arn, reason in (
+                    (definitions, "A run is pinned to a revision, and users' own definitions have names of their own."),
+                    (jobs, "A job's id is made by AWS Batch when it is submitted."),
                 )
             )
+        )
 
     def _check_pattern(self, environment: str, job_queue_arns: list[str]) -> None:
         pattern = {
@@ -127,3 +166,28 @@ class RecoveryStack(EnvironmentStack):
         return lambda_.LayerVersion.from_layer_version_arn(
             self, "Powertools", ssm.StringParameter.value_for_string_parameter(self, parameter)
         )
+
+
+def _weak(arns: list[str]) -> list[str]:
+    """Refer without an export, which would keep a profile from ever being disabled.
+
+    The price: CloudFormation reads the ARNs only while it updates the stack that refers to them, and CDK skips a stack
+    whose template is unchanged. A queue that is replaced under its old logical id (no change of MarketQueue does so
+    today) goes unwatched until that stack is deployed with a change.
+    """
+    return [cdk.Stack.consume_reference(arn, cdk.ReferenceStrength.WEAK) for arn in arns]
+
+
+def _allow_reading_jobs(role: iam.Role, actions: list[str]) -> None:
+    role.add_to_policy(iam.PolicyStatement(sid="ReadJobs", actions=actions, resources=["*"]))
+    cdk.Validations.of(role).acknowledge(
+        cdk.Acknowledgment(
+            id="AwsSolutions-IAM5[Resource::*]",
+            reason="batch:DescribeJobs and batch:ListJobs, which only read, have no resource-level permission in IAM.",
+        )
+    )
+
+
+def _finding_name(arn: str) -> str:
+    """Return how cdk-nag writes the ARN in a finding."""
+    return arn.replace(cdk.Aws.ACCOUNT_ID, "<AWS::AccountId>").replace(cdk.Aws.PARTITION, "<AWS::Partition>")

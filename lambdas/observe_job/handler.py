@@ -1,12 +1,14 @@
-"""A Batch job changed its state: bring the ledger up to what Batch says of it now."""
+"""A Batch job changed its state: bring the ledger up to what Batch says of it now, and do what follows."""
 
 from typing import TYPE_CHECKING, Any
 
 from spotkeeper.contract import metrics
 from spotkeeper.control.aws import binding
 from spotkeeper.control.aws.delivery import Counts, process
+from spotkeeper.control.aws.outcome_metrics import count
 from spotkeeper.control.events import Event, JobChanged
-from spotkeeper.control.observe import Outcome, observe
+from spotkeeper.control.observe import Outcome
+from spotkeeper.control.reconcile import observe_job
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
@@ -21,10 +23,7 @@ def handle(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailu
 def _react(event: Event) -> tuple[str, Counts]:
     if not isinstance(event, JobChanged):
         return f"not for this handler: {type(event).__name__}", {metrics.EVENTS_IGNORED: 1}
-    seen = observe(event.job_id, ledger=binding.ledger(), batch=binding.batch(), now=event.at)
+    seen = observe_job(event.job_id, ports=binding.ports(), now=binding.now())
     run = seen.run.run_id if seen.run else "no run"
-    counts = {
-        Outcome.IGNORED: {metrics.EVENTS_IGNORED: 1},
-        Outcome.CLOSED: {metrics.RUNS_CLOSED: 1},
-    }
-    return f"{run}: {seen.outcome}: {seen.reason}", counts.get(seen.outcome, {})
+    counts = {metrics.EVENTS_IGNORED: 1} if seen.outcome is Outcome.IGNORED else count({seen.outcome: 1})
+    return f"{run}: {seen.outcome}: {seen.reason}", counts

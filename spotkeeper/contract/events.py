@@ -10,5 +10,8 @@ BATCH_SOURCE: Final = "aws.batch"
 JOB_STATE_CHANGE: Final = "Batch Job State Change"
 JOB_QUEUE_BLOCKED: Final = "Batch Job Queue Blocked"
 
+SCHEDULE_SOURCE: Final = "aws.events"
+SCHEDULED_EVENT: Final = "Scheduled Event"
+
 HOST_LOST_STATUS_REASON: Final = "Host EC2"
 """How `statusReason` begins when a job lost its host, whatever took the host away."""

@@ -6,6 +6,7 @@ One DynamoDB table, partition key `pk`, sort key `sk`, both strings:
     RUN#<run>        ATTEMPT#<submission:04>#<attempt:02>   one container of it
     RUN#<run>        EVENT#<time>#<id>                  append-only history
     INSTANCE#<id>    INTERRUPTION                       AWS announced that it takes this instance back
+    SUBMISSIONS#<s>  SLOTS                              how many jobs were submitted in one second, and by whom
 
 Index `listing` finds runs by `listing` ("open" or "closed") and `created_at` (ISO 8601, UTC).
 
@@ -29,10 +30,11 @@ RUN_SORT_KEY: Final = "RUN"
 ATTEMPT_SORT_PREFIX: Final = "ATTEMPT#"
 EVENT_SORT_PREFIX: Final = "EVENT#"
 INTERRUPTION_SORT_KEY: Final = "INTERRUPTION"
+SUBMISSION_SLOTS_SORT_KEY: Final = "SLOTS"
 
 
 class RunState(StrEnum):
-    """States of a run; they only move forward, and the last three are final."""
+    """States of a run. A run moves forward in (submission, state); the last three states are final."""
 
     SUBMITTING = "submitting"
     """The intent to submit is recorded; the Batch job may or may not exist yet."""
@@ -40,12 +42,21 @@ class RunState(StrEnum):
     """The Batch job is known."""
     RUNNING = "running"
     """An attempt has claimed the run."""
+    WAITING = "waiting"
+    """There is no job until `wait_until`; it is then decided again."""
+    PARKED = "parked"
+    """There is no job until a person resumes the run: going on by itself would not help."""
+    PAUSED = "paused"
+    """There is no job until the user resumes the run."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
 
 LIVE_STATES: Final = (RunState.SUBMITTING, RunState.SUBMITTED, RunState.RUNNING)
+"""A job exists or is about to; only then may an attempt claim."""
+RESTING_STATES: Final = (RunState.WAITING, RunState.PARKED, RunState.PAUSED)
+"""No job exists that may claim; a next submission may begin."""
 FINAL_STATES: Final = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
 
 
@@ -64,6 +75,11 @@ def instance_partition(instance_id: str) -> str:
     return f"INSTANCE#{instance_id}"
 
 
+def second_partition(unix_second: int) -> str:
+    """Partition of one second's submission slots."""
+    return f"SUBMISSIONS#{unix_second}"
+
+
 def claim_request(
     *, table: str, run_id: str, submission: int, job_id: str, attempt: int, claimed_at: str
 ) -> dict[str, Any]:
@@ -71,9 +87,9 @@ def claim_request(
 
     It succeeds only for the run's current submission, for the job that holds it (or the first to come, when
     the reply to SubmitJob was lost), for an attempt number not below the last that claimed, and only while
-    nobody has cancelled and no completion is recorded: Batch retries an attempt whose host was lost after that.
-    The same attempt may claim again after a lost reply. Refusal is `ConditionalCheckFailedException` with the item
-    as it is: with a `completion` in it the run is complete, otherwise exit with EXIT_FENCED. The new item is
+    nobody has cancelled or paused the run and no completion is recorded: Batch retries an attempt whose host was lost
+    after that. The same attempt may claim again after a lost reply. Refusal is `ConditionalCheckFailedException` with
+    the item as it is: with a `completion` in it the run is complete, otherwise exit with EXIT_FENCED. The new item is
     returned; read `epoch` from it.
 
     Not conditional on a version read: the fence itself is the condition (one of the two named exceptions).
@@ -86,6 +102,7 @@ def claim_request(
             "#submission = :submission"
             f" AND #state IN ({', '.join(live)})"
             " AND attribute_not_exists(#cancel)"
+            " AND attribute_not_exists(#pause)"
             " AND attribute_not_exists(#completion)"
             " AND (attribute_not_exists(#job) OR #job = :job)"
             " AND (attribute_not_exists(#claimed_job) OR #claimed_job <> :job OR #claimed_attempt <= :attempt)"
@@ -98,6 +115,7 @@ def claim_request(
             "#submission": "submission",
             "#state": "state",
             "#cancel": "cancel_requested_at",
+            "#pause": "pause_requested_at",
             "#completion": "completion",
             "#job": "job_id",
             "#claimed_job": "claimed_job_id",

@@ -1,9 +1,9 @@
 """Cancel a run: the wish is recorded first, and from then on no attempt can claim; then its job is stopped."""
 
-from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
 from spotkeeper.control.classify import CANCEL_REASON
-from spotkeeper.control.observe import observe
+from spotkeeper.control.closing import close_if_over
+from spotkeeper.control.observe import fold
 from spotkeeper.control.ports import Batch, Conflict, Ledger, UnknownRun
 from spotkeeper.control.run import Run
 
@@ -20,7 +20,7 @@ def cancel(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
     run = _request(run_id, ledger=ledger, now=now)
     if run.is_closed:
         return run
-    if run.job_id is not None:
+    if run.is_live and run.job_id is not None:
         batch.terminate(run.job_id, CANCEL_REASON)
         return _observed(run, run.job_id, ledger=ledger, batch=batch, now=now)
     # The reply to SubmitJob may be on its way: stop what has our name. A job that look-up does not show yet is
@@ -46,7 +46,12 @@ def _request(run_id: str, *, ledger: Ledger, now: str) -> Run:
 def _observed(run: Run, job_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
     """Close the run if its job has ended already: the event of that may be lost, and no other comes."""
     try:
-        return observe(job_id, ledger=ledger, batch=batch, now=now).run or run
+        seen = fold(job_id, ledger=ledger, batch=batch)
+        if isinstance(seen, str):
+            return run
+        if not (seen.is_current and seen.run.is_live and seen.job.has_ended):
+            return seen.run
+        return close_if_over(seen.run, ledger=ledger, at=seen.job.stopped_at or now) or seen.run
     except Conflict:
         # Somebody observes at this moment.
         return ledger.get(run.run_id) or run
@@ -54,6 +59,6 @@ def _observed(run: Run, job_id: str, *, ledger: Ledger, batch: Batch, now: str) 
 
 def _close(run: Run, *, ledger: Ledger, batch: Batch, now: str) -> Run:
     try:
-        return ledger.advance(run, state=RunState.CANCELLED, closed_at=now, reason="before its job started")
+        return close_if_over(run, ledger=ledger, at=now, reason="while it had no job") or run
     except Conflict:
         return cancel(run.run_id, ledger=ledger, batch=batch, now=now)

@@ -7,6 +7,7 @@ warning of EC2 makes it an interruption.
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -18,16 +19,20 @@ from spotkeeper.contract.exit_codes import (
     EXIT_REFUSED,
     EXIT_YIELDED,
 )
+from spotkeeper.control.ports import Job, JobStatus
 from spotkeeper.control.run import Attempt
 
 CANCEL_REASON: Final = "Cancelled with spotkeeper cancel"
 """Given to TerminateJob; Batch makes it the job's status reason."""
 
+PAUSE_REASON: Final = "Paused with spotkeeper pause"
+
 TWIN_REASON: Final = "Twin: another job holds this run"
 
 NORMAL_EXIT: Final = "Essential container in task exited"
 TIME_LIMIT: Final = "Job attempt duration exceeded timeout"
-CAPACITY_CANCEL: Final = "Canceled by JobStateTimeLimit action"
+_STATE_LIMIT: Final = ("Canceled by JobStateTimeLimit action", "Terminated by JobStateTimeLimit action")
+_MISCONFIGURED: Final = tuple(f"{action} due to reason: MISCONFIGURATION:" for action in _STATE_LIMIT)
 DRAINED: Final = "Task stopped during instance draining"
 
 _START_FAILURES: Final = (
@@ -43,6 +48,9 @@ _START_FAILURES: Final = (
     "DockerTimeoutError",
     "HostConfigError",
 )
+_IMAGE_PULL: Final = ("CannotPullContainerError", "CannotPullECRContainerError", "CannotPullImageManifestError")
+# What registries say of an image that is not there: no machine will find it.
+_NO_SUCH_IMAGE: Final = ("not found", "manifest unknown", "pull access denied", "repository does not exist")
 _ENDED_BY_SIGNAL: Final = (137, 143)
 _HOST = re.compile(r"Host EC2 \(instance (i-[0-9a-f]+)\)")
 
@@ -55,13 +63,17 @@ class Cause(StrEnum):
     HOST_LOST = "host-lost"
     """The host is gone, without a warning that reached us."""
     CANCELLED = "cancelled"
+    PAUSED = "paused"
     TWIN = "twin"
     """A second job of the same submission, stopped."""
     NO_CAPACITY = "no-capacity"
     """Batch gave up waiting for capacity."""
+    MISCONFIGURED = "misconfigured"
+    """Batch gave up: the queue can never run this job."""
     TIMED_OUT = "timed-out"
     OUT_OF_MEMORY = "out-of-memory"
     COULD_NOT_START = "could-not-start"
+    NO_SUCH_IMAGE = "no-such-image"
     YIELDED = "yielded"
     FENCED = "fenced"
     INCOMPLETE = "incomplete"
@@ -88,7 +100,15 @@ def _host_lost(attempt: Attempt) -> bool:
 
 def _gave_up_waiting(attempt: Attempt) -> bool:
     # Batch cancels for capacity while the job waits, so an attempt that did start ended for another cause.
-    return attempt.started_at is None and _says(attempt, CAPACITY_CANCEL)
+    return attempt.started_at is None and _says(attempt, *_STATE_LIMIT)
+
+
+def _has_no_image(attempt: Attempt) -> bool:
+    texts = (attempt.reason, attempt.status_reason)
+    return any(
+        text is not None and text.startswith(_IMAGE_PULL) and any(word in text for word in _NO_SUCH_IMAGE)
+        for text in texts
+    )
 
 
 def _stopped_by_somebody(attempt: Attempt) -> bool:
@@ -102,7 +122,9 @@ _RULES: Final[tuple[tuple[Cause, Callable[[Attempt], bool]], ...]] = (
     (Cause.INTERRUPTED, lambda attempt: _host_lost(attempt) and attempt.warned_at is not None),
     (Cause.HOST_LOST, _host_lost),
     (Cause.CANCELLED, lambda attempt: _says(attempt, CANCEL_REASON)),
+    (Cause.PAUSED, lambda attempt: _says(attempt, PAUSE_REASON)),
     (Cause.TWIN, lambda attempt: _says(attempt, TWIN_REASON)),
+    (Cause.MISCONFIGURED, lambda attempt: _gave_up_waiting(attempt) and _says(attempt, *_MISCONFIGURED)),
     (Cause.NO_CAPACITY, _gave_up_waiting),
     (Cause.TIMED_OUT, lambda attempt: _says(attempt, TIME_LIMIT)),
     (Cause.OUT_OF_MEMORY, lambda attempt: _says(attempt, "OutOfMemoryError")),
@@ -111,6 +133,7 @@ _RULES: Final[tuple[tuple[Cause, Callable[[Attempt], bool]], ...]] = (
     (Cause.FENCED, lambda attempt: attempt.exit_code == EXIT_FENCED),
     (Cause.INCOMPLETE, lambda attempt: attempt.exit_code == EXIT_INCOMPLETE),
     (Cause.REFUSED, lambda attempt: attempt.exit_code == EXIT_REFUSED),
+    (Cause.NO_SUCH_IMAGE, _has_no_image),
     (Cause.COULD_NOT_START, lambda attempt: _says(attempt, *_START_FAILURES)),
     (Cause.TERMINATED, _stopped_by_somebody),
     (Cause.FAILED, lambda attempt: attempt.exit_code is not None),
@@ -121,13 +144,16 @@ _EXPLANATIONS: Final = {
     Cause.INTERRUPTED: "EC2 took the instance back, and Batch has no retry left",
     Cause.HOST_LOST: "the host was lost, and Batch has no retry left",
     Cause.CANCELLED: "cancelled",
+    Cause.PAUSED: "paused",
     Cause.TWIN: "stopped as the second job of one submission",
     Cause.NO_CAPACITY: "no capacity within the queue's time limit: {text}",
+    Cause.MISCONFIGURED: "its queue cannot run this job: {text}",
     Cause.TIMED_OUT: (
-        "the attempt reached its time limit: submit again with a --time-limit that one attempt fits in "
-        "(a new run starts from the beginning)"
+        "the attempt reached its time limit: if it had saved too little to go on from, submit again with a longer "
+        "--time-limit (a new run starts from the beginning)"
     ),
     Cause.OUT_OF_MEMORY: "the container ran out of memory: choose a larger profile, or a smaller batch",
+    Cause.NO_SUCH_IMAGE: "the image cannot be pulled: {text}",
     Cause.COULD_NOT_START: "the container could not start: {text}",
     Cause.YIELDED: "the attempt stopped on request, and Batch has no retry left",
     Cause.FENCED: "the attempt was refused: the run belonged to another",
@@ -149,15 +175,30 @@ def classify(attempt: Attempt) -> Cause | None:
     return next(cause for cause, applies in _RULES if applies(attempt))
 
 
-def explain(last: Attempt | None, job_status_reason: str | None) -> str:
-    """Return, for people, why a run ended with its last attempt (None: none started) and the job's own reason."""
-    told_of_job = last is None or job_status_reason not in (None, NORMAL_EXIT, last.status_reason)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How a job ended."""
+
+    cause: Cause
+    words: str
+    """For people."""
+
+
+def ending_of(job: Job, last: Attempt | None) -> Ending:
+    """Return how a job ended, from its last attempt (None: none started) and the job's own reason.
+
+    A job that Batch or somebody ended while it waited for its retry ended for that reason, not for that of the
+    attempt before.
+    """
+    if job.status is JobStatus.SUCCEEDED:
+        return Ending(cause=Cause.COMPLETED, words=_EXPLANATIONS[Cause.COMPLETED])
+    told_of_job = last is None or job.status_reason not in (None, NORMAL_EXIT, last.status_reason)
     attempt = last
     if attempt is None or (told_of_job and attempt.exit_code in (None, *_ENDED_BY_SIGNAL, EXIT_YIELDED)):
-        attempt = Attempt(run_id="", submission=1, attempt=1, job_status_reason=job_status_reason)
+        attempt = Attempt(run_id="", submission=1, attempt=1, job_status_reason=job.status_reason)
     cause = next(cause for cause, applies in _RULES if applies(attempt))
     text = attempt.reason or attempt.job_status_reason or attempt.status_reason
-    return _EXPLANATIONS[cause].format(text=text, exit_code=attempt.exit_code)
+    return Ending(cause=cause, words=_EXPLANATIONS[cause].format(text=text, exit_code=attempt.exit_code))
 
 
 def instance_of(attempt: Attempt) -> str | None:

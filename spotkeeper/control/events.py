@@ -46,6 +46,13 @@ class QueueBlocked:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepDue:
+    """The schedule says that it is time to look after all runs."""
+
+    at: str
+
+
 @dataclass(frozen=True, slots=True)
 class Ignored:
     """An event that asks nothing of us."""
@@ -53,7 +60,7 @@ class Ignored:
     reason: str
 
 
-Event = InstanceNotice | JobChanged | QueueBlocked | Ignored
+Event = InstanceNotice | JobChanged | QueueBlocked | SweepDue | Ignored
 
 
 class _UnusableError(Exception):
@@ -130,12 +137,22 @@ def _queue_blocked(raw: Mapping[str, Any], detail: Mapping[str, Any]) -> QueueBl
     )
 
 
+def _sweep_due(raw: Mapping[str, Any], _: Mapping[str, Any]) -> SweepDue:
+    """Parse what a rule with a schedule sends.
+
+    {..., "source": "aws.events", "detail-type": "Scheduled Event",
+     "resources": ["arn:aws:events:us-east-1:123456789012:rule/sweep"], "detail": {}}
+    """
+    return SweepDue(at=_time(raw))
+
+
 _PARSERS: Final[Mapping[object, Callable[[Mapping[str, Any], Mapping[str, Any]], Event]]] = MappingProxyType(
     {
         (events.EC2_SOURCE, events.SPOT_INTERRUPTION_WARNING): _interruption_warning,
         (events.EC2_SOURCE, events.REBALANCE_RECOMMENDATION): _rebalance_recommendation,
         (events.BATCH_SOURCE, events.JOB_STATE_CHANGE): _job_changed,
         (events.BATCH_SOURCE, events.JOB_QUEUE_BLOCKED): _queue_blocked,
+        (events.SCHEDULE_SOURCE, events.SCHEDULED_EVENT): _sweep_due,
     }
 )
 

@@ -1,24 +1,28 @@
 """Bring the ledger up to what Batch says of a job.
 
-An event is only the hint that made us look: the job is read again, its attempts are folded into the ledger, and a
-job that has ended ends its run. Facts are added and never taken back, and a cause is a function of recorded facts;
-so any order, delay or repetition of job events leads to the same ledger.
+An event is only the hint that made us look: the job is read again and its attempts are folded into the ledger. Facts
+are added and never taken back, and a cause is a function of recorded facts; so any order, delay or repetition of job
+events leads to the same ledger. What follows from a job that has ended is for `reconcile` to do.
 
-A warning of EC2 counts if it is recorded before some later observation of the job: the cause of an attempt that had
-ended is then corrected. Nothing is observed after the job's last event, so a warning that comes later still leaves
-the last attempt as host-lost, and the reason of its run as it was. Neither state nor retry depends on it.
+A warning of EC2 that is recorded after the end of its attempt corrects the attempt's cause at the next observation of
+the job, or at the next sweep while the run is open. The reason of a run that has ended stays as it was; neither state
+nor retry depends on it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import parse_job_name
-from spotkeeper.control.classify import classify, explain, instance_of
+from spotkeeper.control.classify import Cause, classify, instance_of
 from spotkeeper.control.ports import Batch, Job, Ledger
 from spotkeeper.control.run import Attempt, Run
+
+LATEST_WARNING_SECONDS: Final = 24 * 3600
+"""EventBridge delivers an event at most this late."""
 
 
 class Outcome(StrEnum):
@@ -30,21 +34,46 @@ class Outcome(StrEnum):
     """The ledger said so already."""
     RECORDED = "recorded"
     """Facts were added; the run goes on."""
+    SUBMITTED = "submitted"
+    """A submission that was due, or had been cut off, was made."""
+    DEFERRED = "deferred"
+    """The submission is left to the next reconciliation: no slot, or AWS did not answer."""
+    REQUEUED = "requeued"
+    """The job had ended; the next submission was begun."""
+    WAITING = "waiting"
+    """The job had ended; the next submission waits."""
+    PARKED = "parked"
+    """The job had ended; the run needs a person."""
+    PAUSED = "paused"
+    """The job had ended, as the user wished."""
     CLOSED = "closed"
     """The run ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observation:
-    """What an observation found, for the log."""
+    """What was found and done, for the log."""
 
     outcome: Outcome
     reason: str
     run: Run | None = None
 
 
-def observe(job_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Observation:
-    """Read a job again and fold it into the ledger.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Folded:
+    """A job of a run, once its attempts are in the ledger."""
+
+    run: Run
+    job: Job
+    last: Attempt | None
+    is_current: bool
+    """The job is the one that the run is in now."""
+    is_news: bool
+    """The ledger did not say all of it."""
+
+
+def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | str:
+    """Read a job again and fold it into the ledger. Return why not, if it is none of ours.
 
     Raises:
         Conflict: somebody wrote in between; observe again.
@@ -53,31 +82,46 @@ def observe(job_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Observati
     # of its job has the record if there is one.
     job = batch.describe(job_id)
     if job is None:
-        return Observation(outcome=Outcome.IGNORED, reason=f"Batch does not know job {job_id}")
+        return f"Batch does not know job {job_id}"
     named = parse_job_name(job.name)
     run = ledger.get(named[0]) if named else None
     if named is None or run is None:
-        return Observation(outcome=Outcome.IGNORED, reason=f"job {job.name} belongs to no run of ours")
+        return f"job {job.name} belongs to no run of ours"
     submission = named[1]
     is_current = submission == run.submission
 
-    adopted = is_current and run.job_id is None and not run.is_closed
-    if adopted:
+    is_adopted = is_current and run.job_id is None and run.is_live
+    if is_adopted:
         # The reply to SubmitJob was lost, or is not recorded yet.
         run = ledger.advance(run, state=RunState.SUBMITTED, job_id=job.job_id)
     if (is_current and run.job_id != job.job_id) or submission > run.submission:
-        reason = f"run {run.run_id} is held by job {run.job_id}, not by {job.job_id}"
-        return Observation(outcome=Outcome.IGNORED, reason=reason, run=run)
+        return f"run {run.run_id} is held by job {run.job_id}, not by {job.job_id}"
 
-    last, added = _fold(run, submission, job, ledger)
-    if job.has_ended and is_current and not run.is_closed:
-        run = ledger.advance(run, closed_at=job.stopped_at or now, **_ending(run, job, last))
-        return Observation(outcome=Outcome.CLOSED, reason=run.reason or run.state, run=run)
-    outcome = Outcome.RECORDED if adopted or added else Outcome.UNCHANGED
-    return Observation(outcome=outcome, reason=f"the job is {job.status}", run=run)
+    last, is_added = _fold_attempts(run, submission, job, ledger)
+    return Folded(run=run, job=job, last=last, is_current=is_current, is_news=is_adopted or is_added)
 
 
-def _fold(run: Run, submission: int, job: Job, ledger: Ledger) -> tuple[Attempt | None, bool]:
+def correct_causes(run: Run, *, ledger: Ledger, now: str) -> bool:
+    """Join warnings that came after the loss of a host was recorded. Return whether a cause changed.
+
+    Raises:
+        Conflict: somebody wrote in between; try again.
+    """
+    is_changed = False
+    for attempt in ledger.attempts(run.run_id):
+        if attempt.cause != Cause.HOST_LOST or attempt.stopped_at is None:
+            continue
+        age = datetime.fromisoformat(now) - datetime.fromisoformat(attempt.stopped_at)
+        if age.total_seconds() > LATEST_WARNING_SECONDS:
+            continue
+        changes = _additions(attempt, {}, ledger)
+        if changes:
+            ledger.record_attempt(attempt, **changes)
+            is_changed = True
+    return is_changed
+
+
+def _fold_attempts(run: Run, submission: int, job: Job, ledger: Ledger) -> tuple[Attempt | None, bool]:
     """Add what the job says to its attempts; return the last attempt and whether anything was new."""
     known = {item.attempt: item for item in ledger.attempts(run.run_id) if item.submission == submission}
     last: Attempt | None = None
@@ -117,12 +161,3 @@ def _additions(attempt: Attempt, facts: Mapping[str, Any], ledger: Ledger) -> di
     if cause is not None and cause != attempt.cause:
         news["cause"] = cause
     return news
-
-
-def _ending(run: Run, job: Job, last: Attempt | None) -> dict[str, Any]:
-    """Return state and reason of a run whose job has ended. Only a completion record makes success."""
-    if run.is_complete:
-        return {"state": RunState.SUCCEEDED, "reason": None}
-    if run.cancel_requested_at is not None:
-        return {"state": RunState.CANCELLED, "reason": None}
-    return {"state": RunState.FAILED, "reason": explain(last, job.status_reason)}

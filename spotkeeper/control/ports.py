@@ -3,7 +3,7 @@
 Adapters are in `control/aws`. Any call may raise `Throttled`; nothing happened then.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -115,6 +115,12 @@ class Ledger(Protocol):
     def list_runs(self, listing: str, limit: int) -> tuple[Run, ...]:
         """Return the newest runs under a heading ("open" or "closed"); may lag some seconds."""
 
+    def open_run_ids(self) -> Iterator[str]:
+        """Yield the ids of all open runs, oldest first, read in pages; may lag some seconds."""
+
+    def take_submission_slot(self, *, second: int, team: str, limit: int, team_limit: int) -> bool:
+        """Count one submission of a Unix second, unless that is `limit` already, or `team_limit` by this team."""
+
     def append_event(self, run_id: str, event: HistoryEvent) -> None:
         """Append to the run's history; a second delivery of the same event changes nothing."""
 
@@ -141,3 +147,19 @@ class Batch(Protocol):
 
     def terminate(self, job_id: str, reason: str) -> None:
         """Cancel or stop a job; `reason` becomes its status reason. No error for a job that has ended."""
+
+
+class Checkpoints(Protocol):
+    """What is known of a run's checkpoints without opening them."""
+
+    def newest_step(self, run_id: str) -> int | None:
+        """Return the step of the newest committed checkpoint, or None if there is none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ports:
+    """Everything that moving a run needs of the world."""
+
+    ledger: Ledger
+    batch: Batch
+    checkpoints: Checkpoints

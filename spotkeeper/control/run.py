@@ -5,19 +5,35 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from spotkeeper.contract.ledger import FINAL_STATES, LISTING_CLOSED, LISTING_OPEN, RunState
+from spotkeeper.contract.ledger import (
+    FINAL_STATES,
+    LISTING_CLOSED,
+    LISTING_OPEN,
+    LIVE_STATES,
+    RESTING_STATES,
+    RunState,
+)
 
 SUCCESSORS: Final[Mapping[RunState, frozenset[RunState]]] = MappingProxyType(
     {
-        RunState.SUBMITTING: frozenset({RunState.SUBMITTED, RunState.RUNNING, *FINAL_STATES}),
-        RunState.SUBMITTED: frozenset({RunState.RUNNING, *FINAL_STATES}),
-        RunState.RUNNING: frozenset(FINAL_STATES),
+        RunState.SUBMITTING: frozenset(
+            {RunState.SUBMITTED, RunState.RUNNING, RunState.PARKED, RunState.PAUSED, *FINAL_STATES}
+        ),
+        RunState.SUBMITTED: frozenset({RunState.RUNNING, *RESTING_STATES, *FINAL_STATES}),
+        RunState.RUNNING: frozenset({*RESTING_STATES, *FINAL_STATES}),
+        RunState.WAITING: frozenset({RunState.PAUSED, *FINAL_STATES}),
+        RunState.PARKED: frozenset(FINAL_STATES),
+        RunState.PAUSED: frozenset(FINAL_STATES),
         RunState.SUCCEEDED: frozenset(),
         RunState.FAILED: frozenset(),
         RunState.CANCELLED: frozenset(),
     }
 )
-"""The state machine. An attempt may claim (RUNNING) before the reply to SubmitJob is recorded (SUBMITTED)."""
+"""The state machine within a submission. An attempt may claim (RUNNING) before the reply to SubmitJob is recorded
+(SUBMITTED), and a run that is found complete succeeds wherever it stands."""
+
+SUBMITTED_AGAIN_FROM: Final[frozenset[RunState]] = frozenset({RunState.SUBMITTED, RunState.RUNNING, *RESTING_STATES})
+"""From these the next submission may begin, in SUBMITTING: the job of the last one has ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +81,18 @@ class Run:
     claimed_at: str | None = None
     completion: Completion | None = None
     cancel_requested_at: str | None = None
+    pause_requested_at: str | None = None
+    """The user wants it paused; its job is stopping."""
+    intent_at: str | None = None
+    """When the intent of the current submission was recorded; None for the first, which is as old as the run."""
+    wait_until: str | None = None
+    """In WAITING: when it is decided again."""
+    committed_step: int | None = None
+    """The newest committed step when the last job ended."""
+    num_stalls: int = 0
+    """Submissions in a row that ended without a newer committed step."""
+    num_capacity_waits: int = 0
+    """Waits for capacity in a row."""
     closed_at: str | None = None
     reason: str | None = None
     """Why the run is in its state, for people."""
@@ -73,6 +101,16 @@ class Run:
     def is_closed(self) -> bool:
         """Whether the state is final."""
         return self.state in FINAL_STATES
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the current submission's job exists or is about to."""
+        return self.state in LIVE_STATES
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether only a person moves the run on."""
+        return self.state in (RunState.PARKED, RunState.PAUSED)
 
     @property
     def is_complete(self) -> bool:
@@ -90,9 +128,20 @@ class Run:
         Raises:
             ValueError: if the state would move anywhere but forward.
         """
-        state = changes.get("state", self.state)
-        if state is not self.state and state not in SUCCESSORS[self.state]:
-            raise ValueError(f"run {self.run_id} cannot go from {self.state} to {state}")
+        state, submission = changes.get("state", self.state), changes.get("submission", self.submission)
+        if submission != self.submission:
+            is_forward = (
+                submission == self.submission + 1
+                and state is RunState.SUBMITTING
+                and self.state in SUBMITTED_AGAIN_FROM
+            )
+        else:
+            is_forward = state is self.state or state in SUCCESSORS[self.state]
+        if not is_forward:
+            raise ValueError(
+                f"run {self.run_id} cannot go from {self.state} of submission {self.submission} to {state} of "
+                f"submission {submission}"
+            )
         return replace(self, version=self.version + 1, **changes)
 
 

@@ -2,7 +2,7 @@
 
     intent recorded (SUBMITTING) -> SubmitJob with a deterministic name -> job id recorded (SUBMITTED)
 
-A crash between any two leaves something that `resume` finishes: SubmitJob has no idempotency token, so the job is
+A crash between any two leaves something that `finish` finishes: SubmitJob has no idempotency token, so the job is
 looked up by its name before any second SubmitJob. A twin that look-up could not see yet is refused its claim.
 """
 
@@ -13,7 +13,7 @@ from spotkeeper.contract import tags
 from spotkeeper.contract.entry_point import ENTRY_POINT
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
-from spotkeeper.control.classify import CANCEL_REASON, TWIN_REASON
+from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
 from spotkeeper.control.ports import Batch, Conflict, Ledger, Refused, ReplyLost, UnknownRun
 from spotkeeper.control.run import Run
 
@@ -49,18 +49,30 @@ def job_request(run: Run) -> dict[str, Any]:
     }
 
 
+def next_submission(run: Run, *, now: str) -> dict[str, RunState | str | int | None]:
+    """Return the changes that record the intent of the run's next submission."""
+    return {
+        "state": RunState.SUBMITTING,
+        "submission": run.submission + 1,
+        "job_id": None,
+        "intent_at": now,
+        "wait_until": None,
+        "reason": None,
+    }
+
+
 def submit(run: Run, *, ledger: Ledger, batch: Batch, now: str) -> Run:
     """Record a new run, submit its first job, and return the run as the ledger then holds it.
 
     Raises:
         Conflict: the run id is taken.
         Refused: Batch rejects the request; the run is closed as FAILED with Batch's words.
-        Throttled, ReplyLost: the run stays SUBMITTING; call `resume`.
+        Throttled, ReplyLost: the run stays SUBMITTING; call `finish`.
     """
     return _send(ledger.create(run), ledger=ledger, batch=batch, now=now)
 
 
-def resume(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
+def finish(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
     """Finish a submission that was cut off, if it was. Raises as `submit` does.
 
     Raises:
@@ -94,7 +106,7 @@ def _send(run: Run, *, ledger: Ledger, batch: Batch, now: str) -> Run:
 def _record(run: Run, job_id: str, *, ledger: Ledger, batch: Batch) -> Run:
     """Record the job's id, unless its own claim or an observer did so first. Stop it if the run does not want it."""
     current: Run | None = run
-    while current is not None and current.job_id is None and not current.is_closed:
+    while current is not None and _lacks_job(current, run.submission):
         try:
             current = ledger.advance(current, state=RunState.SUBMITTED, job_id=job_id)
         except Conflict:
@@ -103,14 +115,25 @@ def _record(run: Run, job_id: str, *, ledger: Ledger, batch: Batch) -> Run:
         raise UnknownRun(run.run_id)
     if current.cancel_requested_at is not None:
         batch.terminate(job_id, CANCEL_REASON)
-    elif current.job_id != job_id:
+    elif current.pause_requested_at is not None or current.state is RunState.PAUSED:
+        batch.terminate(job_id, PAUSE_REASON)
+    elif current.submission != run.submission or current.job_id != job_id:
         batch.terminate(job_id, TWIN_REASON)
     return current
 
 
+def _lacks_job(run: Run, submission: int) -> bool:
+    return run.submission == submission and run.job_id is None and run.is_live
+
+
 def _close_refused(run: Run, words: str, *, ledger: Ledger, now: str) -> None:
+    reason = f"AWS Batch refused the job: {words}"
     try:
-        ledger.advance(run, state=RunState.FAILED, closed_at=now, reason=f"AWS Batch refused the job: {words}")
+        if run.submission == 1:
+            ledger.advance(run, state=RunState.FAILED, closed_at=now, reason=reason)
+        else:
+            # The run has work to lose; a queue that is disabled or a definition that is gone, a person can mend.
+            ledger.advance(run, state=RunState.PARKED, reason=reason)
     except Conflict:
-        # Somebody cancelled meanwhile; that closes a run without a job just as well.
+        # Somebody cancelled or paused meanwhile; that ends a submission without a job just as well.
         return

@@ -15,6 +15,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.control import pause as pausing
 from spotkeeper.control.cancel import cancel as cancel_run
 from spotkeeper.control.run import Run
 from spotkeeper.ops import failure, log_stream, submission, waiting
@@ -109,7 +110,9 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the exact SubmitJob request; change nothing.")
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 unless it succeeded.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the end, or until it needs a person; exit 1 unless it succeeded.")
+    ] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Show the log until the end, as --wait does.")] = False,
 ) -> None:
     """Submit a run and print its id.
@@ -200,6 +203,31 @@ def cancel(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RU
         typer.echo(f"{run_id} has already ended: {run.state}")
     else:
         typer.echo(f"{run_id} is {'cancelled' if run.is_closed else 'being cancelled; its job is stopping'}")
+
+
+@app.command()
+def pause(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
+    """Stop a run after it has saved, until `spotkeeper resume`."""
+    connection: Connection = ctx.obj()
+    run = pausing.pause(run_id, ledger=connection.ledger, batch=connection.batch, now=_now())
+    if run.pause_requested_at is not None:
+        typer.echo(f"{run_id} is being paused; its job is stopping")
+    else:
+        typer.echo(f"{run_id} is {_state_of(run)}")
+
+
+@app.command()
+def resume(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
+    """Let a paused, parked or waiting run go on now."""
+    connection: Connection = ctx.obj()
+    run = pausing.resume(run_id, ledger=connection.ledger, batch=connection.batch, now=_now())
+    typer.echo(f"{run_id} {'goes on: it' if run.is_live else 'cannot go on: it'} is {_state_of(run)}")
+
+
+def _state_of(run: Run) -> str:
+    if run.cancel_requested_at is not None and not run.is_closed:
+        return "being cancelled"
+    return f"{run.state}: {run.reason}" if run.reason else run.state
 
 
 def _connect(environment: str | None, region: str | None, local: LocalEndpoint | None) -> Connection:

@@ -12,8 +12,9 @@ from spotkeeper.contract.descriptor import Descriptor
 from spotkeeper.contract.local_endpoint import local_endpoint_file
 from spotkeeper.contract.names import check_name, descriptor_parameter
 from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch
+from spotkeeper.control.aws.checkpoints import S3Checkpoints
 from spotkeeper.control.aws.ledger import DynamoDBLedger
-from spotkeeper.control.ports import UnknownRun
+from spotkeeper.control.ports import Ports, UnknownRun
 from spotkeeper.control.run import Run
 from spotkeeper.ops.failure import OperationError
 
@@ -61,6 +62,12 @@ class Connection:
     """For job definitions; jobs go through `batch`."""
     s3: "S3Client"
     logs: "CloudWatchLogsClient"
+
+    @property
+    def ports(self) -> Ports:
+        """What moving a run needs of the environment."""
+        checkpoints = S3Checkpoints(self.s3, f"s3://{self.descriptor.checkpoint_bucket}")
+        return Ports(ledger=self.ledger, batch=self.batch, checkpoints=checkpoints)
 
     def run_of(self, run_id: str) -> Run:
         """Return a run.

@@ -31,7 +31,8 @@ def read(
         run_id: The run.
         connection: Its environment.
         attempt: Batch's attempt number, to read only this one.
-        pause: Waits a moment; given, new lines are followed until the run has ended, through short outages.
+        pause: Waits a moment; given, new lines are followed until the run has ended or needs a person, through short
+            outages.
 
     Raises:
         UnknownRun: the ledger has no such run.
@@ -51,7 +52,7 @@ def read(
                 raise
         else:
             failures = 0
-            if pause is None or run.is_closed:
+            if pause is None or run.is_closed or run.needs_person:
                 return
         pause()
 

@@ -91,12 +91,16 @@ def show_status(status: RunStatus, console: Console, *, now: datetime) -> None:
     state = f"{run.state}: {run.reason}" if run.reason else str(run.state)
     if run.cancel_requested_at is not None and not run.is_closed:
         state += " (cancelling)"
+    elif run.pause_requested_at is not None and run.is_live:
+        state += " (pausing)"
     table = Table(box=None, show_header=False, pad_edge=False)
     _add_row(table, "run", run.run_id)
     _add_row(table, "state", state)
     _add_row(table, "command", " ".join(run.command))
     _add_row(table, "where", f"{run.profile}, {run.market}, team {run.team}, environment {run.environment}")
     _add_row(table, "created", f"{run.created_at} ({elapsed(run.created_at, now)} ago)")
+    if run.wait_until is not None:
+        _add_row(table, "waits until", run.wait_until)
     if run.closed_at is not None:
         _add_row(table, "ended", run.closed_at)
     if status.checkpoint is not None:

@@ -97,7 +97,7 @@ def _submit_recorded(run: Run, *, connection: Connection, now: str, pause: Calla
     for seconds in _WAITS_SECONDS:
         pause(seconds)
         try:
-            return control.resume(run.run_id, ledger=ledger, batch=batch, now=now)
+            return control.finish(run.run_id, ledger=ledger, batch=batch, now=now)
         except (ReplyLost, *PASSING) as error:
             last = error
     raise last

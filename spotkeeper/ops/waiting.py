@@ -1,4 +1,4 @@
-"""Read a run again and again until it ends: through refusals for the rate, short outages, and a lost event."""
+"""Read a run again and again until it ends or needs a person, through refusals, short outages and lost events."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -7,8 +7,8 @@ from typing import Final
 
 from botocore import exceptions as aws
 
-from spotkeeper.control.observe import observe
 from spotkeeper.control.ports import Conflict, Throttled
+from spotkeeper.control.reconcile import observe_job
 from spotkeeper.control.run import Run
 from spotkeeper.ops.connection import Connection
 
@@ -20,7 +20,7 @@ MAX_FAILURES: Final = 150
 
 
 def wait(run_id: str, connection: Connection, *, pause: Callable[[], object]) -> Run:
-    """Return the run once it has ended.
+    """Return the run once it has ended, or waits for a person, who may be the one that waits here.
 
     Raises:
         UnknownRun: the ledger has no such run.
@@ -36,25 +36,25 @@ def wait(run_id: str, connection: Connection, *, pause: Callable[[], object]) ->
                 raise
         else:
             failures = 0
-            if run.is_closed:
+            if run.is_closed or run.needs_person:
                 return run
         pause()
 
 
 def read(run_id: str, connection: Connection) -> Run:
-    """Return the run; one whose job has ended is closed first, should the event of that be late or lost.
+    """Return the run; one whose job has ended is moved on first, should the event of that be late or lost.
 
     Raises:
         UnknownRun: the ledger has no such run.
     """
     run = connection.run_of(run_id)
-    if run.is_closed or run.job_id is None:
+    if not run.is_live or run.job_id is None:
         return run
     job = connection.batch.describe(run.job_id)
     if job is None or not job.has_ended:
         return run
     with suppress(Conflict):  # Somebody observes at this moment; the read shows what they wrote.
-        observe(run.job_id, ledger=connection.ledger, batch=connection.batch, now=_now())
+        observe_job(run.job_id, ports=connection.ports, now=_now())
     return connection.run_of(run_id)
 
 

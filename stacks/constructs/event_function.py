@@ -17,9 +17,10 @@ from spotkeeper.contract import environment_variables, metrics
 from stacks.constructs.cfn_lint import accept_lint
 
 TIMEOUT_SECONDS: Final = 30
-VISIBILITY_TIMEOUT_SECONDS: Final = 6 * TIMEOUT_SECONDS
-"""Six times the function's, as AWS asks, so that a message in work is not delivered again."""
+VISIBILITY_TIMEOUTS: Final = 6
+"""The queue's visibility time-out in the function's, as AWS asks, so that a message in work is not delivered again."""
 MAX_RECEIVE_COUNT: Final = 5
+BATCH_SIZE: Final = 10
 MAX_CONCURRENCY: Final = 5
 """A flood of events waits in the queue instead of taking the account's Lambda and AWS Batch API rates."""
 
@@ -43,13 +44,14 @@ class EventFunction(Construct):
         *,
         handler: str,
         description: str,
-        source: str,
-        detail_types: list[str],
-        detail: dict[str, Any] | None = None,
+        when: events.EventPattern | events.Schedule,
+        timeout_seconds: int = TIMEOUT_SECONDS,
+        batch_size: int = BATCH_SIZE,
         code: lambda_.Code,
         powertools: lambda_.ILayerVersion,
         ledger: dynamodb.ITable,
         ledger_actions: list[str],
+        variables: dict[str, str],
         log_retention: logs.RetentionDays,
     ) -> None:
         """Build it.
@@ -59,13 +61,14 @@ class EventFunction(Construct):
             id_: construct id.
             handler: folder under `lambdas/`, verb_noun.
             description: what the function does, for people in the console.
-            source: source of the events, such as `aws.batch`.
-            detail_types: detail types of the events.
-            detail: patterns of the events' details; None takes all.
+            when: which events it gets (see `own_events`), or how often it is called.
+            timeout_seconds: of the function.
+            batch_size: most messages that it gets at once.
             code: the zip of all handlers.
             powertools: layer with Powertools for AWS Lambda.
             ledger: the ledger table.
             ledger_actions: DynamoDB actions on the table (not its index) that the handler calls.
+            variables: environment of the function.
             log_retention: of the function's log group.
         """
         super().__init__(scope, id_)
@@ -81,7 +84,7 @@ class EventFunction(Construct):
             "Events",
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
-            visibility_timeout=cdk.Duration.seconds(VISIBILITY_TIMEOUT_SECONDS),
+            visibility_timeout=cdk.Duration.seconds(VISIBILITY_TIMEOUTS * timeout_seconds),
             retention_period=cdk.Duration.days(4),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=MAX_RECEIVE_COUNT),
         )
@@ -95,28 +98,41 @@ class EventFunction(Construct):
             self,
             "Rule",
             description=description,
-            # The own account only: an event bus can be opened to others later.
-            event_pattern=events.EventPattern(
-                account=[cdk.Aws.ACCOUNT_ID], source=[source], detail_type=detail_types, detail=detail
-            ),
+            event_pattern=when if isinstance(when, events.EventPattern) else None,
+            schedule=when if isinstance(when, events.Schedule) else None,
             targets=[targets.SqsQueue(queue, dead_letter_queue=self.dead_letters)],
         )
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
-        self.function = self._add_function(handler, description, code, powertools, ledger, log_retention)
+        self.function = self._add_function(
+            handler=handler,
+            description=description,
+            timeout_seconds=timeout_seconds,
+            code=code,
+            powertools=powertools,
+            variables={
+                **variables,
+                environment_variables.LEDGER_TABLE: ledger.table_name,
+                "POWERTOOLS_SERVICE_NAME": handler,
+                "POWERTOOLS_METRICS_NAMESPACE": metrics.NAMESPACE,
+            },
+            log_retention=log_retention,
+        )
         self.role.add_to_policy(iam.PolicyStatement(sid="Ledger", actions=ledger_actions, resources=[ledger.table_arn]))
         self.function.add_event_source(
             event_sources.SqsEventSource(
-                queue, batch_size=10, report_batch_item_failures=True, max_concurrency=MAX_CONCURRENCY
+                queue, batch_size=batch_size, report_batch_item_failures=True, max_concurrency=MAX_CONCURRENCY
             )
         )
 
     def _add_function(
         self,
+        *,
         handler: str,
         description: str,
+        timeout_seconds: int,
         code: lambda_.Code,
         powertools: lambda_.ILayerVersion,
-        ledger: dynamodb.ITable,
+        variables: dict[str, str],
         log_retention: logs.RetentionDays,
     ) -> lambda_.Function:
         log_group = logs.LogGroup(self, "Logs", retention=log_retention, removal_policy=cdk.RemovalPolicy.DESTROY)
@@ -133,17 +149,18 @@ class EventFunction(Construct):
             role=self.role,
             log_group=log_group,
             memory_size=256,
-            timeout=cdk.Duration.seconds(TIMEOUT_SECONDS),
-            environment={
-                environment_variables.LEDGER_TABLE: ledger.table_name,
-                "POWERTOOLS_SERVICE_NAME": handler,
-                "POWERTOOLS_METRICS_NAMESPACE": metrics.NAMESPACE,
-            },
+            timeout=cdk.Duration.seconds(timeout_seconds),
+            environment=variables,
         )
         cdk.Validations.of(function).acknowledge(*_ACKNOWLEDGMENTS)
         # CDK makes a function depend on its role and on the role's policy alike; the first is redundant.
         accept_lint(function, "W3005")
         return function
+
+
+def own_events(source: str, detail_types: list[str], detail: dict[str, Any] | None = None) -> events.EventPattern:
+    """Return the pattern of these events of the own account: an event bus can be opened to others later."""
+    return events.EventPattern(account=[cdk.Aws.ACCOUNT_ID], source=[source], detail_type=detail_types, detail=detail)
 
 
 _ACKNOWLEDGMENTS: Final = (

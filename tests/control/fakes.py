@@ -1,11 +1,12 @@
 """In-memory ports: atomic, honest about versions, and with replies that can be lost."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.control.ports import Conflict, Job, JobStatus, ReplyLost
+from spotkeeper.control.ports import Conflict, Job, JobStatus, Ports, ReplyLost
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
 
 NOW = "2026-11-23T18:00:00+00:00"
@@ -34,12 +35,13 @@ class MemoryLedger:
     attempt_items: dict[tuple[str, int, int], Attempt] = field(default_factory=dict)
     interruptions: dict[str, Interruption] = field(default_factory=dict)
     events: dict[tuple[str, str, str], HistoryEvent] = field(default_factory=dict)
-    states_seen: list[RunState] = field(default_factory=list)
+    states_seen: list[tuple[int, RunState]] = field(default_factory=list)
+    slots: Counter[tuple[int, str]] = field(default_factory=Counter)
 
     def create(self, run: Run) -> Run:
         if self.runs.setdefault(run.run_id, run) != run:
             raise Conflict
-        self.states_seen.append(run.state)
+        self.states_seen.append((run.submission, run.state))
         return run
 
     def get(self, run_id: str) -> Run | None:
@@ -49,8 +51,9 @@ class MemoryLedger:
         if self.runs[run.run_id].version != run.version:
             raise Conflict
         self.runs[run.run_id] = run.advanced(**changes)
-        self.states_seen.append(self.runs[run.run_id].state)
-        return self.runs[run.run_id]
+        after = self.runs[run.run_id]
+        self.states_seen.append((after.submission, after.state))
+        return after
 
     def attempts(self, run_id: str) -> tuple[Attempt, ...]:
         return tuple(item for key, item in sorted(self.attempt_items.items()) if key[0] == run_id)
@@ -79,6 +82,17 @@ class MemoryLedger:
     def list_runs(self, listing: str, limit: int) -> tuple[Run, ...]:
         return tuple(run for run in self.runs.values() if run.listing == listing)[:limit]
 
+    def open_run_ids(self) -> Iterator[str]:
+        runs = sorted(self.runs.values(), key=lambda run: run.created_at)
+        yield from [run.run_id for run in runs if not run.is_closed]
+
+    def take_submission_slot(self, *, second: int, team: str, limit: int, team_limit: int) -> bool:
+        taken = sum(count for (of, _), count in self.slots.items() if of == second)
+        if taken >= limit or self.slots[second, team] >= team_limit:
+            return False
+        self.slots[second, team] += 1
+        return True
+
     def append_event(self, run_id: str, event: HistoryEvent) -> None:
         self.events.setdefault((run_id, event.at, event.event_id), event)
 
@@ -104,6 +118,14 @@ class MemoryLedger:
         assert run.epoch == epoch, "the completion's own condition"
         completion = Completion(epoch=epoch, completed_at=NOW, step=100)
         self.runs[run_id] = replace(run, completion=completion, version=run.version + 1)
+
+
+@dataclass
+class MemoryCheckpoints:
+    steps: dict[str, int] = field(default_factory=dict)
+
+    def newest_step(self, run_id: str) -> int | None:
+        return self.steps.get(run_id)
 
 
 @dataclass
@@ -137,3 +159,15 @@ class MemoryBatch:
 
     def terminate(self, job_id: str, reason: str) -> None:
         self.terminated.append((job_id, reason))
+
+
+def memory_ports(
+    ledger: MemoryLedger | None = None,
+    batch: MemoryBatch | None = None,
+    checkpoints: MemoryCheckpoints | None = None,
+) -> Ports:
+    return Ports(
+        ledger=ledger or MemoryLedger(),
+        batch=batch or MemoryBatch(),
+        checkpoints=checkpoints or MemoryCheckpoints(),
+    )

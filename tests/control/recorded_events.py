@@ -63,3 +63,4 @@ BLOCKED = {
         "instance type [g5.xlarge]",
     },
 }
+SCHEDULED = _event("aws.events", "Scheduled Event", [f"arn:aws:events:{REGION}:{ACCOUNT}:rule/sweep"], {})

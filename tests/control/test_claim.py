@@ -5,9 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spotkeeper.contract.ledger import RunState, claim_request, completion_request, placement_request
+from spotkeeper.contract.ledger import (
+    FINAL_STATES,
+    RESTING_STATES,
+    RunState,
+    claim_request,
+    completion_request,
+    placement_request,
+)
 from spotkeeper.control.aws.ledger import DynamoDBLedger
 from spotkeeper.control.run import Attempt, Run
+from spotkeeper.control.submit import next_submission
 from tests.control.fakes import NOW, new_run
 from tests.control.ledger_table import TABLE, dynamodb
 
@@ -105,8 +113,28 @@ def test_nobody_claims_a_run_that_is_being_cancelled(client: "DynamoDBClient") -
     assert is_refused(client)
 
 
-@pytest.mark.parametrize("state", [RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED])
-def test_nobody_claims_a_run_that_has_ended(client: "DynamoDBClient", state: RunState) -> None:
+def test_nobody_claims_a_run_that_is_being_paused(client: "DynamoDBClient") -> None:
+    ledger = start(client, job_id="job-1")
+    ledger.advance(stored(ledger), pause_requested_at=NOW)
+
+    assert is_refused(client)
+
+
+@pytest.mark.parametrize("attempt", [1, 3, 10])
+def test_the_old_job_of_a_requeued_run_can_never_claim_and_the_next_can(client: "DynamoDBClient", attempt: int) -> None:
+    ledger = start(client, job_id="job-1", state=RunState.SUBMITTED)
+    claim(client, attempt=3)
+    run = stored(ledger)
+    ledger.advance(run, **next_submission(run, now=NOW))
+
+    assert is_refused(client, job_id="job-1", attempt=attempt, submission=1)
+    assert claim(client, job_id="job-2", attempt=1, submission=2) == 2
+    assert is_refused(client, job_id="job-1", attempt=attempt, submission=1)
+    assert (stored(ledger).job_id, stored(ledger).epoch) == ("job-2", 2)
+
+
+@pytest.mark.parametrize("state", [*RESTING_STATES, *FINAL_STATES])
+def test_nobody_claims_a_run_that_rests_or_has_ended(client: "DynamoDBClient", state: RunState) -> None:
     start(client, job_id="job-1", state=state)
     assert is_refused(client)
 

@@ -2,10 +2,20 @@ from typing import Any
 
 import pytest
 
-from spotkeeper.control.classify import CANCEL_REASON, TWIN_REASON, Cause, classify, explain, instance_of
+from spotkeeper.control.classify import (
+    CANCEL_REASON,
+    PAUSE_REASON,
+    TWIN_REASON,
+    Cause,
+    classify,
+    ending_of,
+    instance_of,
+)
+from spotkeeper.control.ports import Job, JobStatus
 from spotkeeper.control.run import Attempt
 
 CAPACITY = "Canceled by JobStateTimeLimit action due to reason: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
+MISCONFIGURED = "Canceled by JobStateTimeLimit action due to reason: MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"
 NORMAL = "Essential container in task exited"
 LIMIT = "Job attempt duration exceeded timeout"
 HOST = "Host EC2 (instance i-08784105ffff56b4f) terminated."
@@ -21,6 +31,10 @@ def ended(**facts: Any) -> Attempt:
         stopped_at="2026-01-01T01:00:00+00:00",
         **facts,
     )
+
+
+def failed(status_reason: str | None) -> Job:
+    return Job(job_id="job-1", name="r-1-1", status=JobStatus.FAILED, status_reason=status_reason)
 
 
 TABLE = [
@@ -64,8 +78,40 @@ TABLE = [
     ("task failed to start", {"status_reason": "Task failed to start"}, Cause.COULD_NOT_START),
     (
         "image cannot be pulled",
-        {"status_reason": "Task failed to start", "reason": "CannotPullContainerError: pull image manifest has been …"},
+        {
+            "status_reason": "Task failed to start",
+            "reason": "CannotPullContainerError: pull image manifest has been retried 5 time(s): failed to resolve ref "
+            "registry.example/trainer:1: dial tcp: i/o timeout",
+        },
         Cause.COULD_NOT_START,
+    ),
+    (
+        "image that does not exist",
+        {
+            "status_reason": "Task failed to start",
+            "reason": "CannotPullContainerError: pull image manifest has been retried 1 time(s): failed to resolve ref "
+            "registry.example/trainer:1: registry.example/trainer:1: not found",
+        },
+        Cause.NO_SUCH_IMAGE,
+    ),
+    (
+        "image that may not be pulled",
+        {
+            "status_reason": "Task failed to start",
+            "reason": "CannotPullContainerError: Error response from daemon: pull access denied for trainer, "
+            "repository does not exist or may require 'docker login'",
+        },
+        Cause.NO_SUCH_IMAGE,
+    ),
+    (
+        "program that did not find something",
+        {"status_reason": NORMAL, "exit_code": 1, "reason": "file not found"},
+        Cause.FAILED,
+    ),
+    (
+        "paused, yielded",
+        {"status_reason": NORMAL, "exit_code": 75, "job_status_reason": PAUSE_REASON},
+        Cause.PAUSED,
     ),
     (
         "resource initialization",
@@ -99,7 +145,8 @@ def test_every_way_to_end_has_its_cause(facts: dict[str, Any], cause: Cause) -> 
 
 
 def test_every_cause_of_an_attempt_has_a_row_in_the_table() -> None:
-    assert {row[2] for row in TABLE} == set(Cause) - {Cause.NO_CAPACITY}  # which ends a job that no attempt runs of
+    # These two end a job of which no attempt runs.
+    assert {row[2] for row in TABLE} == set(Cause) - {Cause.NO_CAPACITY, Cause.MISCONFIGURED}
 
 
 def test_a_running_attempt_has_no_cause() -> None:
@@ -110,19 +157,20 @@ def test_a_running_attempt_has_no_cause() -> None:
     ("last", "job_reason", "words"),
     [
         (None, CAPACITY, "no capacity"),
+        (None, MISCONFIGURED, "its queue cannot run this job: Canceled by JobStateTimeLimit"),
         (None, "Terminated by ops", "somebody stopped the job: Terminated by ops"),
         (ended(status_reason=HOST), CAPACITY, "no capacity"),
         (ended(status_reason=HOST), HOST, "no retry left"),
         (ended(status_reason=NORMAL, exit_code=3), NORMAL, "exit code 3"),
         (ended(status_reason=NORMAL, exit_code=77), NORMAL, "if it was to stop early, call `run.finish()`"),
-        (ended(status_reason=LIMIT, exit_code=75), LIMIT, "submit again with a --time-limit"),
+        (ended(status_reason=LIMIT, exit_code=75), LIMIT, "submit again with a longer --time-limit"),
         (ended(status_reason=NORMAL, exit_code=0), NORMAL, "no completion record"),
         (ended(status_reason="Task failed to start", reason="CannotPull…: denied"), "Task failed to start", ": denied"),
         (None, None, "gave no reason"),
     ],
 )
 def test_a_failed_run_says_why_in_words(last: Attempt | None, job_reason: str | None, words: str) -> None:
-    assert words in explain(last, job_reason)
+    assert words in ending_of(failed(job_reason), last).words
 
 
 def test_the_instance_is_read_from_the_attempt_or_from_the_words_about_its_host() -> None:

@@ -10,6 +10,7 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.aws.ledger import DynamoDBLedger
 from spotkeeper.control.ports import Conflict, Ledger
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption
+from spotkeeper.control.submit import next_submission
 from tests.control.fakes import MemoryLedger, new_run
 from tests.control.ledger_table import TABLE, dynamodb
 
@@ -43,6 +44,12 @@ FULL = new_run(
     version=6,
     completion=Completion(epoch=2, completed_at="2026-11-23T19:00:00+00:00", step=1200),
     cancel_requested_at="2026-11-23T19:01:00+00:00",
+    pause_requested_at="2026-11-23T19:02:00+00:00",
+    intent_at="2026-11-23T18:04:00+00:00",
+    wait_until="2026-11-23T19:03:00+00:00",
+    committed_step=1100,
+    num_stalls=1,
+    num_capacity_waits=2,
     image="repository@sha256:" + "a" * 64,
     source_sha256="b" * 64,
     reason="x",
@@ -121,6 +128,27 @@ def test_runs_are_listed_newest_first_up_to_the_limit(client: "DynamoDBClient") 
         ledger.create(new_run(f"run-{day}", created_at=f"2026-11-0{day}T00:00:00+00:00"))
 
     assert [run.run_id for run in ledger.list_runs("open", 3)] == ["run-4", "run-3", "run-2"]
+
+
+def test_open_runs_are_found_oldest_first_over_all_pages_without_the_closed(ledger: Ledger) -> None:
+    for number in range(250):
+        ledger.create(new_run(f"run-{number}", created_at=f"2026-11-01T00:{number // 60:02}:{number % 60:02}+00:00"))
+    closed = ledger.get("run-7")
+    assert closed is not None
+    ledger.advance(closed, state=RunState.CANCELLED)
+
+    assert list(ledger.open_run_ids()) == [f"run-{number}" for number in range(250) if number != 7]
+
+
+def test_a_next_submission_removes_the_job_so_that_the_next_may_claim(ledger: Ledger) -> None:
+    run = ledger.create(new_run(state=RunState.RUNNING, job_id="job-1", epoch=1, claimed_job_id="job-1"))
+
+    ledger.advance(run, **next_submission(run, now="2026-11-23T19:00:00+00:00"))
+
+    stored = ledger.get(run.run_id)
+    assert stored is not None
+    assert (stored.state, stored.submission, stored.job_id) == (RunState.SUBMITTING, 2, None)
+    assert stored.intent_at == "2026-11-23T19:00:00+00:00"
 
 
 def test_attempts_are_read_in_the_order_in_which_they_ran(ledger: Ledger) -> None:
@@ -210,6 +238,7 @@ def test_conditions_keep_to_the_grammar_of_dynamodb_which_has_no_arithmetic(clie
     ledger.record_attempt(seen, cause="y")
     ledger.record_interruption(Interruption(instance_id="i-1", warned_at="T"), expires_at=1)
     ledger.append_event("r-1", HistoryEvent(at="T", event_id="e", kind="k", message="m"))
+    ledger.take_submission_slot(second=1, team="research", limit=40, team_limit=20)
     claim = contract.claim_request(table=TABLE, run_id="r", submission=1, job_id="j", attempt=1, claimed_at="T")
     conditions.append(claim["ConditionExpression"])
     conditions.append(
@@ -225,6 +254,6 @@ def test_conditions_keep_to_the_grammar_of_dynamodb_which_has_no_arithmetic(clie
     function = rf"attribute_(?:not_)?exists\({operand}\)"
     term = rf"(?:{comparison}|{membership}|{function})"
     group = rf"(?:{term}|\({term}(?: (?:AND|OR) {term})*\))"
-    assert len(sent) >= 7
+    assert len(sent) >= 8
     for condition in sent:
         assert re.fullmatch(rf"{group}(?: (?:AND|OR) {group})*", condition), condition

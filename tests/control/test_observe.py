@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.control.observe import Outcome, observe
+from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import Conflict, Job, JobAttempt, JobStatus
+from spotkeeper.control.reconcile import observe_job
 from spotkeeper.control.run import SUCCESSORS, Attempt, Interruption, Run
-from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, new_run
+from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, memory_ports, new_run
 
 NORMAL = "Essential container in task exited"
 HOST = "Host EC2 (instance i-0abc1234) terminated."
@@ -38,14 +39,14 @@ def submitted() -> tuple[MemoryLedger, MemoryBatch]:
 
 def see(ledger: MemoryLedger, batch: MemoryBatch, now: Job) -> Outcome:
     batch.jobs[now.job_id] = now
-    return observe(now.job_id, ledger=ledger, batch=batch, now=NOW).outcome
+    return observe_job(now.job_id, ports=memory_ports(ledger, batch), now=NOW).outcome
 
 
 def test_a_job_that_batch_does_not_know_changes_nothing() -> None:
     ledger, batch = submitted()
     before = dict(ledger.runs)
 
-    seen = observe("job-9", ledger=ledger, batch=batch, now=NOW)
+    seen = observe_job("job-9", ports=memory_ports(ledger, batch), now=NOW)
 
     assert seen.outcome is Outcome.IGNORED
     assert "does not know job job-9" in seen.reason
@@ -123,7 +124,7 @@ def test_only_a_warning_from_before_the_end_made_the_loss_an_interruption(minute
     assert ledger.attempts(RUN)[0].cause == cause
 
 
-def test_a_warning_after_the_jobs_last_event_changes_nothing_until_somebody_looks_again() -> None:
+def test_a_warning_after_the_jobs_last_event_counts_once_somebody_looks_again() -> None:
     ledger, batch = submitted()
     last = job(JobStatus.FAILED, FIRST_LOST, status_reason=HOST, stopped_at=at(9))
     see(ledger, batch, last)
@@ -132,7 +133,7 @@ def test_a_warning_after_the_jobs_last_event_changes_nothing_until_somebody_look
     assert ledger.attempts(RUN)[0].cause == "host-lost"
     see(ledger, batch, last)
     assert ledger.attempts(RUN)[0].cause == "interrupted"
-    assert ledger.runs[RUN].state is RunState.FAILED
+    assert ledger.runs[RUN].submission == 2, "the loss was followed by one submission, not by two"
 
 
 def test_a_rebalance_recommendation_alone_is_no_warning() -> None:
@@ -302,5 +303,6 @@ def test_any_order_delay_and_repetition_of_events_gives_the_same_ledger(
     assert (run.state, run.closed_at, run.reason, run.epoch) == (RunState.SUCCEEDED, at(20), None, 2)
     assert (first.cause, first.stopped_at, first.exit_code, first.log_stream) == ("interrupted", at(9), None, "cpu/1")
     assert (second.cause, second.stopped_at, second.exit_code) == ("completed", at(20), 0)
-    for earlier, later in zip(ledger.states_seen, ledger.states_seen[1:], strict=False):
+    for (_, earlier), (submission, later) in zip(ledger.states_seen, ledger.states_seen[1:], strict=False):
+        assert submission == 1
         assert later is earlier or later in SUCCESSORS[earlier]

@@ -7,7 +7,7 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import CANCEL_REASON, TWIN_REASON
 from spotkeeper.control.ports import Conflict, Refused, ReplyLost, UnknownRun
-from spotkeeper.control.submit import job_request, resume, submit
+from spotkeeper.control.submit import finish, job_request, submit
 from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, new_run
 
 
@@ -73,38 +73,38 @@ def test_a_lost_reply_is_resolved_by_look_up_without_a_second_submission() -> No
     assert len(batch.requests) == 1
 
 
-def test_a_lost_request_leaves_a_run_that_resume_submits() -> None:
+def test_a_lost_request_leaves_a_run_that_finish_submits() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch(lost_requests=1)
     with pytest.raises(ReplyLost):
         submit(new_run(), ledger=ledger, batch=batch, now=NOW)
 
-    run = resume("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
+    run = finish("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
 
     assert (run.state, run.job_id) == (RunState.SUBMITTED, "job-1")
 
 
-def test_resume_finds_the_job_of_a_crashed_submitter_instead_of_starting_a_second() -> None:
+def test_finish_finds_the_job_of_a_crashed_submitter_instead_of_starting_a_second() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
     run = ledger.create(new_run())
     batch.submit(job_request(run))  # and then the submitter crashed
 
-    resumed = resume("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
+    finished = finish("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
 
-    assert resumed.job_id == "job-1"
+    assert finished.job_id == "job-1"
     assert len(batch.jobs) == 1
 
 
-def test_resume_of_a_submitted_run_does_nothing() -> None:
+def test_finish_of_a_submitted_run_does_nothing() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
     run = submit(new_run(), ledger=ledger, batch=batch, now=NOW)
 
-    assert resume(run.run_id, ledger=ledger, batch=batch, now=NOW) == run
+    assert finish(run.run_id, ledger=ledger, batch=batch, now=NOW) == run
     assert len(batch.requests) == 1
 
 
-def test_resume_of_an_unknown_run_says_so() -> None:
+def test_finish_of_an_unknown_run_says_so() -> None:
     with pytest.raises(UnknownRun, match="there is no run 'nobody-1'"):
-        resume("nobody-1", ledger=MemoryLedger(), batch=MemoryBatch(), now=NOW)
+        finish("nobody-1", ledger=MemoryLedger(), batch=MemoryBatch(), now=NOW)
 
 
 def test_a_taken_run_id_is_a_conflict_and_submits_nothing() -> None:

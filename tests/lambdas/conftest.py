@@ -6,7 +6,7 @@ import pytest
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.control.aws import binding
 from tests.control.ledger_table import REGION, TABLE
-from tests.ops.deployed_environment import deployed
+from tests.ops.deployed_environment import BUCKET, deployed
 
 if TYPE_CHECKING:
     from spotkeeper.ops.connection import Connection
@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator["Connection"]:
     """A deployed environment, and a fresh process of a handler in it."""
     monkeypatch.setenv(variables.LEDGER_TABLE, TABLE)
+    monkeypatch.setenv(variables.CHECKPOINT_URI, f"s3://{BUCKET}")
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     with deployed() as connection:
-        binding.ledger.cache_clear()
-        binding.batch.cache_clear()
+        forget_clients()
         yield connection
-    binding.ledger.cache_clear()
-    binding.batch.cache_clear()
+    forget_clients()
+
+
+def forget_clients() -> None:
+    for bound in (binding.ledger, binding.batch, binding.ports):
+        bound.cache_clear()

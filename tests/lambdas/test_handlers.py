@@ -9,19 +9,20 @@ from hypothesis import strategies as st
 from lambdas.observe_job.handler import handle as observe_job
 from lambdas.record_blocked_queue.handler import handle as record_blocked_queue
 from lambdas.record_interruption.handler import handle as record_interruption
+from lambdas.sweep_runs.handler import handle as sweep_runs
 from spotkeeper.contract.ledger import RunState, claim_request, completion_request
 from spotkeeper.control.aws.binding import HandlerSettings
 from spotkeeper.control.run import Interruption
 from spotkeeper.control.submit import submit
 from tests.control.fakes import NOW, new_run
 from tests.control.ledger_table import REGION, TABLE
-from tests.control.recorded_events import BLOCKED, JOB_CHANGE, REBALANCE, WARNING, job_change
-from tests.lambdas.invocation import CONTEXT, counted, failed, sqs
+from tests.control.recorded_events import BLOCKED, JOB_CHANGE, REBALANCE, SCHEDULED, WARNING, job_change
+from tests.lambdas.invocation import CONTEXT, context, counted, failed, sqs
 
 if TYPE_CHECKING:
     from spotkeeper.ops.connection import Connection
 
-HANDLERS = [record_interruption, observe_job, record_blocked_queue]
+HANDLERS = [record_interruption, observe_job, record_blocked_queue, sweep_runs]
 
 
 def start(connection: "Connection", run_id: str = "digits-7fq2") -> str:
@@ -111,6 +112,64 @@ def test_a_forged_event_of_a_job_that_batch_does_not_know_changes_nothing(
     assert counted(capsys.readouterr().out) == {"EventsIgnored": 1, "EventsReceived": 1, "EventsFailed": 0}
 
 
+def test_a_sweep_closes_a_run_of_whose_end_no_event_told(
+    environment: "Connection", capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(start(environment))
+
+    result = sweep_runs(sqs(SCHEDULED), CONTEXT)
+
+    assert failed(result) == []
+    assert state(environment) is RunState.SUCCEEDED
+    assert counted(capsys.readouterr().out) == {
+        "RunsClosed": 1,
+        "Sweeps": 1,
+        "SweepRepairs": 1,
+        "SweepFailures": 0,
+        "EventsReceived": 1,
+        "EventsFailed": 0,
+    }
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_sweep_of_nothing_still_beats(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep_runs(sqs(SCHEDULED), CONTEXT)
+
+    counts = counted(capsys.readouterr().out)
+    assert (counts["Sweeps"], counts["SweepRepairs"]) == (1, 0)
+
+
+def test_a_sweep_that_ran_out_of_time_does_not_beat(
+    environment: "Connection", capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(start(environment))
+
+    sweep_runs(sqs(SCHEDULED), context(remaining_milliseconds=10_000))
+
+    assert counted(capsys.readouterr().out)["Sweeps"] == 0
+    assert state(environment) is RunState.RUNNING
+
+
+def test_a_waiting_run_that_is_due_is_submitted_again_by_the_sweep(environment: "Connection") -> None:
+    profile = environment.descriptor.profiles["cpu"]
+    environment.ledger.create(
+        new_run(
+            state=RunState.WAITING,
+            wait_until="2026-11-23T18:00:00+00:00",
+            job_id="job-0",
+            job_queue=profile.spot_queue,
+            job_definition=profile.job_definition,
+        )
+    )
+
+    sweep_runs(sqs(SCHEDULED), CONTEXT)
+
+    run = environment.ledger.get("digits-7fq2")
+    assert run is not None
+    assert (run.state, run.submission, run.job_id is not None) == (RunState.SUBMITTED, 2, True)
+    assert environment.batch.find("digits-7fq2-2", queue=profile.spot_queue)[0].job_id == run.job_id
+
+
 def test_a_blocked_queue_is_told_in_the_history_of_its_run(
     environment: "Connection", capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,6 +236,7 @@ def test_whatever_the_body_a_message_is_acknowledged_or_returned(body: str) -> N
 
 
 def test_missing_settings_are_named_all_at_once() -> None:
-    with pytest.raises(ValueError, match="SPOTKEEPER_LEDGER_TABLE"):
+    with pytest.raises(ValueError, match="SPOTKEEPER_LEDGER_TABLE, SPOTKEEPER_URI"):
         HandlerSettings.from_environ({"SPOTKEEPER_LEDGER_TABLE": ""})
-    assert HandlerSettings.from_environ({"SPOTKEEPER_LEDGER_TABLE": "t"}).ledger_table == "t"
+    settings_ = HandlerSettings.from_environ({"SPOTKEEPER_LEDGER_TABLE": "t", "SPOTKEEPER_URI": "s3://b"})
+    assert (settings_.ledger_table, settings_.checkpoint_uri) == ("t", "s3://b")

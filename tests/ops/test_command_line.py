@@ -444,6 +444,62 @@ def test_cancelling_what_has_ended_says_how_it_ended(environment: Connection) ->
     assert spotkeeper("cancel", "digits-7fq2").stdout == "digits-7fq2 has already ended: succeeded\n"
 
 
+def test_pause_stops_the_job_and_says_so(environment: Connection) -> None:
+    run_id = spotkeeper("submit", "--", "python", "train.py").stdout.strip()
+
+    result = spotkeeper("pause", run_id)
+
+    assert result.stdout == f"{run_id} is being paused; its job is stopping\n"
+    assert only_run(environment).pause_requested_at is not None
+    assert "(pausing)" in spotkeeper("status", run_id).stdout
+
+
+def test_pausing_a_run_that_waits_takes_effect_at_once(environment: Connection) -> None:
+    environment.ledger.create(new_run(state=RunState.WAITING, wait_until=NOW))
+
+    result = spotkeeper("pause", "digits-7fq2")
+
+    assert result.stdout == "digits-7fq2 is paused: paused; `spotkeeper resume` lets it go on\n"
+    assert only_run(environment).state is RunState.PAUSED
+
+
+def test_resume_submits_a_parked_run_again(environment: Connection) -> None:
+    first = spotkeeper("submit", "--", "python", "train.py").stdout.strip()
+    run = only_run(environment)
+    environment.ledger.advance(run, state=RunState.PARKED, reason="no newer checkpoint")
+
+    result = spotkeeper("resume", first)
+
+    assert result.stdout == f"{first} goes on: it is submitted\n"
+    assert (only_run(environment).submission, only_run(environment).state) == (2, RunState.SUBMITTED)
+
+
+def test_resuming_what_has_ended_says_how_it_ended(environment: Connection) -> None:
+    environment.ledger.create(new_run(state=RunState.FAILED, reason="the program failed with exit code 3"))
+
+    result = spotkeeper("resume", "digits-7fq2")
+
+    assert result.stdout == "digits-7fq2 cannot go on: it is failed: the program failed with exit code 3\n"
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "cancel"])
+@pytest.mark.usefixtures("environment")
+def test_a_run_that_nobody_knows_is_named(command: str) -> None:
+    result = spotkeeper(command, "nobody-1")
+
+    assert result.exit_code == 1
+    assert "there is no run 'nobody-1'" in result.stderr
+
+
+def test_status_says_until_when_a_run_waits_and_why(environment: Connection) -> None:
+    environment.ledger.create(new_run(state=RunState.WAITING, wait_until=NOW, reason="no capacity"))
+
+    told = spotkeeper("status", "digits-7fq2").stdout
+
+    assert "waiting: no capacity" in told
+    assert re.search(rf"waits until +{re.escape(NOW)}", told)
+
+
 @pytest.mark.usefixtures("environment")
 def test_waiting_for_a_run_that_fails_exits_1_with_its_reason() -> None:
     result = spotkeeper("submit", "--wait", "--", "python", "train.py")

@@ -115,6 +115,13 @@ def test_a_run_whose_job_has_ended_is_closed_though_no_event_ever_came(environme
     assert ended == environment.ledger.get(run.run_id)
 
 
+@pytest.mark.parametrize("state", [RunState.PARKED, RunState.PAUSED])
+def test_waiting_ends_with_a_run_that_waits_for_a_person(environment: Connection, state: RunState) -> None:
+    run = environment.ledger.create(new_run(state=state, reason="no newer checkpoint"))
+
+    assert waiting.wait("digits-7fq2", environment, pause=no_pause) == run
+
+
 def test_reading_a_run_whose_job_goes_on_changes_nothing(environment: Connection) -> None:
     for run_id, job_id in (("no-job", None), ("job-of-another-batch", "gone")):
         run = environment.ledger.create(new_run(run_id, state=RunState.SUBMITTED, job_id=job_id))

@@ -9,6 +9,8 @@ import pytest
 from typer.main import get_command
 
 from spotkeeper.contract import exit_codes
+from spotkeeper.contract.ledger import FINAL_STATES, RunState
+from spotkeeper.control.run import SUBMITTED_AGAIN_FROM, SUCCESSORS
 from spotkeeper.ops.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +68,16 @@ def test_the_exit_codes_of_the_architecture_page_are_the_contracts() -> None:
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
 
     assert told == {value for name, value in vars(exit_codes).items() if name.startswith("EXIT_")}
+
+
+def test_the_states_of_the_architecture_page_are_drawn_from_the_state_machine() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    (drawing,) = re.findall(r"```mermaid\nstateDiagram-v2\n(.*?)```", page, re.DOTALL)
+    drawn = re.findall(r"^    (\S+) --> (\S+?)(?:: .*)?$", drawing, re.MULTILINE)
+
+    within = [(state, after) for state, many in SUCCESSORS.items() for after in many - set(FINAL_STATES)]
+    again = [(state, RunState.SUBMITTING) for state in SUBMITTED_AGAIN_FROM]
+    assert sorted(drawn) == sorted([("[*]", "submitting"), *((str(one), str(two)) for one, two in within + again)])
 
 
 def test_every_decision_has_the_four_parts_and_is_short() -> None:

@@ -1,4 +1,5 @@
 import fnmatch
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,13 @@ from spotkeeper.contract.ledger import completion_request, instance_partition
 from stacks.environments import DEV
 from tests.stacks.synthesized import Assembly
 
-# The APIs that have no resource-level permission; they only read.
-WITHOUT_RESOURCE = {"ecr:GetAuthorizationToken", "batch:DescribeJobs", "ecs:DiscoverPollEndpoint"}
+# The APIs that have no resource-level permission; the ones of Batch only read.
+WITHOUT_RESOURCE = {
+    "ecr:GetAuthorizationToken",
+    "batch:DescribeJobs",
+    "batch:ListJobs",
+    "ecs:DiscoverPollEndpoint",
+}
 
 
 def as_list(value: Any) -> list[Any]:
@@ -124,31 +130,72 @@ def test_starting_a_job_needs_its_image_and_its_log_stream(dev: Assembly) -> Non
     }
 
 
+MOVES_RUNS = {
+    ("batch:DescribeJobs", "*"),
+    ("batch:ListJobs", "*"),
+    ("batch:SubmitJob", "arn:aws:batch:us-east-1:123456789012:job-definition/*"),
+    ("batch:TagResource", "arn:aws:batch:us-east-1:123456789012:job/*"),
+    ("batch:TerminateJob", "arn:aws:batch:us-east-1:123456789012:job/*"),
+    ("s3:ListBucket", "arn:aws:service:us-east-1:123456789012:Checkpoints620E2F20.Arn"),
+}
+LEDGER = "arn:aws:service:us-east-1:123456789012:LedgerB7379752.Arn"
+
+
 @pytest.mark.parametrize(
-    ("function", "ledger_actions", "reads_jobs"),
+    ("function", "ledger_actions", "others"),
     [
-        ("RecordInterruption", {"UpdateItem"}, False),
-        ("ObserveJob", {"GetItem", "Query", "UpdateItem"}, True),
-        ("RecordBlockedQueue", {"GetItem", "PutItem"}, True),
+        ("RecordInterruption", {"UpdateItem"}, set()),
+        ("ObserveJob", {"GetItem", "PutItem", "Query", "UpdateItem"}, MOVES_RUNS),
+        ("RecordBlockedQueue", {"GetItem", "PutItem"}, {("batch:DescribeJobs", "*")}),
+        (
+            "SweepRuns",
+            {"GetItem", "PutItem", "Query", "UpdateItem"},
+            {*MOVES_RUNS, ("dynamodb:Query", f"{LEDGER}/index/listing")},
+        ),
     ],
 )
 def test_a_handler_may_do_exactly_this(
-    dev: Assembly, function: str, ledger_actions: set[str], reads_jobs: bool
+    dev: Assembly, function: str, ledger_actions: set[str], others: set[tuple[str, str]]
 ) -> None:
+    spot_queues = {("batch:SubmitJob", arn) for arn in queues_of(dev, "spot")}
     permissions = set(allowed(dev, "recovery", function))
-    ledger = "arn:aws:service:us-east-1:123456789012:LedgerB7379752.Arn"
 
-    assert {action.partition(":")[2] for action, on in permissions if on == ledger} == ledger_actions
-    rest = {(action, on.rpartition(":")[2]) for action, on in permissions if on != ledger}
-    assert {action for action, on in rest if on.startswith(f"{function}Events")} == {
+    assert {action.partition(":")[2] for action, on in permissions if on == LEDGER} == ledger_actions
+    rest = {(action, on) for action, on in permissions if on != LEDGER}
+    own_queue = {(action, on) for action, on in rest if on.rpartition(":")[2].startswith(f"{function}Events")}
+    assert {action for action, _ in own_queue} == {
         "sqs:ChangeMessageVisibility",
         "sqs:DeleteMessage",
         "sqs:GetQueueAttributes",
         "sqs:GetQueueUrl",
         "sqs:ReceiveMessage",
     }
-    others = {action for action, on in rest if not on.startswith(f"{function}Events")}
-    assert others == {"logs:CreateLogStream", "logs:PutLogEvents"} | ({"batch:DescribeJobs"} if reads_jobs else set())
+    logs = {(action, on) for action, on in rest if action in ("logs:CreateLogStream", "logs:PutLogEvents")}
+    assert len(logs) == 2
+    assert rest - own_queue - logs == others | (spot_queues if others >= MOVES_RUNS else set())
+
+
+def queues_of(assembly: Assembly, market: str) -> set[str]:
+    """ARNs of the queues of a market, by what the environment tells the command line."""
+    (parameter,) = assembly.resources("batch", "AWS::SSM::Parameter").values()
+    stored = json.loads(assembly.resolved("batch", parameter["Properties"]["Value"]))
+    return {profile[f"{market}_queue"] for profile in stored["profiles"].values()}
+
+
+def test_no_handler_may_submit_to_an_on_demand_queue(any_environment: Assembly) -> None:
+    """What costs more has to be reserved first, and nothing reserves yet."""
+    submitted_to = {on for action, on in allowed(any_environment, "recovery") if action == "batch:SubmitJob"}
+
+    assert queues_of(any_environment, "spot") <= submitted_to
+    assert queues_of(any_environment, "on_demand").isdisjoint(submitted_to)
+
+
+def test_handlers_list_manifests_only(dev: Assembly) -> None:
+    for function in ("ObserveJob", "SweepRuns"):
+        statements = dev.one("recovery", "AWS::IAM::Policy", f"{function}Role")["PolicyDocument"]["Statement"]
+        (listing,) = [statement for statement in statements if statement["Action"] == "s3:ListBucket"]
+
+        assert listing["Condition"] == {"StringLike": {"s3:prefix": ["commit/*"]}}
 
 
 def test_what_the_settings_name_is_granted_and_nothing_beside_it(dev: Assembly, tmp_path: Path) -> None:

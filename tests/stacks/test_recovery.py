@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from moto.events.utils import EventMessageType
 
 EVENTS = Path(__file__).parents[1] / "recorded_events"
-FUNCTIONS = ("RecordInterruption", "ObserveJob", "RecordBlockedQueue")
+BY_EVENT = ("RecordInterruption", "ObserveJob", "RecordBlockedQueue")
+FUNCTIONS = (*BY_EVENT, "SweepRuns")
+TIMEOUT_SECONDS = {**dict.fromkeys(BY_EVENT, 30), "SweepRuns": 240}
 
 
 def recorded(name: str) -> dict[str, Any]:
@@ -74,13 +76,13 @@ def changed(event: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 def test_a_recorded_event_reaches_its_function_and_no_other(dev: Assembly, function: str, event: str) -> None:
     sample = in_our_queue(dev, event) if event.startswith("job") else recorded(event)
 
-    assert [name for name in FUNCTIONS if selects(dev, name, sample)] == [function]
+    assert [name for name in BY_EVENT if selects(dev, name, sample)] == [function]
 
 
 def test_an_event_that_nobody_asked_for_reaches_no_function(dev: Assembly) -> None:
     sample = recorded("instance_state_change")
 
-    assert not [name for name in FUNCTIONS if selects(dev, name, sample)]
+    assert not [name for name in BY_EVENT if selects(dev, name, sample)]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +149,15 @@ def test_more_queues_than_a_pattern_holds_are_refused_when_they_are_synthesized(
         app.assemble(with_profiles(10), str(tmp_path / "10"))
 
 
+def test_runs_are_swept_every_five_minutes_and_a_sweep_ends_before_the_next(dev: Assembly) -> None:
+    rule = dev.one("recovery", "AWS::Events::Rule", "SweepRunsRule")
+
+    assert rule["ScheduleExpression"] == "rate(5 minutes)"
+    assert rule["State"] == "ENABLED"
+    assert "EventPattern" not in rule
+    assert TIMEOUT_SECONDS["SweepRuns"] < 5 * 60
+
+
 def test_recovery_is_deployed_after_the_queues_that_it_watches(dev: Assembly) -> None:
     artifacts = json.loads((dev.folder / "manifest.json").read_text())["artifacts"]
 
@@ -167,7 +178,7 @@ def test_what_cannot_be_delivered_or_handled_ends_in_one_dead_letter_queue(dev: 
         "deadLetterTargetArn": {"Fn::GetAtt": [dead_id, "Arn"]},
         "maxReceiveCount": 5,
     }
-    assert queue["VisibilityTimeout"] == 180
+    assert queue["VisibilityTimeout"] == 6 * TIMEOUT_SECONDS[function]
     assert queue["MessageRetentionPeriod"] == 4 * 24 * 3600
     assert dead_letters["MessageRetentionPeriod"] == 14 * 24 * 3600
     assert queue["SqsManagedSseEnabled"] is dead_letters["SqsManagedSseEnabled"] is True
@@ -194,7 +205,7 @@ def test_a_batch_of_messages_fails_message_by_message(dev: Assembly, function: s
 
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert mapping["ScalingConfig"] == {"MaximumConcurrency": 5}
-    assert mapping["BatchSize"] == 10
+    assert mapping["BatchSize"] == (1 if function == "SweepRuns" else 10)
     assert mapping["EventSourceArn"]["Fn::GetAtt"][0].startswith(f"{function}Events")
 
 
@@ -204,6 +215,7 @@ def test_a_batch_of_messages_fails_message_by_message(dev: Assembly, function: s
         ("RecordInterruption", "record_interruption"),
         ("ObserveJob", "observe_job"),
         ("RecordBlockedQueue", "record_blocked_queue"),
+        ("SweepRuns", "sweep_runs"),
     ],
 )
 def test_a_function_runs_its_handler_with_the_ledger_and_powertools(dev: Assembly, function: str, handler: str) -> None:
@@ -214,9 +226,11 @@ def test_a_function_runs_its_handler_with_the_ledger_and_powertools(dev: Assembl
 
     assert properties["Handler"] == f"lambdas.{handler}.handler.handle"
     assert (properties["Runtime"], properties["Architectures"]) == ("python3.13", ["arm64"])
+    assert properties["Timeout"] == TIMEOUT_SECONDS[function]
     assert visibility >= 6 * properties["Timeout"]
     assert dev.resolved("recovery", properties["Environment"]["Variables"]) == {
         "SPOTKEEPER_LEDGER_TABLE": "spotkeeper-dev-storage-LedgerB7379752-0123456789ab",
+        "SPOTKEEPER_URI": "s3://spotkeeper-dev-storage-Checkpoints620E2F20-0123456789ab",
         "POWERTOOLS_SERVICE_NAME": handler,
         "POWERTOOLS_METRICS_NAMESPACE": "Spotkeeper",
     }

@@ -116,14 +116,3 @@ def test_without_capacity_a_run_waits_and_starts_when_it_comes_back(cloud: Cloud
     cloud.market.restore()
 
     assert user.ended(run).state is RunState.SUCCEEDED
-
-
-def test_a_run_that_batch_gives_up_on_for_lack_of_capacity_says_so(cloud: Cloud, user: User) -> None:
-    cloud.market.dry()
-    run = user.ended(user.submit("print('never')"))
-
-    assert run.state is RunState.FAILED
-    assert run.reason is not None
-    assert run.reason.startswith("no capacity within the queue's time limit")
-    history = user.connection.ledger.history(run.run_id)
-    assert any("INSUFFICIENT_INSTANCE_CAPACITY" in event.message for event in history)

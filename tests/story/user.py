@@ -8,7 +8,10 @@ from textwrap import dedent
 from typing import TypeVar
 
 from emulation.cloud import Cloud
+from spotkeeper.control.aws.checkpoints import S3Checkpoints
+from spotkeeper.control.ports import Ports
 from spotkeeper.control.run import Attempt, Run
+from spotkeeper.control.sweep import sweep
 from spotkeeper.ops.connection import LocalEndpoint, connect
 from spotkeeper.ops.plan import Request
 from spotkeeper.ops.submission import prepare, submit
@@ -73,6 +76,17 @@ class User:
         instance_id = attempts[0].instance_id
         assert instance_id is not None
         return instance_id
+
+    def sweep(self, *, at: str) -> None:
+        """Sweep as the sweeper does, at another time."""
+        connection = self.connection
+        ports = Ports(
+            ledger=connection.ledger,
+            batch=connection.batch,
+            checkpoints=S3Checkpoints(connection.s3, f"s3://{connection.descriptor.checkpoint_bucket}"),
+        )
+        done = sweep(ports=ports, clock=lambda: at, has_time=lambda: True)
+        assert done.failures == {}
 
     def output(self, run: Run) -> str:
         """Return what all attempts have written so far."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _THROTTLES: Final = frozenset({"ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"})
 _CONDITION_FAILED: Final = "ConditionalCheckFailedException"
+_RUNS_PER_PAGE: Final = 100
+_SLOTS_KEPT_SECONDS: Final = 3600
+"""Counters are of use for one second; DynamoDB removes them some time after this."""
 _serializer = TypeSerializer()
 _deserializer = TypeDeserializer()
 
@@ -113,6 +116,49 @@ class DynamoDBLedger:
         )
         with _typed_errors():
             return tuple(_run_of(_plain(item)) for page in pages for item in page["Items"])
+
+    def open_run_ids(self) -> Iterator[str]:
+        """Query the listing index page by page, oldest first."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=contract.LISTING_INDEX,
+            KeyConditionExpression="#listing = :listing",
+            ProjectionExpression="#run",
+            ExpressionAttributeNames={"#listing": contract.LISTING_PARTITION_KEY, "#run": "run_id"},
+            ExpressionAttributeValues={":listing": {"S": contract.LISTING_OPEN}},
+            PaginationConfig={"PageSize": _RUNS_PER_PAGE},
+        )
+        with _typed_errors():
+            for page in pages:
+                yield from [item["run_id"]["S"] for item in page["Items"]]
+
+    def take_submission_slot(self, *, second: int, team: str, limit: int, team_limit: int) -> bool:
+        """Add one to the counters of the second, where both leave room."""
+        try:
+            with _typed_errors():
+                self._client.update_item(
+                    TableName=self._table,
+                    Key=_key(contract.second_partition(second), contract.SUBMISSION_SLOTS_SORT_KEY),
+                    ConditionExpression=(
+                        "(attribute_not_exists(#all) OR #all < :limit)"
+                        " AND (attribute_not_exists(#team) OR #team < :team_limit)"
+                    ),
+                    UpdateExpression="SET #expires = :expires ADD #all :one, #team :one",
+                    ExpressionAttributeNames={
+                        "#all": "num_submissions",
+                        "#team": f"num_submissions_of_{team}",
+                        "#expires": contract.TIME_TO_LIVE,
+                    },
+                    ExpressionAttributeValues={
+                        ":limit": {"N": str(limit)},
+                        ":team_limit": {"N": str(team_limit)},
+                        ":one": {"N": "1"},
+                        ":expires": {"N": str(second + _SLOTS_KEPT_SECONDS)},
+                    },
+                )
+        except Conflict:
+            return False
+        return True
 
     def append_event(self, run_id: str, event: HistoryEvent) -> None:
         """Put the event where none is."""

@@ -1,0 +1,39 @@
+"""Every five minutes: reconcile all open runs, so that no event is needed to bring a run where it belongs."""
+
+from typing import TYPE_CHECKING, Any
+
+from spotkeeper.contract import metrics
+from spotkeeper.control.aws import binding
+from spotkeeper.control.aws.delivery import Counts, process
+from spotkeeper.control.aws.outcome_metrics import count
+from spotkeeper.control.events import Event, SweepDue
+from spotkeeper.control.sweep import sweep
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+MARGIN_MILLISECONDS = 15_000
+"""Kept for the run in work when time is up."""
+
+
+def handle(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse":
+    """Sweep once for every message of the batch, which holds one."""
+
+    def react(due: Event) -> tuple[str, Counts]:
+        if not isinstance(due, SweepDue):
+            return f"not for this handler: {type(due).__name__}", {metrics.EVENTS_IGNORED: 1}
+        done = sweep(
+            ports=binding.ports(),
+            clock=binding.now,
+            has_time=lambda: context.get_remaining_time_in_millis() > MARGIN_MILLISECONDS,
+        )
+        said = f"finished: {done.is_finished}, outcomes: {dict(done.outcomes)}, failures: {done.failures}"
+        return said, {
+            **count(done.outcomes),
+            metrics.SWEEPS: int(done.is_finished),
+            metrics.SWEEP_REPAIRS: done.num_repairs,
+            metrics.SWEEP_FAILURES: len(done.failures),
+        }
+
+    return process(event, context, service="sweep_runs", react=react)

@@ -1,0 +1,23 @@
+"""End a run: for good, and with its completion record above everything that people or Batch say."""
+
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.ports import Ledger
+from spotkeeper.control.run import Run
+
+
+def close(run: Run, state: RunState, *, ledger: Ledger, at: str, reason: str | None = None) -> Run:
+    """End the run in a final state.
+
+    Raises:
+        Conflict: somebody moved the run meanwhile.
+    """
+    return ledger.advance(run, state=state, closed_at=at, reason=reason, pause_requested_at=None, wait_until=None)
+
+
+def close_if_over(run: Run, *, ledger: Ledger, at: str, reason: str | None = None) -> Run | None:
+    """End a run without a running job if it is complete or cancelled; None: it is neither. Raises as `close` does."""
+    if run.is_complete:
+        return close(run, RunState.SUCCEEDED, ledger=ledger, at=at)
+    if run.cancel_requested_at is not None:
+        return close(run, RunState.CANCELLED, ledger=ledger, at=at, reason=reason)
+    return None

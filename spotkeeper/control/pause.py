@@ -1,0 +1,89 @@
+"""Pause a run and let it go on: the user's word, against which no requeue stands.
+
+Pausing records the wish first, and from then on no attempt can claim; then the job is stopped, which saves its work.
+"""
+
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.names import job_name
+from spotkeeper.control.classify import PAUSE_REASON
+from spotkeeper.control.ports import Batch, Conflict, Ledger, Refused, ReplyLost, Throttled, UnknownRun
+from spotkeeper.control.run import Run
+from spotkeeper.control.submit import finish, next_submission
+
+
+def pause(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
+    """Pause a run and return it. One that has ended, is being cancelled or is parked stays as it is.
+
+    A run whose job exists becomes PAUSED when Batch reports that the job ended; one without a job, at once.
+
+    Raises:
+        UnknownRun: the ledger has no such run.
+    """
+    while True:
+        run = _get(run_id, ledger)
+        if run.cancel_requested_at is not None or not (run.is_live or run.state is RunState.WAITING):
+            return run
+        try:
+            if run.is_live and run.pause_requested_at is None:
+                run = ledger.advance(run, pause_requested_at=now)
+            if run.is_live and run.job_id is not None:
+                batch.terminate(run.job_id, PAUSE_REASON)
+                return run
+            # The reply to SubmitJob may be on its way: stop what has our name. What look-up does not show yet is
+            # stopped by its submitter, and is refused its claim in any case.
+            for job in batch.find(job_name(run.run_id, run.submission), queue=run.job_queue):
+                batch.terminate(job.job_id, PAUSE_REASON)
+            return ledger.advance(run, **paused())
+        except Conflict:
+            continue
+
+
+def paused() -> dict[str, RunState | str | None]:
+    """Return the changes by which a run without a job becomes PAUSED."""
+    return {
+        "state": RunState.PAUSED,
+        "pause_requested_at": None,
+        "wait_until": None,
+        "reason": "paused; `spotkeeper resume` lets it go on",
+    }
+
+
+def resume(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
+    """Let a paused or parked run go on, or a waiting one at once, and return it. Others stay as they are.
+
+    Its budgets begin anew. A run whose job is still stopping goes on when that has stopped.
+
+    Raises:
+        UnknownRun: the ledger has no such run.
+    """
+    while True:
+        run = _get(run_id, ledger)
+        try:
+            resumed = _let_go_on(run, ledger, now)
+            break
+        except Conflict:
+            continue
+    if resumed.submission == run.submission:
+        return resumed
+    try:
+        return finish(run_id, ledger=ledger, batch=batch, now=now)
+    except (Refused, ReplyLost, Throttled):
+        # The intent is recorded: the sweeper finishes it, or the refusal stands in the run.
+        return _get(run_id, ledger)
+
+
+def _let_go_on(run: Run, ledger: Ledger, now: str) -> Run:
+    if run.is_closed or run.cancel_requested_at is not None:
+        return run
+    if not run.is_live:
+        return ledger.advance(run, **next_submission(run, now=now), num_stalls=0, num_capacity_waits=0)
+    if run.pause_requested_at is not None:
+        return ledger.advance(run, pause_requested_at=None, num_stalls=0, num_capacity_waits=0)
+    return run
+
+
+def _get(run_id: str, ledger: Ledger) -> Run:
+    run = ledger.get(run_id)
+    if run is None:
+        raise UnknownRun(run_id)
+    return run

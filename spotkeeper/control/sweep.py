@@ -1,0 +1,54 @@
+"""Reconcile every open run: the control plane would converge by this alone, if no event ever arrived."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from spotkeeper.control.observe import Outcome
+from spotkeeper.control.ports import Conflict, Ports
+from spotkeeper.control.reconcile import reconcile
+
+REPAIRS: Final = frozenset(
+    {Outcome.RECORDED, Outcome.CLOSED, Outcome.REQUEUED, Outcome.WAITING, Outcome.PARKED, Outcome.PAUSED}
+)
+"""What an event should have done already. To begin what was due or deferred is the sweeper's own work."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Sweep:
+    """What a sweep did."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    failures: dict[str, str] = field(default_factory=dict)
+    """Run -> why it could not be reconciled; the next sweep tries again."""
+    is_finished: bool = False
+    """Whether there was time for all runs."""
+
+    @property
+    def num_repairs(self) -> int:
+        """How many runs were not where the events should have brought them: what was lost, or is very late."""
+        return sum(self.outcomes[outcome] for outcome in REPAIRS)
+
+
+def sweep(*, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool]) -> Sweep:
+    """Reconcile the open runs, oldest first, while there is time. A run that fails never stops the others.
+
+    Args:
+        ports: The world.
+        clock: Returns the time, ISO 8601, UTC; asked for each run, since submissions are counted by the second.
+        has_time: Whether to go on with another run.
+    """
+    done = Sweep()
+    for run_id in ports.ledger.open_run_ids():
+        if not has_time():
+            return done
+        try:
+            done.outcomes[reconcile(run_id, ports=ports, now=clock()).outcome] += 1
+        except Conflict:
+            # Somebody moves it at this moment, which is as good.
+            done.outcomes[Outcome.UNCHANGED] += 1
+        except Exception as error:  # noqa: BLE001  one run's trouble, of whatever kind, must not become all runs'
+            done.failures[run_id] = f"{type(error).__name__}: {error}"
+    done.is_finished = True
+    return done

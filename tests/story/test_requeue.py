@@ -1,0 +1,155 @@
+"""Runs that go on where Batch gives up, and a control plane that hears no event at all."""
+
+import operator
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from emulation.cloud import Cloud, Conditions
+from emulation.events.router import Event
+from emulation.templates.assembly import Assembly
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.classify import Cause
+from spotkeeper.control.pause import pause, resume
+from spotkeeper.control.run import Run
+from tests.story.user import User, eventually, now
+
+pytestmark = pytest.mark.timeout(300)
+
+# A checkpoint is its manifest as far as the control plane can see; these programs need no library and start at once.
+PROGRAM = """
+    import os, time, boto3
+
+    run_id, epoch = os.environ["SPOTKEEPER_RUN_ID"], int(os.environ["SPOTKEEPER_EPOCH"])
+    bucket = os.environ["SPOTKEEPER_URI"].removeprefix("s3://")
+    s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    done = len(s3.list_objects_v2(Bucket=bucket, Prefix=f"commit/{{run_id}}/").get("Contents", []))
+    for step in range(done + 1, {total} + 1):
+        s3.put_object(Bucket=bucket, Key=f"commit/{{run_id}}/{{epoch:06}}-{{step:012}}.json", Body=b"{{}}")
+        if step < {total}:
+            time.sleep({seconds_a_step})
+"""
+
+
+def saves_each_step(*, total: int, seconds_a_step: float) -> str:
+    return PROGRAM.format(total=total, seconds_a_step=seconds_a_step)
+
+
+def lose(_: Event) -> Sequence[Event]:
+    return ()
+
+
+@pytest.fixture
+def deaf(dev: Assembly, tmp_path: Path) -> Iterator[Cloud]:
+    """An environment that loses every event of Batch and EC2; the schedule of the sweeper is no event of theirs."""
+    conditions = Conditions(seed=1, speed=300, faults=lose)
+    with Cloud("dev", work_dir=tmp_path / "cloud", conditions=conditions, assembly=dev) as cloud:
+        yield cloud
+        assert cloud.failures == ()
+        assert cloud.function_errors == ()
+
+
+def wait_for(user: User, run: Run, state: RunState, seconds: float = 60) -> Run:
+    return eventually(lambda: user.run(run), lambda found: found.state is state, seconds)
+
+
+def committed(user: User, run: Run) -> int:
+    bucket = user.connection.descriptor.checkpoint_bucket
+    listed = user.connection.s3.list_objects_v2(Bucket=bucket, Prefix=f"commit/{run.run_id}/")
+    return len(listed.get("Contents", []))
+
+
+def test_twelve_lost_hosts_in_a_row_are_two_more_than_batch_forgives_and_the_run_succeeds(
+    cloud: Cloud, user: User
+) -> None:
+    run = user.submit(saves_each_step(total=13, seconds_a_step=600))  # so that each host brings one step
+
+    for losses in range(12):
+        instance_id = user.claimed(run, epoch=losses + 1)
+        eventually(lambda: committed(user, run), partial(operator.lt, losses))
+        cloud.market.reclaim(instance_id, notice=False)
+    ended = user.ended(run)
+
+    assert (ended.state, ended.submission, ended.epoch) == (RunState.SUCCEEDED, 2, 13)
+    attempts = user.attempts(run)
+    assert [(attempt.submission, attempt.attempt) for attempt in attempts] == [
+        *((1, number) for number in range(1, 11)),
+        *((2, number) for number in range(1, 4)),
+    ]
+    assert [attempt.cause for attempt in attempts] == [*[Cause.HOST_LOST] * 12, Cause.COMPLETED]
+    (event,) = user.connection.ledger.history(run.run_id)
+    assert event.kind == "requeued"
+    assert event.message.endswith("committed up to step 10")
+
+
+def test_with_every_event_lost_the_sweeper_alone_brings_runs_to_their_ends(deaf: Cloud, tmp_path: Path) -> None:
+    user = User(deaf, tmp_path / "source")
+    good = user.submit(saves_each_step(total=5, seconds_a_step=0.3))
+    bad = user.submit("import sys; sys.exit(3)")
+
+    deaf.market.reclaim(user.claimed(good), notice=False)
+
+    assert user.ended(good).state is RunState.SUCCEEDED
+    assert (user.ended(bad).state, user.run(bad).reason) == (
+        RunState.FAILED,
+        "the program failed with exit code 3",
+    )
+    assert [attempt.cause for attempt in user.attempts(good)] == [Cause.HOST_LOST, Cause.COMPLETED]
+
+
+def test_a_run_that_never_progresses_is_parked_and_resume_makes_it_finish(user: User, tmp_path: Path) -> None:
+    """The program hands over at once, as the library does on a notice, until something outside it is mended."""
+    mended = tmp_path / "mended"
+    run = user.submit(
+        f"""
+        import os, pathlib
+        if not os.path.exists({str(mended)!r}):
+            pathlib.Path(os.environ["SPOTKEEPER_OUTCOME_FILE"]).write_text('{{"outcome": "yielded", "step": 0}}')
+        """
+    )
+
+    parked = wait_for(user, run, RunState.PARKED, 200)
+
+    assert parked.submission == 3
+    assert len(user.attempts(run)) == 30
+    assert parked.reason is not None
+    assert parked.reason.endswith("no newer checkpoint in 3 of at most 3 submissions")
+    mended.touch()
+    resume(run.run_id, ledger=user.connection.ledger, batch=user.connection.batch, now=now())
+    ended = user.ended(run)
+    assert (ended.state, ended.submission) == (RunState.SUCCEEDED, 4)
+
+
+def test_a_run_that_batch_gives_up_on_for_lack_of_capacity_waits_and_goes_on(cloud: Cloud, user: User) -> None:
+    cloud.market.dry()
+    run = user.submit("print('at last')")
+
+    waiting = wait_for(user, run, RunState.WAITING)
+    cloud.market.restore()
+    assert waiting.wait_until is not None
+    user.sweep(at=waiting.wait_until)  # the product's waits are real time, whatever the emulation's speed
+    ended = user.ended(run)
+
+    assert waiting.reason is not None
+    assert waiting.reason.startswith("no capacity within the queue's time limit")
+    assert (ended.state, ended.submission) == (RunState.SUCCEEDED, 2)
+    history = user.connection.ledger.history(run.run_id)
+    assert any("INSUFFICIENT_INSTANCE_CAPACITY" in event.message for event in history)
+
+
+def test_a_paused_run_saves_stops_and_goes_on_when_it_is_resumed(user: User) -> None:
+    run = user.submit(saves_each_step(total=20, seconds_a_step=0.2))
+    user.claimed(run)
+    eventually(lambda: committed(user, run), lambda steps: steps > 1)
+
+    pause(run.run_id, ledger=user.connection.ledger, batch=user.connection.batch, now=now())
+    paused = wait_for(user, run, RunState.PAUSED)
+    steps = committed(user, run)
+    resume(run.run_id, ledger=user.connection.ledger, batch=user.connection.batch, now=now())
+    ended = user.ended(run)
+
+    assert (paused.submission, ended.state, ended.submission, ended.epoch) == (1, RunState.SUCCEEDED, 2, 2)
+    assert 1 < steps < 20
+    assert [attempt.cause for attempt in user.attempts(run)] == [Cause.PAUSED, Cause.COMPLETED]
