@@ -4,8 +4,8 @@
     RUN#<run>                RESERVATION#<submission:04>   money set aside before the job was submitted
     SWITCH                   SWITCH                   the environment's kill switch of on-demand
 
-Holders are `environment#<month>`, `team/<team>#<month>`, `sweep/<sweep>` and `run/<run>`; a month is `2026-11`, UTC, the
-one in which the money was reserved. A reservation is found under `unsettled` of the listing index until it is settled.
+Holders are `environment#<month>`, `team/<team>#<month>`, `sweep/<sweep>` and `run/<run>`; a month is `2026-11`, UTC,
+the one in which the money was reserved. A reservation is found under `unsettled` of the listing index until settled.
 """
 
 from typing import Final

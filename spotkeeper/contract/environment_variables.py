@@ -12,6 +12,10 @@ LEDGER_TABLE: Final = "SPOTKEEPER_LEDGER_TABLE"
 CHECKPOINT_URI: Final = "SPOTKEEPER_URI"
 """Root of the checkpoint tree: `s3://bucket[/prefix]` or a local folder."""
 
+# Set for the Lambda handlers of an environment.
+DESCRIPTOR_PARAMETER: Final = "SPOTKEEPER_DESCRIPTOR"
+"""Name of the SSM parameter that holds the environment's descriptor."""
+
 # Set by submit, for one run.
 RUN_ID: Final = "SPOTKEEPER_RUN_ID"
 SUBMISSION: Final = "SPOTKEEPER_SUBMISSION"
@@ -27,6 +31,10 @@ PROGRESS_SECONDS: Final = "SPOTKEEPER_PROGRESS_SECONDS"
 """Time between two progress lines in the log."""
 ATTEMPT_SECONDS: Final = "SPOTKEEPER_ATTEMPT_SECONDS"
 """Batch ends the attempt this many seconds after it started; `spotkeeper-exec` lets the program save before."""
+STANDBY_AGE_SECONDS: Final = "SPOTKEEPER_STANDBY_AGE_SECONDS"
+"""How long a standby must have had its machine before it asks for its run."""
+STANDBY_PATIENCE_SECONDS: Final = "SPOTKEEPER_STANDBY_PATIENCE_SECONDS"
+"""How long a standby that has asked waits for its run before it gives up."""
 DATA_PREFIX: Final = "SPOTKEEPER_DATA_"
 """`SPOTKEEPER_DATA_<NAME>=s3://…` for each `--data NAME=s3://…`."""
 

@@ -113,7 +113,9 @@ class Limits:
 
     def open(self, holder: str) -> Budget:
         """Return the untouched budget of a holder with these caps."""
-        return Budget(holder=holder, fallback=Cap.of(_limit(self.fallback_microusd)), total=Cap.of(_limit(self.total_microusd)))
+        return Budget(
+            holder=holder, fallback=Cap.of(_limit(self.fallback_microusd)), total=Cap.of(_limit(self.total_microusd))
+        )
 
 
 def _limit(microusd: int | None) -> int:

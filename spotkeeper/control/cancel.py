@@ -1,6 +1,7 @@
 """Cancel a run: the wish is recorded first, and from then on no attempt can claim; then its job is stopped."""
 
 from spotkeeper.contract.names import job_name
+from spotkeeper.control import standby
 from spotkeeper.control.classify import CANCEL_REASON
 from spotkeeper.control.closing import close_if_over
 from spotkeeper.control.observe import fold
@@ -20,6 +21,7 @@ def cancel(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
     run = _request(run_id, ledger=ledger, now=now)
     if run.is_closed:
         return run
+    standby.dismiss(run, batch)
     if run.is_live and run.job_id is not None:
         batch.terminate(run.job_id, CANCEL_REASON)
         return _observed(run, run.job_id, ledger=ledger, batch=batch, now=now)

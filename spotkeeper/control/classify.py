@@ -28,6 +28,11 @@ CANCEL_REASON: Final = "Cancelled with spotkeeper cancel"
 PAUSE_REASON: Final = "Paused with spotkeeper pause"
 
 TWIN_REASON: Final = "Twin: another job holds this run"
+STANDBY_REASON: Final = "Standby: the run does not need it any more"
+WAITED_REASON: Final = "Withdrawn by Spotkeeper: no capacity"
+"""Given to CancelJob, for a job that Batch would let wait on."""
+SWITCHED_OFF_REASON: Final = "On-demand was switched off"
+OVER_BUDGET_REASON: Final = "The lease of this job cannot be renewed: a total cap is reached"
 
 NORMAL_EXIT: Final = "Essential container in task exited"
 TIME_LIMIT: Final = "Job attempt duration exceeded timeout"
@@ -66,8 +71,14 @@ class Cause(StrEnum):
     PAUSED = "paused"
     TWIN = "twin"
     """A second job of the same submission, stopped."""
+    STANDBY = "standby"
+    """A standby that was not needed any more."""
+    SWITCHED_OFF = "switched-off"
+    """Somebody turned the kill switch of on-demand."""
+    OVER_BUDGET = "over-budget"
+    """There was no money to go on."""
     NO_CAPACITY = "no-capacity"
-    """Batch gave up waiting for capacity."""
+    """Batch, or we, gave up waiting for capacity."""
     MISCONFIGURED = "misconfigured"
     """Batch gave up: the queue can never run this job."""
     TIMED_OUT = "timed-out"
@@ -100,7 +111,7 @@ def _host_lost(attempt: Attempt) -> bool:
 
 def _gave_up_waiting(attempt: Attempt) -> bool:
     # Batch cancels for capacity while the job waits, so an attempt that did start ended for another cause.
-    return attempt.started_at is None and _says(attempt, *_STATE_LIMIT)
+    return attempt.started_at is None and _says(attempt, WAITED_REASON, *_STATE_LIMIT)
 
 
 def _has_no_image(attempt: Attempt) -> bool:
@@ -124,6 +135,9 @@ _RULES: Final[tuple[tuple[Cause, Callable[[Attempt], bool]], ...]] = (
     (Cause.CANCELLED, lambda attempt: _says(attempt, CANCEL_REASON)),
     (Cause.PAUSED, lambda attempt: _says(attempt, PAUSE_REASON)),
     (Cause.TWIN, lambda attempt: _says(attempt, TWIN_REASON)),
+    (Cause.STANDBY, lambda attempt: _says(attempt, STANDBY_REASON)),
+    (Cause.SWITCHED_OFF, lambda attempt: _says(attempt, SWITCHED_OFF_REASON)),
+    (Cause.OVER_BUDGET, lambda attempt: _says(attempt, OVER_BUDGET_REASON)),
     (Cause.MISCONFIGURED, lambda attempt: _gave_up_waiting(attempt) and _says(attempt, *_MISCONFIGURED)),
     (Cause.NO_CAPACITY, _gave_up_waiting),
     (Cause.TIMED_OUT, lambda attempt: _says(attempt, TIME_LIMIT)),
@@ -146,6 +160,9 @@ _EXPLANATIONS: Final = {
     Cause.CANCELLED: "cancelled",
     Cause.PAUSED: "paused",
     Cause.TWIN: "stopped as the second job of one submission",
+    Cause.STANDBY: "stopped as a standby that was not needed any more",
+    Cause.SWITCHED_OFF: "on-demand was switched off",
+    Cause.OVER_BUDGET: "a total cap is reached: raise it with `spotkeeper budget`, then `spotkeeper resume`",
     Cause.NO_CAPACITY: "no capacity within the queue's time limit: {text}",
     Cause.MISCONFIGURED: "its queue cannot run this job: {text}",
     Cause.TIMED_OUT: (

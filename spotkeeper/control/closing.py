@@ -3,6 +3,7 @@
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.ports import Ledger
 from spotkeeper.control.run import Run
+from spotkeeper.control.standby import forgotten
 
 
 def close(run: Run, state: RunState, *, ledger: Ledger, at: str, reason: str | None = None) -> Run:
@@ -11,7 +12,8 @@ def close(run: Run, state: RunState, *, ledger: Ledger, at: str, reason: str | N
     Raises:
         Conflict: somebody moved the run meanwhile.
     """
-    return ledger.advance(run, state=state, closed_at=at, reason=reason, pause_requested_at=None, wait_until=None)
+    done = {"state": state, "closed_at": at, "reason": reason, "pause_requested_at": None, "wait_until": None}
+    return ledger.advance(run, **done, **forgotten())
 
 
 def close_if_over(run: Run, *, ledger: Ledger, at: str, reason: str | None = None) -> Run | None:

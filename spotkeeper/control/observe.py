@@ -40,6 +40,8 @@ class Outcome(StrEnum):
     """The submission is left to the next reconciliation: no slot, or AWS did not answer."""
     REQUEUED = "requeued"
     """The job had ended; the next submission was begun."""
+    FELL_BACK = "fell-back"
+    """The next submission was begun on on-demand."""
     WAITING = "waiting"
     """The job had ended; the next submission waits."""
     PARKED = "parked"
@@ -94,7 +96,8 @@ def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | str:
     if is_adopted:
         # The reply to SubmitJob was lost, or is not recorded yet.
         run = ledger.advance(run, state=RunState.SUBMITTED, job_id=job.job_id)
-    if (is_current and run.job_id != job.job_id) or submission > run.submission:
+    is_other_standby = submission == run.standby_submission and run.standby_job_id not in (None, job.job_id)
+    if (is_current and run.job_id != job.job_id) or submission > run.highest or is_other_standby:
         return f"run {run.run_id} is held by job {run.job_id}, not by {job.job_id}"
 
     last, is_added = _fold_attempts(run, submission, job, ledger)

@@ -3,12 +3,16 @@
 Pausing records the wish first, and from then on no attempt can claim; then the job is stopped, which saves its work.
 """
 
+from typing import Any
+
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
+from spotkeeper.control import begin, standby
 from spotkeeper.control.classify import PAUSE_REASON
-from spotkeeper.control.ports import Batch, Conflict, Ledger, Refused, ReplyLost, Throttled, UnknownRun
+from spotkeeper.control.ports import Batch, Conflict, Ledger, Ports, Refused, ReplyLost, Throttled, UnknownRun
+from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
-from spotkeeper.control.submit import finish, next_submission
+from spotkeeper.control.submit import finish
 
 
 def pause(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
@@ -26,6 +30,7 @@ def pause(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
         try:
             if run.is_live and run.pause_requested_at is None:
                 run = ledger.advance(run, pause_requested_at=now)
+            standby.dismiss(run, batch)
             if run.is_live and run.job_id is not None:
                 batch.terminate(run.job_id, PAUSE_REASON)
                 return run
@@ -38,47 +43,51 @@ def pause(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
             continue
 
 
-def paused() -> dict[str, RunState | str | None]:
+def paused() -> dict[str, Any]:
     """Return the changes by which a run without a job becomes PAUSED."""
     return {
         "state": RunState.PAUSED,
         "pause_requested_at": None,
         "wait_until": None,
         "reason": "paused; `spotkeeper resume` lets it go on",
+        **standby.forgotten(),
     }
 
 
-def resume(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
-    """Let a paused or parked run go on, or a waiting one at once, and return it. Others stay as they are.
+def resume(run_id: str, *, ports: Ports, now: str) -> Run:
+    """Let a paused or parked run go on, or a waiting one at once, on spot, and return it. Others stay as they are.
 
-    Its budgets begin anew. A run whose job is still stopping goes on when that has stopped.
+    Its budgets of requeueing begin anew. A run whose job is still stopping goes on when that has stopped; one whose
+    money is spent stays, with the reason.
 
     Raises:
         UnknownRun: the ledger has no such run.
     """
     while True:
-        run = _get(run_id, ledger)
+        run = _get(run_id, ports.ledger)
         try:
-            resumed = _let_go_on(run, ledger, now)
+            resumed = _let_go_on(run, ports, now)
             break
         except Conflict:
             continue
     if resumed.submission == run.submission:
         return resumed
     try:
-        return finish(run_id, ledger=ledger, batch=batch, now=now)
+        return finish(run_id, ports=ports, now=now)
     except (Refused, ReplyLost, Throttled):
         # The intent is recorded: the sweeper finishes it, or the refusal stands in the run.
-        return _get(run_id, ledger)
+        return _get(run_id, ports.ledger)
 
 
-def _let_go_on(run: Run, ledger: Ledger, now: str) -> Run:
+def _let_go_on(run: Run, ports: Ports, now: str) -> Run:
+    anew = {"num_stalls": 0, "num_capacity_waits": 0, "dry_since": now}
     if run.is_closed or run.cancel_requested_at is not None:
         return run
     if not run.is_live:
-        return ledger.advance(run, **next_submission(run, now=now), num_stalls=0, num_capacity_waits=0)
+        begun = begin.on_spot(run, ports=ports, now=now, **anew)
+        return ports.ledger.advance(run, reason=begun.reason) if isinstance(begun, Held) else begun
     if run.pause_requested_at is not None:
-        return ledger.advance(run, pause_requested_at=None, num_stalls=0, num_capacity_waits=0)
+        return ports.ledger.advance(run, pause_requested_at=None, **anew)
     return run
 
 

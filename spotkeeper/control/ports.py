@@ -3,12 +3,16 @@
 Adapters are in `control/aws`. Any call may raise `Throttled`; nothing happened then.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from spotkeeper.control.budget import Budget, Reservation, Switch
 from spotkeeper.control.run import Attempt, HistoryEvent, Interruption, Run
+
+if TYPE_CHECKING:
+    from spotkeeper.control.terms import EnvironmentTerms
 
 
 class Conflict(Exception):  # noqa: N818 - a refusal that callers branch on, named for what it says
@@ -148,6 +152,9 @@ class Batch(Protocol):
     def terminate(self, job_id: str, reason: str) -> None:
         """Cancel or stop a job; `reason` becomes its status reason. No error for a job that has ended."""
 
+    def withdraw(self, job_id: str, reason: str) -> None:
+        """Cancel a job that waits for a machine; one that has one meanwhile goes on. No error if it has ended."""
+
 
 class Checkpoints(Protocol):
     """What is known of a run's checkpoints without opening them."""
@@ -156,10 +163,74 @@ class Checkpoints(Protocol):
         """Return the step of the newest committed checkpoint, or None if there is none."""
 
 
+class Budgets(Protocol):
+    """What may be spent, and what is set aside. Reads are consistent; amounts are micro-dollars."""
+
+    def get(self, holder: str) -> Budget | None:
+        """Return a holder's budget, or None if it was never opened."""
+
+    def open(self, budget: Budget) -> Budget:
+        """Record the budget of a holder that has none, and return the one that the holder has now."""
+
+    def set_limits(self, budget: Budget, *, fallback: int, total: int) -> Budget:
+        """Set both limits, and return the budget as it is then.
+
+        Raises:
+            Conflict: somebody set one since the budget was read.
+        """
+
+    def reserve(
+        self, run: Run, reservation: Reservation, *, switch: Switch, exempt: Collection[str] = (), **changes: Any
+    ) -> Run:
+        """Write `changes` to the run and set the money aside with every holder, or do nothing at all.
+
+        The holders in `exempt` are charged, but not asked. `switch` is the kill switch as it was read.
+
+        Raises:
+            Conflict: the run is no longer at `run.version`, or the submission has a reservation.
+            SwitchedOff: the switch was turned since.
+            OverBudget: naming the first holder that has too little left.
+        """
+
+    def extend(self, reservation: Reservation, microusd: int) -> Reservation:
+        """Set so much more aside for the same submission.
+
+        Raises:
+            Conflict: the reservation is no longer at its version, or settled.
+            OverBudget: naming the first holder that has too little left.
+        """
+
+    def settle(self, reservation: Reservation, spent_microusd: int, *, at: str) -> Reservation:
+        """Book what was spent, and give the rest back to every holder, once.
+
+        Raises:
+            Conflict: the reservation is no longer at its version, or settled.
+        """
+
+    def reservations(self, run_id: str) -> tuple[Reservation, ...]:
+        """Return a run's reservations in the order of its submissions."""
+
+    def unsettled(self) -> Iterator[tuple[str, int]]:
+        """Yield (run, submission) of the reservations that are not settled, oldest first; may lag some seconds."""
+
+    def switch(self) -> Switch:
+        """Return the kill switch of on-demand."""
+
+    def turn(self, switch: Switch, *, is_off: bool, reason: str | None) -> Switch:
+        """Turn the kill switch, and return it as it is then.
+
+        Raises:
+            Conflict: somebody turned it since it was read.
+        """
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ports:
     """Everything that moving a run needs of the world."""
 
     ledger: Ledger
+    budgets: Budgets
     batch: Batch
     checkpoints: Checkpoints
+    terms: "EnvironmentTerms"
+    """What the environment has settled; a value, not a port."""

@@ -10,22 +10,28 @@ everywhere. Nothing is concluded from a job that Batch does not know or a call t
 conditional on the version read; what was cut off after it is found by the next reconciliation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.control import cancel, observe, pause, submit
-from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, ending_of
+from spotkeeper.contract.names import job_name
+from spotkeeper.control import begin, cancel, observe, pause, reserve, standby, submit
+from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, WAITED_REASON, Cause, Ending, ending_of
 from spotkeeper.control.closing import close, close_if_over
 from spotkeeper.control.observe import Folded, Observation, Outcome
-from spotkeeper.control.ports import Ports, Refused, ReplyLost, Throttled, UnknownRun
-from spotkeeper.control.requeue import Action, Decision, History, decide
+from spotkeeper.control.ports import Job, JobStatus, Ports, Refused, ReplyLost, Throttled, UnknownRun
+from spotkeeper.control.requeue import Action, Decision, History, after, decide
 from spotkeeper.control.run import HistoryEvent, Run
+from spotkeeper.control.settle import LOOK_UP_SECONDS
 from spotkeeper.control.submission_rate import may_submit
+from spotkeeper.policy.placement import Market
+from spotkeeper.policy.reservation import MOST_TWINS
 
 SUBMITTER_SECONDS: Final = 60
 """A submission younger than this is left to whoever began it: longer than a handler or the command line takes."""
+GIVE_UP_SECONDS: Final = 2 * LOOK_UP_SECONDS
+"""A job that AWS never confirmed, and that no look-up has shown for so long, does not exist."""
 
 
 def reconcile(run_id: str, *, ports: Ports, now: str) -> Observation:
@@ -52,8 +58,7 @@ def reconcile(run_id: str, *, ports: Ports, now: str) -> Observation:
     elif run.state is RunState.SUBMITTING:
         seen = _finish_submission(run, ports, now)
     elif run.state is RunState.WAITING and _is_due(run, now):
-        _begin_next(run, ports, now)
-        seen = _submit(run.run_id, ports, now, done=Outcome.SUBMITTED)
+        seen = _after_wait(run, ports, now)
     else:
         seen = _unchanged(run, run.reason or run.state)
     if observe.correct_causes(run, ledger=ports.ledger, now=now) and seen.outcome is Outcome.UNCHANGED:
@@ -74,23 +79,45 @@ def observe_job(job_id: str, *, ports: Ports, now: str) -> Observation:
     if folded.is_current and run.is_live:
         if job.has_ended:
             return _after_job(folded, ports, now)
-        _stop_unwanted(run, job.job_id, ports)
+        _stop_unwanted(folded, ports, now)
+    run = standby.tend(run, ports=ports, now=now)
     outcome = Outcome.RECORDED if folded.is_news else Outcome.UNCHANGED
     return Observation(outcome=outcome, reason=f"the job is {job.status}", run=run)
 
 
-def _stop_unwanted(run: Run, job_id: str, ports: Ports) -> None:
-    """Stop the job again: the call of whoever recorded the user's wish may have been lost."""
+def _stop_unwanted(folded: Folded, ports: Ports, now: str) -> None:
+    """Stop the job: the call of whoever recorded the user's wish may have been lost; or it has waited long enough."""
+    run, job = folded.run, folded.job
     if run.cancel_requested_at is not None:
-        ports.batch.terminate(job_id, CANCEL_REASON)
+        ports.batch.terminate(job.job_id, CANCEL_REASON)
     elif run.pause_requested_at is not None:
-        ports.batch.terminate(job_id, PAUSE_REASON)
+        ports.batch.terminate(job.job_id, PAUSE_REASON)
+    elif job.status is JobStatus.RUNNABLE and _has_waited(folded, ports, now):
+        ports.batch.withdraw(job.job_id, WAITED_REASON)
+
+
+def _has_waited(folded: Folded, ports: Ports, now: str) -> bool:
+    """Tell whether a job has waited in its queue for as long as placement lets it, and has somewhere else to go.
+
+    Batch's own limit acts only on the head of a queue, and not when it cannot tell why the job is stuck.
+    """
+    run, last = folded.run, folded.last
+    since = (last.stopped_at if last is not None else None) or run.intent_at or run.created_at
+    waited_seconds = (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()
+    if waited_seconds < ports.terms.placement.fallback_after_seconds:
+        return False
+    # On-demand without capacity goes back to spot. Spot goes on waiting, which is free, unless on-demand can be paid.
+    return run.market == Market.ON_DEMAND or (
+        begin.allows_fallback(run, ports) and reserve.affords_on_demand(run, ports=ports, now=now)
+    )
 
 
 def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
     """Do what follows from the end of the run's job: its completion first, then the user's word, then the budgets."""
     run, job = folded.run, folded.job
     ended_at = job.stopped_at or now
+    if run.is_complete or run.cancel_requested_at is not None or run.pause_requested_at is not None:
+        standby.dismiss(run, ports.batch)
     closed = close_if_over(run, ledger=ports.ledger, at=ended_at)
     if closed is not None:
         return _closed(closed)
@@ -108,56 +135,149 @@ def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
     )
     decision = decide(ending, history, now=now)
     if decision.action is Action.FAIL:
+        standby.dismiss(run, ports.batch)
         return _closed(close(run, RunState.FAILED, ledger=ports.ledger, at=ended_at, reason=decision.reason))
-    return _carry_out(decision, _Ended(run=run, newest_step=newest_step), ports, now)
+    counts = {
+        "committed_step": newest_step,
+        "num_stalls": decision.num_stalls,
+        "num_capacity_waits": decision.num_capacity_waits,
+        # With a machine, however short, the drought was over; on-demand says nothing about it.
+        "dry_since": ended_at if history.had_attempts or run.market == Market.ON_DEMAND else run.dry_since,
+    }
+    return _go_on(run, _chosen(run, ending, decision, ports, now), counts, ports, now)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Ended:
-    """A run whose job has ended, and how far it had come."""
+class _Chosen:
+    """What a run does next, and where."""
 
-    run: Run
-    newest_step: int | None
+    decision: Decision
+    market: Market | None = None
+    """None: the decision leads to no submission."""
+    heir: Job | None = None
+    """The standby's job, which takes over."""
 
 
-def _carry_out(decision: Decision, ended: _Ended, ports: Ports, now: str) -> Observation:
-    counts: dict[str, Any] = {
-        "committed_step": ended.newest_step,
-        "num_stalls": decision.num_stalls,
-        "num_capacity_waits": decision.num_capacity_waits,
-    }
+def _chosen(run: Run, ending: Ending, decision: Decision, ports: Ports, now: str) -> _Chosen:
+    """Add the market to the decision."""
+    if decision.action is Action.REQUEUE and run.market == Market.ON_DEMAND:
+        heir = standby.heir(run, ports)
+        if heir is not None:
+            return _Chosen(decision=decision, market=Market.SPOT, heir=heir)
+        # Only a standby that found nothing tells that spot is still dry.
+        stays = run.num_failed_standbys > 0 and ending.cause is not Cause.SWITCHED_OFF
+        return _Chosen(decision=decision, market=Market.ON_DEMAND if stays else Market.SPOT)
     if decision.action is Action.REQUEUE:
-        run = _begin_next(ended.run, ports, now, **counts)
-        outcome = Outcome.REQUEUED
-    elif decision.action is Action.WAIT:
-        run = ports.ledger.advance(
-            ended.run, state=RunState.WAITING, wait_until=decision.wait_until, reason=decision.reason, **counts
-        )
-        outcome = Outcome.WAITING
+        return _Chosen(decision=decision, market=Market.SPOT)
+    if decision.action is Action.WAIT and ending.cause is Cause.NO_CAPACITY:
+        return _without_capacity(run, decision, ports, now)
+    return _Chosen(decision=decision)
+
+
+def _without_capacity(run: Run, decision: Decision, ports: Ports, now: str) -> _Chosen:
+    if run.market == Market.ON_DEMAND:
+        requeue = replace(decision, action=Action.REQUEUE, reason=f"{decision.reason}; back to spot")
+        return _Chosen(decision=requeue, market=Market.SPOT)
+    short = begin.shortage(run, ports=ports, now=now)
+    if short.placement.market is Market.ON_DEMAND:
+        requeue = replace(decision, action=Action.REQUEUE, reason=short.placement.reason)
+        return _Chosen(decision=requeue, market=Market.ON_DEMAND)
+    if begin.allows_fallback(run, ports):
+        decision = replace(decision, wait_until=min(decision.wait_until or short.fallback_at, short.fallback_at))
+    return _Chosen(decision=decision)
+
+
+def _go_on(run: Run, chosen: _Chosen, counts: dict[str, Any], ports: Ports, now: str) -> Observation:
+    """Carry a choice out: begin the next submission, or rest."""
+    decision, submission = chosen.decision, run.submission
+    if chosen.heir is not None:
+        changes = {**counts, **standby.taking_over(run, chosen.heir, ports, now=now)}
+        moved, outcome, reason = ports.ledger.advance(run, **changes), Outcome.REQUEUED, "its standby takes over"
+    elif chosen.market is not None:
+        standby.dismiss(run, ports.batch)
+        moved, outcome, reason = _begin(run, chosen.market, decision.reason, counts, ports, now)
     else:
-        run = ports.ledger.advance(ended.run, state=RunState.PARKED, reason=decision.reason, **counts)
-        outcome = Outcome.PARKED
-    submission = ended.run.submission
+        standby.dismiss(run, ports.batch)
+        moved, outcome, reason = _rest(run, decision, counts, ports), _RESTING[decision.action], decision.reason
+    _note(moved, submission, outcome, reason, ports, now)
+    if moved.state is not RunState.SUBMITTING:
+        return Observation(outcome=outcome, reason=reason, run=moved)
+    return _submit(moved.run_id, ports, now, done=outcome, reason=reason)
+
+
+def _begin(
+    run: Run, market: Market, reason: str, counts: dict[str, Any], ports: Ports, now: str
+) -> tuple[Run, Outcome, str]:
+    """Begin the next submission on a market, or on spot where on-demand cannot be paid; rest if that cannot either."""
+    if market is Market.ON_DEMAND:
+        begun = begin.on_demand(run, ports=ports, now=now, **counts)
+        if isinstance(begun, Run):
+            return begun, Outcome.FELL_BACK, f"{reason}: on-demand"
+        reason = f"{reason}; on-demand is not possible: {begun.reason}"
+        if run.state is RunState.WAITING or counts.get("num_capacity_waits"):
+            # Spot has just given nothing: there is no hurry to ask it again.
+            return _wait(run, reason, counts, ports, now), Outcome.WAITING, reason
+    begun = begin.on_spot(run, ports=ports, now=now, **counts)
+    if isinstance(begun, Run):
+        return begun, Outcome.REQUEUED, reason
+    reason = f"{reason}; spot is not possible: {begun.reason}"
+    if begun.is_own:
+        parked = ports.ledger.advance(run, state=RunState.PARKED, reason=reason, wait_until=None, **counts)
+        return parked, Outcome.PARKED, reason
+    return _wait(run, reason, counts, ports, now), Outcome.WAITING, reason
+
+
+def _wait(run: Run, reason: str, counts: dict[str, Any], ports: Ports, now: str) -> Run:
+    wait_until = after(now, run.num_capacity_waits)
+    changes = {"wait_until": wait_until, "reason": reason, **counts, **standby.forgotten()}
+    return ports.ledger.advance(run, state=RunState.WAITING, **changes)
+
+
+_RESTING: Final = {Action.WAIT: Outcome.WAITING, Action.PARK: Outcome.PARKED}
+
+
+def _rest(run: Run, decision: Decision, counts: dict[str, Any], ports: Ports) -> Run:
+    state = RunState.WAITING if decision.action is Action.WAIT else RunState.PARKED
+    changes = {"wait_until": decision.wait_until, "reason": decision.reason, **counts, **standby.forgotten()}
+    return ports.ledger.advance(run, state=state, **changes)
+
+
+def _note(run: Run, submission: int, outcome: Outcome, reason: str, ports: Ports, now: str) -> None:
     event = HistoryEvent(
         at=now,
         event_id=f"submission-{submission}",
         kind=outcome.value,
-        message=f"submission {submission}: {decision.reason}",
+        message=f"submission {submission}: {reason}",
     )
     ports.ledger.append_event(run.run_id, event)
-    if decision.action is not Action.REQUEUE:
-        return Observation(outcome=outcome, reason=decision.reason, run=run)
-    return _submit(run.run_id, ports, now, done=outcome, reason=decision.reason)
 
 
-def _begin_next(run: Run, ports: Ports, now: str, **changes: Any) -> Run:
-    return ports.ledger.advance(run, **submit.next_submission(run, now=now), **changes)
+def _after_wait(run: Run, ports: Ports, now: str) -> Observation:
+    """Begin the next submission of a run whose wait is over, where placement now wants it."""
+    market, reason = Market.SPOT, "its wait is over"
+    counts: dict[str, Any] = {"num_capacity_waits": run.num_capacity_waits}
+    if run.num_capacity_waits:
+        placed = begin.shortage(run, ports=ports, now=now).placement
+        market, reason = placed.market, placed.reason
+        counts["num_capacity_waits"] = run.num_capacity_waits + 1
+    moved, outcome, reason = _begin(run, market, reason, counts, ports, now)
+    if moved.state is not RunState.SUBMITTING:
+        return Observation(outcome=Outcome.UNCHANGED, reason=reason, run=moved)
+    done = Outcome.FELL_BACK if outcome is Outcome.FELL_BACK else Outcome.SUBMITTED
+    return _submit(moved.run_id, ports, now, done=done, reason=reason)
 
 
 def _finish_submission(run: Run, ports: Ports, now: str) -> Observation:
     begun_at = datetime.fromisoformat(run.intent_at or run.created_at)
-    if (datetime.fromisoformat(now) - begun_at).total_seconds() < SUBMITTER_SECONDS:
+    age_seconds = (datetime.fromisoformat(now) - begun_at).total_seconds()
+    if age_seconds < SUBMITTER_SECONDS:
         return _unchanged(run, "its submission has just begun")
+    if run.num_sends > MOST_TWINS and age_seconds > GIVE_UP_SECONDS:
+        jobs = ports.batch.find(job_name(run.run_id, run.submission), queue=run.job_queue)
+        if not jobs:
+            reason = f"AWS did not answer SubmitJob {run.num_sends} times, and there is no job"
+            waiting = _wait(run, reason, {}, ports, now)
+            return Observation(outcome=Outcome.WAITING, reason=reason, run=waiting)
     return _submit(run.run_id, ports, now, done=Outcome.SUBMITTED)
 
 
@@ -169,7 +289,7 @@ def _submit(run_id: str, ports: Ports, now: str, *, done: Outcome, reason: str =
     if not may_submit(run.team, ledger=ports.ledger, now=now):
         return Observation(outcome=Outcome.DEFERRED, reason="all submissions of this second are taken", run=run)
     try:
-        run = submit.finish(run_id, ledger=ports.ledger, batch=ports.batch, now=now)
+        run = submit.finish(run_id, ports=ports, now=now)
     except (ReplyLost, Throttled) as error:
         return Observation(outcome=Outcome.DEFERRED, reason=f"{type(error).__name__}: {error}", run=run)
     except Refused as refusal:

@@ -29,7 +29,7 @@ def renew(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> bool
     if reservation.market is not Market.SPOT:
         return False
     price = Decimal(reservation.usd_per_hour)
-    jobs = [job for job in jobs_of(run, reservation, ports)]
+    jobs = jobs_of(run, reservation, ports)
     used = spent_microusd(run, reservation, jobs, ports, until=now)
     needed = used + lease_microusd(price, MARGIN_SECONDS + AROUND_SECONDS)
     if needed <= reservation.microusd:

@@ -46,6 +46,8 @@ BUDGETS: Final[Mapping[Cause, Budget]] = MappingProxyType(
         Cause.PAUSED: Budget.INTERRUPTIONS,  # and resumed before its job had stopped
         Cause.FENCED: Budget.INTERRUPTIONS,
         Cause.TWIN: Budget.INTERRUPTIONS,
+        Cause.STANDBY: Budget.INTERRUPTIONS,  # and taken over by the run at that moment
+        Cause.SWITCHED_OFF: Budget.INTERRUPTIONS,
         Cause.UNKNOWN: Budget.INTERRUPTIONS,
         Cause.COULD_NOT_START: Budget.STARTS,
         Cause.NO_CAPACITY: Budget.CAPACITY,
@@ -57,6 +59,7 @@ BUDGETS: Final[Mapping[Cause, Budget]] = MappingProxyType(
         Cause.COMPLETED: Budget.OWN_FAILURES,  # exit 0 without a completion record
         # Somebody stopped the job past Spotkeeper: neither fight them nor throw the run away.
         Cause.TERMINATED: Budget.PERSON,
+        Cause.OVER_BUDGET: Budget.PERSON,
         Cause.CANCELLED: Budget.PERSON,
         Cause.MISCONFIGURED: Budget.PERSON,
     }
@@ -118,7 +121,7 @@ def decide(ending: Ending, history: History, *, now: str) -> Decision:
             return Decision(
                 action=Action.WAIT,
                 reason=ending.words,
-                wait_until=_after(now, waits),
+                wait_until=after(now, waits),
                 num_stalls=stalls,
                 num_capacity_waits=waits + 1,
             )
@@ -136,11 +139,12 @@ def _go_on(ending: Ending, history: History, budget: Budget, now: str) -> Decisi
     if stalls >= MAX_STALLS:
         return Decision(action=Action.PARK, reason=reason, num_stalls=stalls)
     if budget is Budget.STARTS:
-        return Decision(action=Action.WAIT, reason=reason, wait_until=_after(now, stalls), num_stalls=stalls)
+        return Decision(action=Action.WAIT, reason=reason, wait_until=after(now, stalls), num_stalls=stalls)
     return Decision(action=Action.REQUEUE, reason=reason, num_stalls=stalls)
 
 
-def _after(now: str, num_waits_before: int) -> str:
+def after(now: str, num_waits_before: int) -> str:
+    """Return until when to wait after so many waits in a row: twice as long each time, an hour at most."""
     # The exponent is capped too: after weeks without capacity 2**n would be a very long number.
     seconds = min(FIRST_WAIT_SECONDS * 2 ** min(num_waits_before, 10), LONGEST_WAIT_SECONDS)
     return (datetime.fromisoformat(now) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")

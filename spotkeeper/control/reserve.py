@@ -17,8 +17,13 @@ from spotkeeper.control.run import HistoryEvent, Run
 from spotkeeper.policy import placement
 from spotkeeper.policy.money import format_usd
 from spotkeeper.policy.placement import Market, Mode
-from spotkeeper.policy.reservation import affordable_seconds, lease_microusd, on_demand_microusd
-from spotkeeper.policy.reservation import AROUND_SECONDS, LEASE_SECONDS
+from spotkeeper.policy.reservation import (
+    AROUND_SECONDS,
+    LEASE_SECONDS,
+    affordable_seconds,
+    lease_microusd,
+    on_demand_microusd,
+)
 
 CAP_CROSSED = "cap-crossed"
 """Kind of the history event, and the alert, of a run that values its deadline above its own cap."""
@@ -49,15 +54,11 @@ def on_demand(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str) -
     if switch.is_off:
         return Held(reason=f"on-demand is switched off: {switch.reason or 'no reason given'}")
     budgets = _budgets(run, ports, now)
-    exempt = {run_holder(run.run_id)} if run.mode is Mode.DEADLINE_FIRST else set()
-    hard = [budget for budget in budgets if budget.holder not in exempt]
-    tightest = min(hard, key=_left)
-    seconds = placement.segment(
-        attempt_seconds=run.attempt_seconds,
-        affordable_seconds=affordable_seconds(price, _left(tightest)),
-        terms=ports.terms.placement,
-    )
+    hard = _asked(run, budgets)
+    exempt = {budget.holder for budget in budgets} - {budget.holder for budget in hard}
+    seconds = _longest_seconds(run, price, hard, ports)
     if seconds is None:
+        tightest = min(hard, key=_left)
         shortest = min(placement.SHORTEST_SEGMENT_SECONDS, run.attempt_seconds, ports.terms.placement.segment_seconds)
         asked = on_demand_microusd(price, shortest)
         return _held(tightest, fallback=asked, total=asked)
@@ -100,6 +101,29 @@ def spot(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str, submis
     named = changes if submission is None else {"submission": submission}
     reservation = _reservation(run, named, Market.SPOT, profile.spot_queue, price, amount, budgets, now)
     return _reserve(run, reservation, dict(changes), ports, switch=ports.budgets.switch(), exempt=set())
+
+
+def affords_on_demand(run: Run, *, ports: Ports, now: str) -> bool:
+    """Tell whether on-demand could be reserved for the run at this moment; nothing is reserved."""
+    profile = ports.terms.profiles.get(run.profile)
+    price = profile.dearest_usd_per_hour(Market.ON_DEMAND) if profile is not None else None
+    if price is None or ports.budgets.switch().is_off:
+        return False
+    return _longest_seconds(run, price, _asked(run, _budgets(run, ports, now)), ports) is not None
+
+
+def _asked(run: Run, budgets: list[Budget]) -> list[Budget]:
+    """Return the budgets whose caps are hard for this run."""
+    exempt = run_holder(run.run_id) if run.mode == Mode.DEADLINE_FIRST else None
+    return [budget for budget in budgets if budget.holder != exempt]
+
+
+def _longest_seconds(run: Run, price: Decimal, asked: list[Budget], ports: Ports) -> int | None:
+    return placement.segment(
+        attempt_seconds=run.attempt_seconds,
+        affordable_seconds=affordable_seconds(price, min(map(_left, asked))),
+        terms=ports.terms.placement,
+    )
 
 
 def _budgets(run: Run, ports: Ports, now: str) -> list[Budget]:
@@ -154,7 +178,7 @@ def _reserve(
 
 
 def _held(budget: Budget, *, fallback: int, total: int) -> Held:
-    reason = refusal(budget, fallback=fallback, total=total) or f"the budget of {budget.holder} was short of it just now"
+    reason = refusal(budget, fallback=fallback, total=total) or f"the budget of {budget.holder} was short just now"
     return Held(reason=reason, is_own=budget.holder.startswith((run_holder(""), sweep_holder(""))))
 
 

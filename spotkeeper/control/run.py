@@ -13,12 +13,11 @@ from spotkeeper.contract.ledger import (
     RESTING_STATES,
     RunState,
 )
+from spotkeeper.policy.placement import Mode
 
 SUCCESSORS: Final[Mapping[RunState, frozenset[RunState]]] = MappingProxyType(
     {
-        RunState.SUBMITTING: frozenset(
-            {RunState.SUBMITTED, RunState.RUNNING, RunState.PARKED, RunState.PAUSED, *FINAL_STATES}
-        ),
+        RunState.SUBMITTING: frozenset({RunState.SUBMITTED, RunState.RUNNING, *RESTING_STATES, *FINAL_STATES}),
         RunState.SUBMITTED: frozenset({RunState.RUNNING, *RESTING_STATES, *FINAL_STATES}),
         RunState.RUNNING: frozenset({*RESTING_STATES, *FINAL_STATES}),
         RunState.WAITING: frozenset({RunState.PAUSED, *FINAL_STATES}),
@@ -69,6 +68,16 @@ class Run:
     image: str | None = None
     """`repository@sha256:…` where the user chose one; else the job definition's."""
     source_sha256: str | None = None
+    mode: str = Mode.BUDGET_FIRST.value
+    """What gives way when money and time are short: see `policy.placement.Mode`."""
+    fallback_cap_microusd: int = 0
+    """What the run may spend on on-demand, as submitted; its budget in the ledger says what the cap is now."""
+    total_cap_microusd: int | None = None
+    """What it may spend in all; None: no cap of its own."""
+    sweep: str | None = None
+    """The sweep whose member it is: a group of runs with caps of their own."""
+    sweep_fallback_cap_microusd: int | None = None
+    sweep_total_cap_microusd: int | None = None
 
     version: int = 1
     """Rises with every write; every write names the version it read."""
@@ -93,6 +102,31 @@ class Run:
     """Submissions in a row that ended without a newer committed step."""
     num_capacity_waits: int = 0
     """Waits for capacity in a row."""
+    dry_since: str | None = None
+    """Since when spot has given it no machine; None: since it was created."""
+    segment_seconds: int | None = None
+    """Time limit of the current submission's attempt, where that is shorter than `attempt_seconds`."""
+    reserved_microusd: int | None = None
+    """What was reserved for the current submission on on-demand."""
+    num_sends: int = 0
+    """How often SubmitJob was called for the current submission on on-demand."""
+    on_demand_since: str | None = None
+    """Since when it has been on on-demand without a break."""
+    highest_submission: int | None = None
+    """The highest number given to a submission, where a standby has a higher one than the run."""
+
+    standby_submission: int | None = None
+    """Number of the standby that waits on spot for this run; None: there is none."""
+    standby_job_id: str | None = None
+    standby_intent_at: str | None = None
+    standby_ready_at: str | None = None
+    """When the standby got its machine; written by itself."""
+    handover_asked_at: str | None = None
+    """When the standby asked for the run; whoever holds it saves and yields."""
+    standby_ended_at: str | None = None
+    """When the last standby that came to nothing ended."""
+    num_failed_standbys: int = 0
+    """Standbys in a row that came to nothing."""
     closed_at: str | None = None
     reason: str | None = None
     """Why the run is in its state, for people."""
@@ -101,6 +135,16 @@ class Run:
     def is_closed(self) -> bool:
         """Whether the state is final."""
         return self.state in FINAL_STATES
+
+    @property
+    def highest(self) -> int:
+        """The highest number given to a submission of this run: the next is one above."""
+        return max(self.submission, self.highest_submission or 0)
+
+    @property
+    def limit_seconds(self) -> int:
+        """After how long Batch ends an attempt of the current submission."""
+        return self.segment_seconds or self.attempt_seconds
 
     @property
     def is_live(self) -> bool:
@@ -130,11 +174,10 @@ class Run:
         """
         state, submission = changes.get("state", self.state), changes.get("submission", self.submission)
         if submission != self.submission:
-            is_forward = (
-                submission == self.submission + 1
-                and state is RunState.SUBMITTING
-                and self.state in SUBMITTED_AGAIN_FROM
-            )
+            is_next = submission == self.highest + 1 and state is RunState.SUBMITTING
+            # The standby's job exists already.
+            is_standby = submission == self.standby_submission and state is RunState.SUBMITTED
+            is_forward = (is_next or is_standby) and self.state in SUBMITTED_AGAIN_FROM
         else:
             is_forward = state is self.state or state in SUCCESSORS[self.state]
         if not is_forward:

@@ -1,24 +1,25 @@
 """Return to spot, make before break: place a standby for a run on on-demand, and let it take over or go.
 
-The standby's job is that of a later submission, already submitted. It takes over by becoming the run's current submission
-once the on-demand job has ended; until then it is refused its claim. It costs only itself, whatever becomes of it.
+The standby's job is that of a later submission, already submitted. It takes over by becoming the run's current
+submission once the on-demand job has ended; until then it is refused its claim. It costs only itself, whatever becomes
+of it.
 """
 
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
 from spotkeeper.control import reserve
 from spotkeeper.control.classify import STANDBY_REASON
-from spotkeeper.control.ports import Conflict, Job, Ports, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import Batch, Conflict, Job, Ports, Refused, ReplyLost, Throttled
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
 from spotkeeper.control.submission_rate import may_submit
 from spotkeeper.control.submit import job_request
 from spotkeeper.policy.placement import Market, standby_is_due
-
 
 
 def forgotten() -> dict[str, Any]:
@@ -29,8 +30,14 @@ def forgotten() -> dict[str, Any]:
 def as_standby(run: Run, ports: Ports) -> Run:
     """Return the run as its standby's job is to see it."""
     assert run.standby_submission is not None
+    terms = ports.terms.placement
+    ages = {
+        variables.STANDBY_AGE_SECONDS: str(terms.standby_age_seconds),
+        variables.STANDBY_PATIENCE_SECONDS: str(terms.standby_patience_seconds),
+    }
     return replace(
         run,
+        variables={**run.variables, **ages},
         submission=run.standby_submission,
         market=Market.SPOT.value,
         job_queue=ports.terms.profiles[run.profile].spot_queue,
@@ -84,10 +91,10 @@ def taking_over(run: Run, job: Job, ports: Ports, *, now: str) -> dict[str, Any]
     }
 
 
-def dismiss(run: Run, ports: Ports) -> None:
+def dismiss(run: Run, batch: Batch) -> None:
     """Stop the standby's job of a run that does not want it any more; it would leave by itself, later."""
     if run.standby_job_id is not None:
-        ports.batch.terminate(run.standby_job_id, STANDBY_REASON)
+        batch.terminate(run.standby_job_id, STANDBY_REASON)
 
 
 def _is_due(run: Run, ports: Ports, now: str) -> bool:

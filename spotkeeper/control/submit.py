@@ -13,9 +13,12 @@ from spotkeeper.contract import tags
 from spotkeeper.contract.entry_point import ENTRY_POINT
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
+from spotkeeper.control import reserve
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
-from spotkeeper.control.ports import Batch, Conflict, Ledger, Refused, ReplyLost, UnknownRun
+from spotkeeper.control.ports import Batch, Conflict, Ledger, Ports, Refused, ReplyLost, UnknownRun
 from spotkeeper.control.run import Run
+from spotkeeper.policy.placement import Market
+from spotkeeper.policy.reservation import MOST_TWINS
 
 
 def job_request(run: Run) -> dict[str, Any]:
@@ -24,9 +27,9 @@ def job_request(run: Run) -> dict[str, Any]:
         **run.variables,
         variables.RUN_ID: run.run_id,
         variables.SUBMISSION: str(run.submission),
-        variables.ATTEMPT_SECONDS: str(run.attempt_seconds),
+        variables.ATTEMPT_SECONDS: str(run.limit_seconds),
     }
-    return {
+    request: dict[str, Any] = {
         "jobName": job_name(run.run_id, run.submission),
         "jobQueue": run.job_queue,
         "jobDefinition": run.job_definition,
@@ -35,7 +38,7 @@ def job_request(run: Run) -> dict[str, Any]:
             "command": [*ENTRY_POINT, *run.command],
             "environment": [{"name": name, "value": value} for name, value in sorted(environment.items())],
         },
-        "timeout": {"attemptDurationSeconds": run.attempt_seconds},
+        "timeout": {"attemptDurationSeconds": run.limit_seconds},
         "tags": {
             tags.PROJECT: tags.PROJECT_VALUE,
             tags.ENVIRONMENT: run.environment,
@@ -47,49 +50,78 @@ def job_request(run: Run) -> dict[str, Any]:
         # Tags reach the ECS task only this way, and cost allocation reads them there.
         "propagateTags": True,
     }
+    if run.market == Market.ON_DEMAND:
+        # One attempt: the reservation covers no second one.
+        request["retryStrategy"] = {"attempts": 1}
+    return request
 
 
-def next_submission(run: Run, *, now: str) -> dict[str, RunState | str | int | None]:
-    """Return the changes that record the intent of the run's next submission."""
+def next_submission(run: Run, *, now: str) -> dict[str, Any]:
+    """Return the changes that record the intent of the run's next submission, on the run's market."""
     return {
         "state": RunState.SUBMITTING,
-        "submission": run.submission + 1,
+        "submission": run.highest + 1,
+        "highest_submission": None,
         "job_id": None,
         "intent_at": now,
+        "num_sends": 0,
         "wait_until": None,
         "reason": None,
     }
 
 
-def submit(run: Run, *, ledger: Ledger, batch: Batch, now: str) -> Run:
+def submit(run: Run, *, ports: Ports, now: str) -> Run:
     """Record a new run, submit its first job, and return the run as the ledger then holds it.
+
+    A run whose first hour no budget allows is PARKED, with the reason.
 
     Raises:
         Conflict: the run id is taken.
         Refused: Batch rejects the request; the run is closed as FAILED with Batch's words.
         Throttled, ReplyLost: the run stays SUBMITTING; call `finish`.
     """
-    return _send(ledger.create(run), ledger=ledger, batch=batch, now=now)
+    ports.ledger.create(run)
+    return finish(run.run_id, ports=ports, now=now, is_new=True)
 
 
-def finish(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
+def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False) -> Run:
     """Finish a submission that was cut off, if it was. Raises as `submit` does.
 
     Raises:
         UnknownRun: the ledger has no such run.
     """
-    run = ledger.get(run_id)
+    run = ports.ledger.get(run_id)
     if run is None:
         raise UnknownRun(run_id)
     if run.state is not RunState.SUBMITTING:
         return run
-    jobs = batch.find(job_name(run.run_id, run.submission), queue=run.job_queue)
-    if jobs:
-        return _record(run, jobs[0].job_id, ledger=ledger, batch=batch)
-    return _send(run, ledger=ledger, batch=batch, now=now)
+    if not is_new:
+        jobs = ports.batch.find(job_name(run.run_id, run.submission), queue=run.job_queue)
+        if jobs:
+            return _record(run, jobs[0].job_id, ledger=ports.ledger, batch=ports.batch)
+    secured = _secure(run, ports, now)
+    return _send(secured, ports, now) if secured.state is RunState.SUBMITTING else secured
 
 
-def _send(run: Run, *, ledger: Ledger, batch: Batch, now: str) -> Run:
+def _secure(run: Run, ports: Ports, now: str) -> Run:
+    """Set the first submission's lease aside; every later one has its own from the write that began it."""
+    if run.submission > 1 or not ports.terms.leases_spot(run):
+        return run
+    if any(reservation.submission == run.submission for reservation in ports.budgets.reservations(run.run_id)):
+        return run
+    held = reserve.spot(run, {}, ports=ports, now=now)
+    if isinstance(held, Run):
+        return held
+    return ports.ledger.advance(run, state=RunState.PARKED, reason=held.reason)
+
+
+def _send(run: Run, ports: Ports, now: str) -> Run:
+    ledger, batch = ports.ledger, ports.batch
+    if run.market == Market.ON_DEMAND:
+        if run.num_sends > MOST_TWINS:
+            raise ReplyLost(f"SubmitJob was called {run.num_sends} times and no look-up shows a job yet")
+        # Counted first: what a lost reply leaves behind must be covered by the reservation.
+        run = ledger.advance(run, num_sends=run.num_sends + 1)
     try:
         job_id = batch.submit(job_request(run))
     except ReplyLost:

@@ -1,4 +1,4 @@
-"""Reconcile every open run: the control plane would converge by this alone, if no event ever arrived."""
+"""Reconcile every open run, then tend what is reserved: all would converge by this alone, if no event ever arrived."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,9 +8,18 @@ from typing import Final
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import Conflict, Ports
 from spotkeeper.control.reconcile import reconcile
+from spotkeeper.control.reservations import Tended, tend
 
 REPAIRS: Final = frozenset(
-    {Outcome.RECORDED, Outcome.CLOSED, Outcome.REQUEUED, Outcome.WAITING, Outcome.PARKED, Outcome.PAUSED}
+    {
+        Outcome.RECORDED,
+        Outcome.CLOSED,
+        Outcome.REQUEUED,
+        Outcome.FELL_BACK,
+        Outcome.WAITING,
+        Outcome.PARKED,
+        Outcome.PAUSED,
+    }
 )
 """What an event should have done already. To begin what was due or deferred is the sweeper's own work."""
 
@@ -20,6 +29,7 @@ class Sweep:
     """What a sweep did."""
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+    reservations: Counter[Tended] = field(default_factory=Counter)
     failures: dict[str, str] = field(default_factory=dict)
     """Run -> why it could not be reconciled; the next sweep tries again."""
     is_finished: bool = False
@@ -50,5 +60,14 @@ def sweep(*, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool
             done.outcomes[Outcome.UNCHANGED] += 1
         except Exception as error:  # noqa: BLE001  one run's trouble, of whatever kind, must not become all runs'
             done.failures[run_id] = f"{type(error).__name__}: {error}"
+    for run_id, submission in ports.budgets.unsettled():
+        if not has_time():
+            return done
+        try:
+            done.reservations[tend(run_id, submission, ports=ports, now=clock())] += 1
+        except Conflict:
+            done.reservations[Tended.LEFT] += 1
+        except Exception as error:  # noqa: BLE001  as above
+            done.failures[f"{run_id}, submission {submission}"] = f"{type(error).__name__}: {error}"
     done.is_finished = True
     return done

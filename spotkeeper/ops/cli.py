@@ -220,7 +220,7 @@ def pause(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RUN
 def resume(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
     """Let a paused, parked or waiting run go on now."""
     connection: Connection = ctx.obj()
-    run = pausing.resume(run_id, ledger=connection.ledger, batch=connection.batch, now=_now())
+    run = pausing.resume(run_id, ports=connection.ports, now=_now())
     typer.echo(f"{run_id} {'goes on: it' if run.is_live else 'cannot go on: it'} is {_state_of(run)}")
 
 

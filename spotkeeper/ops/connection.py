@@ -12,10 +12,12 @@ from spotkeeper.contract.descriptor import Descriptor
 from spotkeeper.contract.local_endpoint import local_endpoint_file
 from spotkeeper.contract.names import check_name, descriptor_parameter
 from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch
+from spotkeeper.control.aws.budgets import DynamoDBBudgets
 from spotkeeper.control.aws.checkpoints import S3Checkpoints
 from spotkeeper.control.aws.ledger import DynamoDBLedger
 from spotkeeper.control.ports import Ports, UnknownRun
 from spotkeeper.control.run import Run
+from spotkeeper.control.terms import EnvironmentTerms
 from spotkeeper.ops.failure import OperationError
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Connection:
 
     descriptor: Descriptor
     ledger: DynamoDBLedger
+    budgets: DynamoDBBudgets
     batch: AWSBatch
     batch_client: "BatchClient"
     """For job definitions; jobs go through `batch`."""
@@ -67,7 +70,13 @@ class Connection:
     def ports(self) -> Ports:
         """What moving a run needs of the environment."""
         checkpoints = S3Checkpoints(self.s3, f"s3://{self.descriptor.checkpoint_bucket}")
-        return Ports(ledger=self.ledger, batch=self.batch, checkpoints=checkpoints)
+        return Ports(
+            ledger=self.ledger,
+            budgets=self.budgets,
+            batch=self.batch,
+            checkpoints=checkpoints,
+            terms=EnvironmentTerms.of(self.descriptor),
+        )
 
     def run_of(self, run_id: str) -> Run:
         """Return a run.
@@ -117,6 +126,7 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
     return Connection(
         descriptor=descriptor,
         ledger=DynamoDBLedger(boto3.client("dynamodb", **options), descriptor.ledger_table),
+        budgets=DynamoDBBudgets(boto3.client("dynamodb", **options), descriptor.ledger_table),
         batch=AWSBatch(batch_client, boto3.client("batch", **{**options, "config": SUBMIT_CONFIG})),
         batch_client=batch_client,
         s3=boto3.client("s3", **options),

@@ -89,15 +89,15 @@ def unconfirmed(run_id: str) -> str:
 
 
 def _submit_recorded(run: Run, *, connection: Connection, now: str, pause: Callable[[float], object]) -> Run:
-    ledger, batch = connection.ledger, connection.batch
+    ports = connection.ports
     try:
-        return control.submit(run, ledger=ledger, batch=batch, now=now)
+        return control.submit(run, ports=ports, now=now)
     except (ReplyLost, *PASSING) as error:
         last: Exception = error
     for seconds in _WAITS_SECONDS:
         pause(seconds)
         try:
-            return control.finish(run.run_id, ledger=ledger, batch=batch, now=now)
+            return control.finish(run.run_id, ports=ports, now=now)
         except (ReplyLost, *PASSING) as error:
             last = error
     raise last

@@ -1,7 +1,6 @@
 """Where a run goes next: wait for spot, or pay for on-demand; and when to look for spot again. Pure decisions.
 
-Every decision says why. How good they are is a question of data (see benchmarks); that they are carried out right is the
-control plane's.
+Every decision says why. How good they are is a question of data; that they are carried out right is control's.
 """
 
 from dataclasses import dataclass
@@ -88,7 +87,9 @@ def segment(*, attempt_seconds: int, affordable_seconds: int, terms: Terms) -> i
     return min(longest, affordable_seconds)
 
 
-def standby_is_due(*, on_demand_seconds: float, since_last_seconds: float | None, num_failed: int, terms: Terms) -> bool:
+def standby_is_due(
+    *, on_demand_seconds: float, since_last_seconds: float | None, num_failed: int, terms: Terms
+) -> bool:
     """Tell whether a run on on-demand should look for spot.
 
     Args:

@@ -1,9 +1,9 @@
 """How much must be reserved before a job may be submitted, and what is booked when it has ended.
 
 The bill of an instance begins before the container starts (boot, image) and ends after it has stopped (Batch gives an
-idle host back after some minutes), and AWS tells neither time to us. So both are bounds, added when money is reserved and
-booked in full when it is settled: what is settled is never more than what was reserved, and never less than the bill as
-long as the bounds hold. `docs/costs.md` says how to check them in an account.
+idle host back after some minutes), and AWS tells neither time to us. So both are bounds, added when money is reserved
+and booked in full when it is settled: what is settled is never more than what was reserved, and never less than the
+bill as long as the bounds hold. docs/live-checks.md says how to check them in an account.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ AROUND_SECONDS: Final = BOOT_SECONDS + TEARDOWN_SECONDS
 MOST_TWINS: Final = 1
 """Jobs that an on-demand submission may leave beside the one that counts: `submit` sends it at most twice."""
 TWIN_SECONDS: Final = FENCED_SECONDS + AROUND_SECONDS
-"""What a twin is billed: a second job of one submission, made when the reply to SubmitJob was lost and look-up did not show the first."""
+"""What a twin is billed: it is made when the reply to SubmitJob was lost and look-up did not show the first job."""
 LEASE_SECONDS: Final = 3600
 """Spot is leased by the hour."""
 

@@ -66,6 +66,13 @@ class AWSBatch:
         except ClientError as error:
             raise _refusal(error) from error
 
+    def withdraw(self, job_id: str, reason: str) -> None:
+        """Cancel the job if it waits: CancelJob leaves one that is STARTING or RUNNING alone."""
+        try:
+            self._client.cancel_job(jobId=job_id, reason=reason)
+        except ClientError as error:
+            raise _refusal(error) from error
+
     def _described(self, job_ids: list[str]) -> tuple[Job, ...]:
         by_id: dict[str, Job] = {}
         for start in range(0, len(job_ids), _DESCRIBED_PER_CALL):

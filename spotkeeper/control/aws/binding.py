@@ -4,16 +4,22 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from typing import Self
+from functools import cache, lru_cache
+from typing import Final, Self
 
 import boto3
 
 from spotkeeper.contract import environment_variables as variables
+from spotkeeper.contract.descriptor import Descriptor
 from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch
+from spotkeeper.control.aws.budgets import DynamoDBBudgets
 from spotkeeper.control.aws.checkpoints import S3Checkpoints
 from spotkeeper.control.aws.ledger import DynamoDBLedger
 from spotkeeper.control.ports import Ports
+from spotkeeper.control.terms import EnvironmentTerms
+
+TERMS_SECONDS: Final = 300
+"""Caps and prices are read anew so often: a deployment changes the descriptor without restarting a function."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +28,7 @@ class HandlerSettings:
 
     ledger_table: str
     checkpoint_uri: str
+    descriptor_parameter: str
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -30,7 +37,11 @@ class HandlerSettings:
         Raises:
             ValueError: naming every variable that is missing or empty.
         """
-        names = {"ledger_table": variables.LEDGER_TABLE, "checkpoint_uri": variables.CHECKPOINT_URI}
+        names = {
+            "ledger_table": variables.LEDGER_TABLE,
+            "checkpoint_uri": variables.CHECKPOINT_URI,
+            "descriptor_parameter": variables.DESCRIPTOR_PARAMETER,
+        }
         missing = [name for name in names.values() if not environ.get(name)]
         if missing:
             raise ValueError(f"environment variables missing or empty: {', '.join(missing)}")
@@ -49,14 +60,21 @@ def batch() -> AWSBatch:
     return AWSBatch(boto3.client("batch"))
 
 
-@cache
 def ports() -> Ports:
-    """Return everything that moving a run needs, submission included."""
+    """Return everything that moving a run needs, submission included; its terms are minutes old at most."""
+    return _ports(int(datetime.now(UTC).timestamp() // TERMS_SECONDS))
+
+
+@lru_cache(maxsize=1)
+def _ports(_period: int) -> Ports:
     settings = HandlerSettings.from_environ(os.environ)
+    described = boto3.client("ssm").get_parameter(Name=settings.descriptor_parameter)
     return Ports(
         ledger=ledger(),
+        budgets=DynamoDBBudgets(boto3.client("dynamodb"), settings.ledger_table),
         batch=AWSBatch(boto3.client("batch"), boto3.client("batch", config=SUBMIT_CONFIG)),
         checkpoints=S3Checkpoints(boto3.client("s3"), settings.checkpoint_uri),
+        terms=EnvironmentTerms.of(Descriptor.from_json(described["Parameter"]["Value"])),
     )
 
 

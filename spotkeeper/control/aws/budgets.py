@@ -82,10 +82,7 @@ class DynamoDBBudgets:
                 }
             },
             self._unturned(switch),
-            *(
-                {"Update": {"TableName": self._table, **_reserving(reservation, holder, reservation, is_hard=holder not in exempt)}}
-                for holder in reservation.holders
-            ),
+            *(self._reserving(reservation, holder, is_hard=holder not in exempt) for holder in reservation.holders),
         ]
         self._transact(actions, holders_from=3, reservation=reservation, switch_at=2)
         return after
@@ -107,10 +104,7 @@ class DynamoDBBudgets:
                     ),
                 }
             },
-            *(
-                {"Update": {"TableName": self._table, **_reserving(more, holder, more, is_hard=True)}}
-                for holder in reservation.holders
-            ),
+            *(self._reserving(more, holder, is_hard=True) for holder in reservation.holders),
         ]
         self._transact(actions, holders_from=1, reservation=more)
         return after
@@ -204,6 +198,21 @@ class DynamoDBBudgets:
             )
         return after
 
+    def _reserving(self, reservation: Reservation, holder: str, *, is_hard: bool) -> dict[str, Any]:
+        """Return the action that charges a holder; one that is not hard is charged without being asked."""
+        sums = {
+            f"{cap}_{part}": sign * reservation.microusd
+            for cap in _caps_of(reservation)
+            for part, sign in (("available", -1), ("reserved", 1))
+        }
+        is_enough = " AND ".join(f"#{cap}_available >= :asked" for cap in _caps_of(reservation))
+        condition: dict[str, dict[str, int]] = {is_enough: {":asked": reservation.microusd}}
+        if not is_hard:
+            condition = {"attribute_exists(#pk)": {}}
+        named = () if is_hard else (contract.PARTITION_KEY,)
+        update = _adding(_budget_key(holder), sums, condition, {}, named=named)
+        return {"Update": {"TableName": self._table, **update}}
+
     def _unturned(self, switch: Switch) -> dict[str, Any]:
         return {"ConditionCheck": {"TableName": self._table, "Key": _switch_key(), **_unturned_condition(switch)}}
 
@@ -247,18 +256,6 @@ def _reasons(*, holders_from: int, holders: Sequence[str], switch_at: int | None
 
 def _caps_of(reservation: Reservation) -> tuple[str, ...]:
     return _CAPS if reservation.market is Market.ON_DEMAND else ("total",)
-
-
-def _reserving(what: Reservation, holder: str, amount: Reservation, *, is_hard: bool) -> dict[str, Any]:
-    sums = {
-        f"{cap}_{part}": sign * amount.microusd
-        for cap in _caps_of(what)
-        for part, sign in (("available", -1), ("reserved", 1))
-    }
-    condition = " AND ".join(f"#{cap}_available >= :asked" for cap in _caps_of(what)) if is_hard else ""
-    conditions = {condition: {":asked": amount.microusd}} if is_hard else {"attribute_exists(#pk)": {}}
-    named = () if is_hard else (contract.PARTITION_KEY,)
-    return _adding(_budget_key(holder), sums, conditions, {}, named=named)
 
 
 def _adding(

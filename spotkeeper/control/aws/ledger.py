@@ -34,9 +34,9 @@ class DynamoDBLedger:
 
     def create(self, run: Run) -> Run:
         """Put the run where none is."""
-        item = {**_key(contract.run_partition(run.run_id), contract.RUN_SORT_KEY), **_run_item(run)}
+        item = {**item_key(contract.run_partition(run.run_id), contract.RUN_SORT_KEY), **_run_item(run)}
         try:
-            with _typed_errors():
+            with typed_errors():
                 self._client.put_item(
                     TableName=self._table,
                     Item=item,
@@ -57,11 +57,8 @@ class DynamoDBLedger:
     def advance(self, run: Run, **changes: Any) -> Run:
         """Update the run if it is at the version read."""
         after = run.advanced(**changes)
-        written = {**changes, "version": after.version}
-        if after.listing != run.listing:
-            written[contract.LISTING_PARTITION_KEY] = after.listing
-        key = _key(contract.run_partition(run.run_id), contract.RUN_SORT_KEY)
-        self._update(key, written, condition="#version = :read", condition_values={":read": {"N": str(run.version)}})
+        with typed_errors():
+            self._client.update_item(TableName=self._table, **run_update(run, after, changes))
         return after
 
     def attempts(self, run_id: str) -> tuple[Attempt, ...]:
@@ -71,7 +68,7 @@ class DynamoDBLedger:
 
     def record_attempt(self, attempt: Attempt, **changes: Any) -> Attempt:
         """Update an attempt if it is at the version read."""
-        key = _key(
+        key = item_key(
             contract.run_partition(attempt.run_id), contract.attempt_sort_key(attempt.submission, attempt.attempt)
         )
         identity = {"submission": attempt.submission, "attempt": attempt.attempt}
@@ -86,10 +83,10 @@ class DynamoDBLedger:
         """Add the facts that are not there yet."""
         facts = {name: value for name, value in _shallow(interruption).items() if value is not None}
         facts[contract.TIME_TO_LIVE] = expires_at
-        with _typed_errors():
+        with typed_errors():
             self._client.update_item(
                 TableName=self._table,
-                Key=_key(contract.instance_partition(interruption.instance_id), contract.INTERRUPTION_SORT_KEY),
+                Key=item_key(contract.instance_partition(interruption.instance_id), contract.INTERRUPTION_SORT_KEY),
                 UpdateExpression="SET "
                 + ", ".join(f"#f{index} = if_not_exists(#f{index}, :f{index})" for index in range(len(facts))),
                 ExpressionAttributeNames={f"#f{index}": name for index, name in enumerate(facts)},
@@ -114,8 +111,8 @@ class DynamoDBLedger:
             ScanIndexForward=False,
             PaginationConfig={"MaxItems": limit, "PageSize": limit},
         )
-        with _typed_errors():
-            return tuple(_run_of(_plain(item)) for page in pages for item in page["Items"])
+        with typed_errors():
+            return tuple(_run_of(read_plain(item)) for page in pages for item in page["Items"])
 
     def open_run_ids(self) -> Iterator[str]:
         """Query the listing index page by page, oldest first."""
@@ -128,17 +125,17 @@ class DynamoDBLedger:
             ExpressionAttributeValues={":listing": {"S": contract.LISTING_OPEN}},
             PaginationConfig={"PageSize": _RUNS_PER_PAGE},
         )
-        with _typed_errors():
+        with typed_errors():
             for page in pages:
                 yield from [item["run_id"]["S"] for item in page["Items"]]
 
     def take_submission_slot(self, *, second: int, team: str, limit: int, team_limit: int) -> bool:
         """Add one to the counters of the second, where both leave room."""
         try:
-            with _typed_errors():
+            with typed_errors():
                 self._client.update_item(
                     TableName=self._table,
-                    Key=_key(contract.second_partition(second), contract.SUBMISSION_SLOTS_SORT_KEY),
+                    Key=item_key(contract.second_partition(second), contract.SUBMISSION_SLOTS_SORT_KEY),
                     ConditionExpression=(
                         "(attribute_not_exists(#all) OR #all < :limit)"
                         " AND (attribute_not_exists(#team) OR #team < :team_limit)"
@@ -163,9 +160,9 @@ class DynamoDBLedger:
     def append_event(self, run_id: str, event: HistoryEvent) -> None:
         """Put the event where none is."""
         sort_key = f"{contract.EVENT_SORT_PREFIX}{event.at}#{event.event_id}"
-        item = {**_key(contract.run_partition(run_id), sort_key), **_serialized(asdict(event))}
+        item = {**item_key(contract.run_partition(run_id), sort_key), **serialized(asdict(event))}
         try:
-            with _typed_errors():
+            with typed_errors():
                 self._client.put_item(
                     TableName=self._table,
                     Item=item,
@@ -181,9 +178,9 @@ class DynamoDBLedger:
         return tuple(HistoryEvent(**_known(HistoryEvent, item)) for item in items)
 
     def _get(self, partition: str, sort: str) -> dict[str, Any] | None:
-        with _typed_errors():
-            reply = self._client.get_item(TableName=self._table, Key=_key(partition, sort), ConsistentRead=True)
-        return _plain(reply["Item"]) if "Item" in reply else None
+        with typed_errors():
+            reply = self._client.get_item(TableName=self._table, Key=item_key(partition, sort), ConsistentRead=True)
+        return read_plain(reply["Item"]) if "Item" in reply else None
 
     def _query(self, partition: str, prefix: str) -> list[dict[str, Any]]:
         pages = self._client.get_paginator("query").paginate(
@@ -193,33 +190,48 @@ class DynamoDBLedger:
             ExpressionAttributeNames={"#pk": contract.PARTITION_KEY, "#sk": contract.SORT_KEY},
             ExpressionAttributeValues={":pk": {"S": partition}, ":prefix": {"S": prefix}},
         )
-        with _typed_errors():
-            return [_plain(item) for page in pages for item in page["Items"]]
+        with typed_errors():
+            return [read_plain(item) for page in pages for item in page["Items"]]
 
     def _update(
         self, key: dict[str, Any], changes: Mapping[str, Any], *, condition: str, condition_values: dict[str, Any]
     ) -> None:
-        kept = [name for name, value in changes.items() if value is not None]
-        removed = [name for name, value in changes.items() if value is None]
-        clauses = "SET " + ", ".join(f"#{name} = :{name}" for name in kept)
-        if removed:
-            clauses += " REMOVE " + ", ".join(f"#{name}" for name in removed)
-        with _typed_errors():
+        with typed_errors():
             self._client.update_item(
                 TableName=self._table,
-                Key=key,
-                ConditionExpression=condition,
-                UpdateExpression=clauses,
-                ExpressionAttributeNames={f"#{name}": name for name in changes},
-                ExpressionAttributeValues={
-                    **{f":{name}": _attribute(changes[name]) for name in kept},
-                    **condition_values,
-                },
+                **_update_of(key, changes, condition=condition, condition_values=condition_values),
             )
 
 
+def run_update(run: Run, after: Run, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of an update from one version of a run to the next, without the table's name."""
+    written = {**changes, "version": after.version}
+    if after.listing != run.listing:
+        written[contract.LISTING_PARTITION_KEY] = after.listing
+    key = item_key(contract.run_partition(run.run_id), contract.RUN_SORT_KEY)
+    return _update_of(key, written, condition="#version = :read", condition_values={":read": {"N": str(run.version)}})
+
+
+def _update_of(
+    key: dict[str, Any], changes: Mapping[str, Any], *, condition: str, condition_values: dict[str, Any]
+) -> dict[str, Any]:
+    kept = [name for name, value in changes.items() if value is not None]
+    removed = [name for name, value in changes.items() if value is None]
+    clauses = "SET " + ", ".join(f"#{name} = :{name}" for name in kept)
+    if removed:
+        clauses += " REMOVE " + ", ".join(f"#{name}" for name in removed)
+    return {
+        "Key": key,
+        "ConditionExpression": condition,
+        "UpdateExpression": clauses,
+        "ExpressionAttributeNames": {f"#{name}": name for name in changes},
+        "ExpressionAttributeValues": {**{f":{name}": _attribute(changes[name]) for name in kept}, **condition_values},
+    }
+
+
 @contextmanager
-def _typed_errors() -> Iterator[None]:
+def typed_errors() -> Iterator[None]:
+    """Turn DynamoDB's refusals into those of the ports."""
     try:
         yield
     except ClientError as error:
@@ -231,17 +243,19 @@ def _typed_errors() -> Iterator[None]:
         raise
 
 
-def _key(partition: str, sort: str) -> dict[str, Any]:
+def item_key(partition: str, sort: str) -> dict[str, Any]:
+    """Return the key of an item."""
     return {contract.PARTITION_KEY: {"S": partition}, contract.SORT_KEY: {"S": sort}}
 
 
 def _attribute(value: Any) -> Any:
     if isinstance(value, Completion):
-        return {"M": _serialized(asdict(value))}
+        return {"M": serialized(asdict(value))}
     return _serializer.serialize(dict(value) if isinstance(value, Mapping) else value)
 
 
-def _serialized(values: Mapping[str, Any]) -> dict[str, Any]:
+def serialized(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as typed attributes; what is None is left out."""
     return {name: _attribute(value) for name, value in values.items() if value is not None}
 
 
@@ -250,10 +264,11 @@ def _shallow(value: Any) -> dict[str, Any]:
 
 
 def _run_item(run: Run) -> dict[str, Any]:
-    return _serialized({**_shallow(run), contract.LISTING_PARTITION_KEY: run.listing})
+    return serialized({**_shallow(run), contract.LISTING_PARTITION_KEY: run.listing})
 
 
-def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
+def read_plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return typed attributes as Python has them."""
     return {name: _integral(_deserializer.deserialize(value)) for name, value in item.items()}
 
 

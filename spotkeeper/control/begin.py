@@ -1,0 +1,76 @@
+"""Begin a run's next submission, on the market that placement chose: intent and money in one write."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from spotkeeper.contract.budgets import run_holder
+from spotkeeper.control import reserve, standby
+from spotkeeper.control.ports import Ports
+from spotkeeper.control.reserve import Held
+from spotkeeper.control.run import Run
+from spotkeeper.control.submit import next_submission
+from spotkeeper.policy import placement
+from spotkeeper.policy.placement import Market, Mode, Placement
+
+HELD_SECONDS: Final = 3600
+"""How long a run waits for money that somebody else's month may bring."""
+
+
+def on_spot(run: Run, *, ports: Ports, now: str, **changes: Any) -> Run | Held:
+    """Record the intent of the next submission on spot.
+
+    Raises:
+        Conflict: somebody wrote in between; decide anew.
+    """
+    profile = ports.terms.profiles.get(run.profile)
+    placed = {
+        **next_submission(run, now=now),
+        **standby.forgotten(),
+        "market": Market.SPOT.value,
+        "job_queue": profile.spot_queue if profile is not None else run.job_queue,
+        "segment_seconds": None,
+        "reserved_microusd": None,
+        "on_demand_since": None,
+        **changes,
+    }
+    return reserve.spot(run, placed, ports=ports, now=now)
+
+
+def on_demand(run: Run, *, ports: Ports, now: str, **changes: Any) -> Run | Held:
+    """Record the intent of the next submission on on-demand, with its reservation.
+
+    Raises:
+        Conflict: somebody wrote in between; decide anew.
+    """
+    placed = {**next_submission(run, now=now), **standby.forgotten(), **changes}
+    return reserve.on_demand(run, placed, ports=ports, now=now)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shortage:
+    """What placement says to a run that spot gives no machine."""
+
+    placement: Placement
+    fallback_at: str
+    """When on-demand will be due, for a run that may have it."""
+
+
+def shortage(run: Run, *, ports: Ports, now: str) -> Shortage:
+    """Ask placement about a run that waits for spot."""
+    terms = ports.terms.placement
+    dry_since = datetime.fromisoformat(run.dry_since or run.created_at)
+    waited_seconds = max(0.0, (datetime.fromisoformat(now) - dry_since).total_seconds())
+    decided = placement.after_shortage(
+        waited_seconds=waited_seconds, allows_fallback=allows_fallback(run, ports), mode=Mode(run.mode), terms=terms
+    )
+    fallback_at = dry_since + timedelta(seconds=terms.fallback_after_seconds)
+    return Shortage(placement=decided, fallback_at=fallback_at.isoformat(timespec="milliseconds"))
+
+
+def allows_fallback(run: Run, ports: Ports) -> bool:
+    """Tell whether the run has a cap above $0 for on-demand: as submitted, or as somebody has set it since."""
+    if run.fallback_cap_microusd > 0:
+        return True
+    budget = ports.budgets.get(run_holder(run.run_id))
+    return budget is not None and budget.fallback.limit > 0
