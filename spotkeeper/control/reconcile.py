@@ -229,8 +229,8 @@ def _begin(
 
 def _wait(run: Run, reason: str, counts: dict[str, Any], ports: Ports, now: str) -> Run:
     wait_until = after(now, run.num_capacity_waits)
-    changes = {"wait_until": wait_until, "reason": reason, **counts, **standby.forgotten()}
-    return ports.ledger.advance(run, state=RunState.WAITING, **changes)
+    changes = {**counts, "wait_until": wait_until, "reason": reason, "num_capacity_waits": run.num_capacity_waits + 1}
+    return ports.ledger.advance(run, state=RunState.WAITING, **changes, **standby.forgotten())
 
 
 _RESTING: Final = {Action.WAIT: Outcome.WAITING, Action.PARK: Outcome.PARKED}
@@ -255,12 +255,10 @@ def _note(run: Run, submission: int, outcome: Outcome, reason: str, ports: Ports
 def _after_wait(run: Run, ports: Ports, now: str) -> Observation:
     """Begin the next submission of a run whose wait is over, where placement now wants it."""
     market, reason = Market.SPOT, "its wait is over"
-    counts: dict[str, Any] = {"num_capacity_waits": run.num_capacity_waits}
     if run.num_capacity_waits:
         placed = begin.shortage(run, ports=ports, now=now).placement
         market, reason = placed.market, placed.reason
-        counts["num_capacity_waits"] = run.num_capacity_waits + 1
-    moved, outcome, reason = _begin(run, market, reason, counts, ports, now)
+    moved, outcome, reason = _begin(run, market, reason, {}, ports, now)
     if moved.state is not RunState.SUBMITTING:
         return Observation(outcome=Outcome.UNCHANGED, reason=reason, run=moved)
     done = Outcome.FELL_BACK if outcome is Outcome.FELL_BACK else Outcome.SUBMITTED

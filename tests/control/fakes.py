@@ -3,11 +3,16 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.budget import Budget, Limits, Switch
 from spotkeeper.control.ports import Conflict, Job, JobStatus, Ports, ReplyLost
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
+from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms
+from spotkeeper.policy.placement import Terms
+from tests.simulation.budget_table import BudgetTable
 
 NOW = "2026-11-23T18:00:00+00:00"
 
@@ -48,12 +53,15 @@ class MemoryLedger:
         return self.runs.get(run_id)
 
     def advance(self, run: Run, **changes: Any) -> Run:
-        if self.runs[run.run_id].version != run.version:
-            raise Conflict
+        self.check(run)
         self.runs[run.run_id] = run.advanced(**changes)
         after = self.runs[run.run_id]
         self.states_seen.append((after.submission, after.state))
         return after
+
+    def check(self, run: Run) -> None:
+        if self.runs[run.run_id].version != run.version:
+            raise Conflict
 
     def attempts(self, run_id: str) -> tuple[Attempt, ...]:
         return tuple(item for key, item in sorted(self.attempt_items.items()) if key[0] == run_id)
@@ -133,6 +141,7 @@ class MemoryBatch:
     jobs: dict[str, Job] = field(default_factory=dict)
     requests: list[Mapping[str, Any]] = field(default_factory=list)
     terminated: list[tuple[str, str]] = field(default_factory=list)
+    withdrawn: list[tuple[str, str]] = field(default_factory=list)
     lost_replies: int = 0
     """How many submissions take effect without a reply."""
     lost_requests: int = 0
@@ -160,14 +169,60 @@ class MemoryBatch:
     def terminate(self, job_id: str, reason: str) -> None:
         self.terminated.append((job_id, reason))
 
+    def withdraw(self, job_id: str, reason: str) -> None:
+        self.withdrawn.append((job_id, reason))
+
+
+SPOT_QUEUE = "arn:aws:batch:us-east-1:123456789012:job-queue/spot"
+ON_DEMAND_QUEUE = "arn:aws:batch:us-east-1:123456789012:job-queue/on-demand"
+TERMS = EnvironmentTerms(
+    placement=Terms(
+        fallback_after_seconds=1800,
+        segment_seconds=7200,
+        standby_after_seconds=900,
+        standby_age_seconds=1200,
+        standby_patience_seconds=1800,
+    ),
+    profiles={
+        "cpu": ProfileTerms(
+            spot_queue=SPOT_QUEUE,
+            on_demand_queue=ON_DEMAND_QUEUE,
+            usd_per_hour={"m6a.xlarge": Decimal("0.5"), "m6i.xlarge": Decimal("1.0"), "m5.xlarge": Decimal("2.0")},
+            spot_instance_types=("m6a.xlarge", "m5.xlarge"),
+            on_demand_instance_types=("m6a.xlarge", "m6i.xlarge"),
+        )
+    },
+    limits=Limits(),
+    team_limits={},
+)
+
+
+class MemoryBudgets(BudgetTable):
+    """The budgets beside a ledger in memory."""
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        super().__init__(ledger.check, lambda run, changes: ledger.advance(run, **changes))
+
+    def get(self, holder: str) -> Budget | None:
+        return self.budgets.get(holder)
+
+    def switch(self) -> Switch:
+        return self.turned
+
 
 def memory_ports(
     ledger: MemoryLedger | None = None,
     batch: MemoryBatch | None = None,
     checkpoints: MemoryCheckpoints | None = None,
+    *,
+    budgets: MemoryBudgets | None = None,
+    terms: EnvironmentTerms = TERMS,
 ) -> Ports:
+    ledger = ledger or MemoryLedger()
     return Ports(
-        ledger=ledger or MemoryLedger(),
+        ledger=ledger,
+        budgets=budgets or MemoryBudgets(ledger),
         batch=batch or MemoryBatch(),
         checkpoints=checkpoints or MemoryCheckpoints(),
+        terms=terms,
     )

@@ -9,12 +9,12 @@ from spotkeeper.control.classify import CANCEL_REASON
 from spotkeeper.control.ports import JobStatus, UnknownRun
 from spotkeeper.control.run import Run
 from spotkeeper.control.submit import job_request, submit
-from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, new_run
+from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, memory_ports, new_run
 
 
 def test_the_wish_is_recorded_and_the_job_is_stopped() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
-    submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
 
     run = cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
 
@@ -51,7 +51,7 @@ def test_a_run_that_has_ended_stays_as_it_ended() -> None:
 
 def test_cancelling_twice_keeps_the_first_time_and_stops_the_job_again() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
-    submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
     cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
 
     run = cancel("digits-7fq2", ledger=ledger, batch=batch, now="2026-11-23T19:00:00+00:00")
@@ -62,7 +62,7 @@ def test_cancelling_twice_keeps_the_first_time_and_stops_the_job_again() -> None
 
 def test_a_run_whose_job_had_ended_is_closed_though_its_last_event_was_lost() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
-    submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
     batch.jobs["job-1"] = replace(batch.jobs["job-1"], status=JobStatus.FAILED, status_reason="a host was lost")
 
     run = cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
@@ -73,7 +73,7 @@ def test_a_run_whose_job_had_ended_is_closed_though_its_last_event_was_lost() ->
 
 def test_a_run_that_had_completed_when_it_was_cancelled_has_succeeded() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
-    submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
     ledger.claim("digits-7fq2", "job-1", 1)
     ledger.complete("digits-7fq2", 1)
     batch.jobs["job-1"] = replace(batch.jobs["job-1"], status=JobStatus.SUCCEEDED)
@@ -92,7 +92,7 @@ class ObservedMeanwhile(MemoryLedger):
 
 def test_an_observer_that_is_faster_than_cancel_has_closed_the_run() -> None:
     ledger, batch = ObservedMeanwhile(), MemoryBatch()
-    submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
     batch.jobs["job-1"] = replace(batch.jobs["job-1"], status=JobStatus.FAILED)
 
     assert cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW).state is RunState.CANCELLED

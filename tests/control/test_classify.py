@@ -4,7 +4,10 @@ import pytest
 
 from spotkeeper.control.classify import (
     CANCEL_REASON,
+    OVER_BUDGET_REASON,
     PAUSE_REASON,
+    STANDBY_REASON,
+    SWITCHED_OFF_REASON,
     TWIN_REASON,
     Cause,
     classify,
@@ -55,6 +58,17 @@ TABLE = [
         Cause.CANCELLED,
     ),
     ("twin", {"status_reason": NORMAL, "exit_code": 143, "job_status_reason": TWIN_REASON}, Cause.TWIN),
+    ("standby", {"status_reason": NORMAL, "exit_code": 75, "job_status_reason": STANDBY_REASON}, Cause.STANDBY),
+    (
+        "switched off",
+        {"status_reason": NORMAL, "exit_code": 75, "job_status_reason": SWITCHED_OFF_REASON},
+        Cause.SWITCHED_OFF,
+    ),
+    (
+        "over budget",
+        {"status_reason": NORMAL, "exit_code": 75, "job_status_reason": OVER_BUDGET_REASON},
+        Cause.OVER_BUDGET,
+    ),
     (
         "time limit",
         {"status_reason": "Job attempt duration exceeded timeout", "exit_code": 137},

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -15,66 +15,12 @@ from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.pause import pause, resume
-from spotkeeper.control.ports import Conflict, Job, JobAttempt, JobStatus, Ports, Refused, Throttled
-from spotkeeper.control.reconcile import observe_job, reconcile
+from spotkeeper.control.ports import Conflict, Job, JobAttempt, JobStatus, Refused, Throttled
 from spotkeeper.control.run import SUCCESSORS, Interruption, Run
 from spotkeeper.control.submit import job_request, submit
 from spotkeeper.control.sweep import sweep
-from tests.control.fakes import NOW, MemoryBatch, MemoryCheckpoints, MemoryLedger, new_run
-
-NORMAL = "Essential container in task exited"
-HOST = "Host EC2 (instance i-0abc1234) terminated."
-CAPACITY = "Canceled by JobStateTimeLimit action due to reason: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
-RUN = "digits-7fq2"
-
-
-def after(minutes: float) -> str:
-    return (datetime.fromisoformat(NOW) + timedelta(minutes=minutes)).isoformat(timespec="milliseconds")
-
-
-class World:
-    """Memory ports with a run in them, and what Batch and the trainer do to it."""
-
-    def __init__(self, ledger: MemoryLedger | None = None, batch: MemoryBatch | None = None) -> None:
-        self.ledger = ledger or MemoryLedger()
-        self.batch = batch or MemoryBatch()
-        self.checkpoints = MemoryCheckpoints()
-        self.ports = Ports(ledger=self.ledger, batch=self.batch, checkpoints=self.checkpoints)
-
-    @property
-    def run(self) -> Run:
-        return self.ledger.runs[RUN]
-
-    @property
-    def summary(self) -> tuple[RunState, int]:
-        return self.run.state, self.run.submission
-
-    def submit(self) -> Run:
-        return submit(new_run(), ledger=self.ledger, batch=self.batch, now=NOW)
-
-    def change(self, job_id: str, status: JobStatus, *attempts: JobAttempt, **facts: Any) -> None:
-        self.batch.jobs[job_id] = replace(self.batch.jobs[job_id], status=status, attempts=attempts, **facts)
-
-    def lose_host(self, job_id: str, *, minute: float = 9, step: int | None = None) -> None:
-        lost = JobAttempt(started_at=after(1), stopped_at=after(minute), status_reason=HOST)
-        self.change(job_id, JobStatus.FAILED, lost, status_reason=HOST, stopped_at=after(minute))
-        if step is not None:
-            self.checkpoints.steps[RUN] = step
-
-    def give_up(self, job_id: str) -> None:
-        self.change(job_id, JobStatus.FAILED, status_reason=CAPACITY, stopped_at=after(9))
-
-    def complete(self, job_id: str) -> None:
-        self.ledger.claim(RUN, job_id, 1)
-        self.ledger.complete(RUN, self.run.epoch)
-        done = JobAttempt(started_at=after(1), stopped_at=after(20), exit_code=0, status_reason=NORMAL)
-        self.change(job_id, JobStatus.SUCCEEDED, done, status_reason=NORMAL, stopped_at=after(20))
-
-    def look(self, minute: float = 10) -> Outcome:
-        return reconcile(RUN, ports=self.ports, now=after(minute)).outcome
-
-    def hear(self, job_id: str, minute: float = 10) -> Outcome:
-        return observe_job(job_id, ports=self.ports, now=after(minute)).outcome
+from tests.control.fakes import NOW, MemoryBatch, MemoryCheckpoints, MemoryLedger, memory_ports, new_run
+from tests.control.reconciled import NORMAL, RUN, World, after
 
 
 def started(**parts: Any) -> World:
@@ -311,7 +257,7 @@ def test_a_refused_requeue_parks_the_run_since_it_has_work_to_lose() -> None:
 
     assert world.run.reason == "AWS Batch refused the job: the queue is disabled"
     batch.is_refusing = False
-    assert resume(RUN, ledger=world.ledger, batch=batch, now=after(20)).state is RunState.SUBMITTED
+    assert resume(RUN, ports=memory_ports(world.ledger, batch), now=after(20)).state is RunState.SUBMITTED
 
 
 def test_a_run_that_finished_on_a_host_given_up_for_lost_succeeds_without_another_job() -> None:
@@ -360,7 +306,7 @@ def test_resume_begins_the_next_submission_with_fresh_budgets(state: RunState) -
     world = World()
     world.ledger.create(new_run(state=state, job_id="job-0", num_stalls=3, num_capacity_waits=4, wait_until=after(99)))
 
-    run = resume(RUN, ledger=world.ledger, batch=world.batch, now=NOW)
+    run = resume(RUN, ports=memory_ports(world.ledger, world.batch), now=NOW)
 
     assert (run.state, run.submission, run.job_id) == (RunState.SUBMITTED, 2, "job-1")
     assert (run.num_stalls, run.num_capacity_waits, run.wait_until) == (0, 0, None)
@@ -369,7 +315,7 @@ def test_resume_begins_the_next_submission_with_fresh_budgets(state: RunState) -
 def test_resume_while_the_job_is_still_stopping_goes_on_when_it_has_stopped() -> None:
     world = started()
     pause(RUN, ledger=world.ledger, batch=world.batch, now=NOW)
-    resume(RUN, ledger=world.ledger, batch=world.batch, now=NOW)
+    resume(RUN, ports=memory_ports(world.ledger, world.batch), now=NOW)
     yielded = JobAttempt(started_at=after(1), stopped_at=after(2), exit_code=75, status_reason=NORMAL)
     world.change("job-1", JobStatus.FAILED, yielded, status_reason=PAUSE_REASON, stopped_at=after(2))
 
@@ -475,7 +421,7 @@ def test_a_job_submitted_while_its_run_was_paused_and_resumed_is_stopped() -> No
             if len(self.requests) == 1:
                 hidden = self.jobs.pop(job_id)
                 pause(RUN, ledger=world.ledger, batch=self, now=NOW)
-                resume(RUN, ledger=world.ledger, batch=MemoryBatch(jobs={"job-x": hidden}), now=NOW)
+                resume(RUN, ports=memory_ports(world.ledger, MemoryBatch(jobs={"job-x": hidden})), now=NOW)
                 self.jobs[job_id] = hidden
             return job_id
 
@@ -498,7 +444,7 @@ def test_a_sweep_counts_what_it_repaired_and_one_failing_run_stops_no_other() ->
 
     world = World(batch=Broken())
     for name in ("broken-1", "lost-2", "fine-3"):
-        submit(new_run(name), ledger=world.ledger, batch=world.batch, now=NOW)
+        submit(new_run(name), ports=memory_ports(world.ledger, world.batch), now=NOW)
     world.lose_host("job-2")
 
     done = sweep(ports=world.ports, clock=lambda: after(10), has_time=lambda: True)

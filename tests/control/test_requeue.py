@@ -28,6 +28,8 @@ TABLE = {
     Cause.PAUSED: GOES_ON,
     Cause.FENCED: GOES_ON,
     Cause.TWIN: GOES_ON,
+    Cause.STANDBY: GOES_ON,
+    Cause.SWITCHED_OFF: GOES_ON,
     Cause.UNKNOWN: GOES_ON,
     Cause.COULD_NOT_START: WAITS_FIRST,
     Cause.NO_CAPACITY: ALWAYS_WAITS,
@@ -38,6 +40,7 @@ TABLE = {
     Cause.REFUSED: FAILS,
     Cause.COMPLETED: FAILS,
     Cause.TERMINATED: PARKS,
+    Cause.OVER_BUDGET: PARKS,
     Cause.CANCELLED: PARKS,
     Cause.MISCONFIGURED: PARKS,
 }

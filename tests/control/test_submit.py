@@ -8,7 +8,7 @@ from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import CANCEL_REASON, TWIN_REASON
 from spotkeeper.control.ports import Conflict, Refused, ReplyLost, UnknownRun
 from spotkeeper.control.submit import finish, job_request, submit
-from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, new_run
+from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, memory_ports, new_run
 
 
 def test_the_request_is_a_function_of_the_run() -> None:
@@ -58,7 +58,7 @@ def test_the_intent_is_recorded_before_the_job_is_submitted() -> None:
     ledger = MemoryLedger()
     batch = IntentFirst(ledger)
 
-    run = submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    run = submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
 
     assert batch.states == [RunState.SUBMITTING]
     assert (run.state, run.job_id, run.version) == (RunState.SUBMITTED, "job-1", 2)
@@ -67,7 +67,7 @@ def test_the_intent_is_recorded_before_the_job_is_submitted() -> None:
 def test_a_lost_reply_is_resolved_by_look_up_without_a_second_submission() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch(lost_replies=1)
 
-    run = submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    run = submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
 
     assert run.job_id == "job-1"
     assert len(batch.requests) == 1
@@ -76,9 +76,9 @@ def test_a_lost_reply_is_resolved_by_look_up_without_a_second_submission() -> No
 def test_a_lost_request_leaves_a_run_that_finish_submits() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch(lost_requests=1)
     with pytest.raises(ReplyLost):
-        submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+        submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
 
-    run = finish("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
+    run = finish("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW)
 
     assert (run.state, run.job_id) == (RunState.SUBMITTED, "job-1")
 
@@ -88,7 +88,7 @@ def test_finish_finds_the_job_of_a_crashed_submitter_instead_of_starting_a_secon
     run = ledger.create(new_run())
     batch.submit(job_request(run))  # and then the submitter crashed
 
-    finished = finish("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
+    finished = finish("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW)
 
     assert finished.job_id == "job-1"
     assert len(batch.jobs) == 1
@@ -96,15 +96,15 @@ def test_finish_finds_the_job_of_a_crashed_submitter_instead_of_starting_a_secon
 
 def test_finish_of_a_submitted_run_does_nothing() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
-    run = submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    run = submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
 
-    assert finish(run.run_id, ledger=ledger, batch=batch, now=NOW) == run
+    assert finish(run.run_id, ports=memory_ports(ledger, batch), now=NOW) == run
     assert len(batch.requests) == 1
 
 
 def test_finish_of_an_unknown_run_says_so() -> None:
     with pytest.raises(UnknownRun, match="there is no run 'nobody-1'"):
-        finish("nobody-1", ledger=MemoryLedger(), batch=MemoryBatch(), now=NOW)
+        finish("nobody-1", ports=memory_ports(MemoryLedger(), MemoryBatch()), now=NOW)
 
 
 def test_a_taken_run_id_is_a_conflict_and_submits_nothing() -> None:
@@ -112,7 +112,7 @@ def test_a_taken_run_id_is_a_conflict_and_submits_nothing() -> None:
     ledger.create(new_run(team="other"))
 
     with pytest.raises(Conflict):
-        submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+        submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
     assert batch.requests == []
 
 
@@ -134,7 +134,7 @@ def test_a_claim_that_comes_before_the_reply_is_kept() -> None:
     ledger = MemoryLedger()
     batch = ClaimsAtOnce(ledger, claiming_job="job-1")
 
-    run = submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    run = submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
 
     assert (run.state, run.job_id, run.epoch) == (RunState.RUNNING, "job-1", 1)
     assert batch.terminated == []
@@ -144,7 +144,7 @@ def test_a_job_that_finds_its_run_held_by_a_twin_is_stopped() -> None:
     ledger = MemoryLedger()
     batch = ClaimsAtOnce(ledger, claiming_job="job-0")
 
-    run = submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    run = submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
 
     assert run.job_id == "job-0"
     assert batch.terminated == [("job-1", TWIN_REASON)]
@@ -165,7 +165,7 @@ def test_a_run_that_was_cancelled_during_the_submission_has_its_job_stopped() ->
     ledger = MemoryLedger()
     batch = CancelledMeanwhile(ledger)
 
-    run = submit(new_run(), ledger=ledger, batch=batch, now=NOW)
+    run = submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
 
     assert run.state is RunState.CANCELLED
     assert batch.terminated == [("job-1", CANCEL_REASON)]
@@ -180,7 +180,7 @@ def test_a_refused_request_closes_the_run_with_the_words_of_batch() -> None:
     ledger = MemoryLedger()
 
     with pytest.raises(Refused):
-        submit(new_run(), ledger=ledger, batch=Refusing(), now=NOW)
+        submit(new_run(), ports=memory_ports(ledger, Refusing()), now=NOW)
 
     run = ledger.runs["digits-7fq2"]
     assert (run.state, run.closed_at) == (RunState.FAILED, NOW)

@@ -1,0 +1,297 @@
+"""Spot gives no machine: on-demand, as far as money allows; and what becomes of the money."""
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from spotkeeper.contract.budgets import environment_holder, run_holder, team_holder
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control import kill_switch
+from spotkeeper.control.budget import Limits
+from spotkeeper.control.cancel import cancel
+from spotkeeper.control.classify import SWITCHED_OFF_REASON, TWIN_REASON, WAITED_REASON
+from spotkeeper.control.observe import Outcome
+from spotkeeper.control.ports import Job, JobAttempt, JobStatus, ReplyLost
+from spotkeeper.control.run import Attempt
+from spotkeeper.control.terms import EnvironmentTerms
+from spotkeeper.policy.money import MICROUSD_PER_USD
+from spotkeeper.policy.placement import Mode
+from spotkeeper.policy.reservation import on_demand_microusd
+from tests.control.fakes import ON_DEMAND_QUEUE, SPOT_QUEUE, TERMS, MemoryBatch, new_run
+from tests.control.reconciled import CAPACITY, NORMAL, RUN, World, after
+
+USD = MICROUSD_PER_USD
+MONTH = "2026-11"
+DEAREST = Decimal("1.0")
+SEGMENT = 3600
+"""The run's own limit of an attempt is below the environment's segment."""
+RESERVED = on_demand_microusd(DEAREST, SEGMENT)
+
+
+def dry(*, cap_usd: int = 20, minute: float = 31, terms: EnvironmentTerms = TERMS, **changes: Any) -> World:
+    """Return a world whose run has waited in vain for spot."""
+    world = World(terms=terms)
+    world.submit(new_run(fallback_cap_microusd=cap_usd * USD, **changes))
+    world.give_up("job-1", minute=minute)
+    return world
+
+
+def fallen_back(**changes: Any) -> World:
+    world = dry(**changes)
+    assert world.hear("job-1", minute=32) is Outcome.FELL_BACK
+    return world
+
+
+def test_a_run_without_spot_goes_to_on_demand_with_its_money_set_aside_first() -> None:
+    world = dry()
+
+    assert world.hear("job-1", minute=32) is Outcome.FELL_BACK
+
+    assert world.summary == (RunState.SUBMITTED, 2)
+    request = world.batch.requests[-1]
+    assert (request["jobQueue"], request["retryStrategy"]) == (ON_DEMAND_QUEUE, {"attempts": 1})
+    assert request["timeout"] == {"attemptDurationSeconds": SEGMENT}
+    for holder in (run_holder(RUN), team_holder("research", MONTH), environment_holder(MONTH)):
+        budget = world.budgets.budgets[holder]
+        assert (budget.fallback.reserved, budget.total.reserved) == (RESERVED, RESERVED)
+    assert world.budgets.budgets[run_holder(RUN)].fallback.available == 20 * USD - RESERVED
+
+
+def test_a_run_that_has_not_waited_long_enough_waits_until_its_fallback_is_due() -> None:
+    world = dry(minute=27)
+
+    assert world.hear("job-1", minute=27) is Outcome.WAITING
+    assert world.run.wait_until == after(30)
+
+    assert world.look(minute=30) is Outcome.FELL_BACK
+
+
+def test_a_run_that_allows_no_on_demand_asks_spot_again_and_again() -> None:
+    world = dry(cap_usd=0)
+
+    assert world.hear("job-1", minute=600) is Outcome.WAITING
+    assert world.look(minute=800) is Outcome.SUBMITTED
+
+    assert world.batch.requests[-1]["jobQueue"] == SPOT_QUEUE
+
+
+def test_a_deadline_does_not_wait_for_spot() -> None:
+    world = dry(minute=11, mode=Mode.DEADLINE_FIRST.value)
+
+    assert world.hear("job-1", minute=12) is Outcome.FELL_BACK
+
+
+def test_a_small_cap_buys_a_shorter_attempt_and_one_too_small_buys_none() -> None:
+    world = dry(cap_usd=1, attempt_seconds=7200)
+
+    assert world.hear("job-1", minute=32) is Outcome.WAITING
+    assert world.run.reason is not None
+    assert "the fallback cap of run/digits-7fq2 has $1.00 left of $1.00, and $" in world.run.reason
+
+    world = dry(cap_usd=2, attempt_seconds=7200)
+    assert world.hear("job-1", minute=32) is Outcome.FELL_BACK
+    assert 900 <= world.run.limit_seconds < 7200
+    assert world.budgets.budgets[run_holder(RUN)].fallback.available >= 0
+
+
+@pytest.mark.parametrize("holder", ["environment", "team"])
+def test_caps_of_environment_and_team_are_hard_for_a_deadline_too(holder: str) -> None:
+    none = Limits(fallback_microusd=0)
+    terms = replace(TERMS, limits=none) if holder == "environment" else replace(TERMS, team_limits={"research": none})
+    world = dry(terms=terms, mode=Mode.DEADLINE_FIRST.value)
+
+    assert world.hear("job-1", minute=32) is Outcome.WAITING
+    assert world.run.reason is not None
+    assert holder in world.run.reason
+
+
+def test_a_deadline_may_cross_the_runs_own_cap_and_says_so() -> None:
+    world = dry(cap_usd=1, mode=Mode.DEADLINE_FIRST.value)
+
+    assert world.hear("job-1", minute=32) is Outcome.FELL_BACK
+
+    assert world.budgets.budgets[run_holder(RUN)].fallback.available == 1 * USD - RESERVED
+    assert any("with $1.00 left of the run's own cap" in event.message for event in world.ledger.history(RUN))
+
+
+def test_on_demand_of_unknown_price_is_refused() -> None:
+    unpriced = replace(TERMS.profiles["cpu"], usd_per_hour={"m6a.xlarge": Decimal("0.5")})
+    world = dry(terms=replace(TERMS, profiles={"cpu": unpriced}))
+
+    assert world.hear("job-1", minute=32) is Outcome.WAITING
+    assert world.run.reason is not None
+    assert "price of profile 'cpu' is not known" in world.run.reason
+
+
+def test_a_job_that_batch_lets_wait_for_ever_is_withdrawn_once_on_demand_is_due_and_affordable() -> None:
+    world = World()
+    world.submit(new_run(fallback_cap_microusd=20 * USD))
+    world.change("job-1", JobStatus.RUNNABLE)
+
+    world.look(minute=29)
+    assert world.batch.withdrawn == []
+    world.look(minute=30)
+    assert world.batch.withdrawn == [("job-1", WAITED_REASON)]
+
+    world.change("job-1", JobStatus.FAILED, status_reason=WAITED_REASON, stopped_at=after(30))
+    assert world.look(minute=31) is Outcome.FELL_BACK
+
+
+def test_a_job_keeps_its_place_in_the_queue_while_on_demand_cannot_be_paid() -> None:
+    world = World()
+    world.submit(new_run(fallback_cap_microusd=1 * USD))
+    world.change("job-1", JobStatus.RUNNABLE)
+
+    world.look(minute=300)
+
+    assert world.batch.withdrawn == []
+
+
+def test_on_demand_without_capacity_goes_back_to_spot_and_gives_its_money_back() -> None:
+    world = fallen_back()
+    world.change("job-2", JobStatus.FAILED, status_reason=CAPACITY, stopped_at=after(50))
+
+    assert world.hear("job-2", minute=51) is Outcome.REQUEUED
+    assert world.batch.requests[-1]["jobQueue"] == SPOT_QUEUE
+
+    world.sweep(minute=70)
+    assert world.budgets.budgets[run_holder(RUN)].fallback.available == 20 * USD
+
+
+def test_what_an_attempt_cost_is_booked_at_the_price_of_its_own_machine_and_the_rest_is_given_back() -> None:
+    world = fallen_back()
+    world.ledger.attempt_items[RUN, 2, 1] = Attempt(
+        run_id=RUN, submission=2, attempt=1, job_id="job-2", instance_type="m6a.xlarge"
+    )
+    ran = JobAttempt(started_at=after(40), stopped_at=after(70), exit_code=75, status_reason=NORMAL)
+    world.change("job-2", JobStatus.FAILED, ran, status_reason=NORMAL, stopped_at=after(70))
+    world.checkpoints.steps[RUN] = 7
+    world.hear("job-2", minute=71)
+
+    world.sweep(minute=75)
+    assert world.budgets.budgets[run_holder(RUN)].fallback.reserved == RESERVED, "a late twin may still show up"
+    world.sweep(minute=90)
+
+    seconds = 30 * 60 + 900 + 600
+    spent = -(-seconds * USD // 3600 // 2)
+    budget = world.budgets.budgets[environment_holder(MONTH)]
+    assert (budget.fallback.reserved, budget.fallback.spent) == (0, spent)
+    assert (budget.total.reserved, budget.total.spent) == (0, spent)
+
+
+def test_money_is_settled_in_the_month_in_which_it_was_reserved() -> None:
+    world = fallen_back()
+    ran = JobAttempt(started_at=after(40), stopped_at=after(70), exit_code=1, status_reason=NORMAL)
+    world.change("job-2", JobStatus.FAILED, ran, status_reason=NORMAL, stopped_at=after(70))
+    world.hear("job-2", minute=71)
+
+    world.sweep(minute=60 * 24 * 20)
+
+    assert world.budgets.budgets[environment_holder(MONTH)].fallback.reserved == 0
+    assert environment_holder("2026-12") not in world.budgets.budgets
+
+
+class LosesReplies(MemoryBatch):
+    """Shows no job by its name, and answers SubmitJob never on on-demand."""
+
+    is_blind = True
+
+    def submit(self, request: Any) -> str:
+        job_id = super().submit(request)
+        if request["jobQueue"] == ON_DEMAND_QUEUE:
+            raise ReplyLost
+        return job_id
+
+    def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
+        return () if self.is_blind else super().find(name, queue=queue)
+
+
+def test_an_unanswered_on_demand_submission_is_sent_twice_at_most_and_its_twin_is_stopped_and_paid() -> None:
+    batch = LosesReplies()
+    world = World(batch=batch)
+    world.submit(new_run(fallback_cap_microusd=20 * USD))
+    world.give_up("job-1", minute=31)
+    world.hear("job-1", minute=32)
+    for minute in range(34, 50, 2):
+        world.look(minute=minute)
+    assert [request["jobQueue"] for request in batch.requests].count(ON_DEMAND_QUEUE) == 2
+
+    batch.is_blind = False
+    assert world.look(minute=50) is Outcome.SUBMITTED
+    ran = JobAttempt(started_at=after(40), stopped_at=after(60), exit_code=1, status_reason=NORMAL)
+    world.change("job-2", JobStatus.FAILED, ran, status_reason=NORMAL, stopped_at=after(60))
+    world.hear("job-2", minute=61)
+    world.sweep(minute=80)
+    assert ("job-3", TWIN_REASON) in batch.terminated
+    fenced = JobAttempt(started_at=after(55), stopped_at=after(56), exit_code=76, status_reason=NORMAL)
+    world.change("job-3", JobStatus.FAILED, fenced, status_reason=NORMAL, stopped_at=after(81))
+    world.sweep(minute=95)
+
+    spent = world.budgets.budgets[environment_holder(MONTH)].fallback.spent
+    assert spent == sum(-(-(minutes * 60 + 1500) * USD // 3600) for minutes in (20, 1))
+    assert spent <= RESERVED
+
+
+def test_an_on_demand_submission_that_never_became_a_job_is_given_up_and_costs_nothing() -> None:
+    class LosesRequests(MemoryBatch):
+        def submit(self, request: Any) -> str:
+            if request["jobQueue"] == ON_DEMAND_QUEUE:
+                raise ReplyLost
+            return super().submit(request)
+
+    world = World(batch=LosesRequests())
+    world.submit(new_run(fallback_cap_microusd=20 * USD))
+    world.give_up("job-1", minute=31)
+    world.hear("job-1", minute=32)
+    world.look(minute=34)
+    world.look(minute=36)
+
+    assert world.look(minute=55) is Outcome.WAITING
+    world.sweep(minute=56)
+    world.sweep(minute=80)
+
+    assert world.budgets.budgets[environment_holder(MONTH)].fallback.spent == 0
+    assert world.budgets.reserved[RUN, 2].settled_at is not None
+
+
+def test_the_kill_switch_stops_what_runs_and_what_was_about_to() -> None:
+    world = fallen_back()
+    world.change("job-2", JobStatus.RUNNING, JobAttempt(started_at=after(40)))
+
+    kill_switch.turn(is_off=True, reason="month end", ports=world.ports)
+    world.sweep(minute=45)
+    assert ("job-2", SWITCHED_OFF_REASON) in world.batch.terminated
+
+    ran = JobAttempt(started_at=after(40), stopped_at=after(46), exit_code=75, status_reason=NORMAL)
+    world.change("job-2", JobStatus.FAILED, ran, status_reason=SWITCHED_OFF_REASON, stopped_at=after(46))
+    assert world.hear("job-2", minute=47) is Outcome.REQUEUED
+    assert world.batch.requests[-1]["jobQueue"] == SPOT_QUEUE
+    world.give_up("job-3", minute=90)
+    world.hear("job-3", minute=91)
+    assert world.run.reason is not None
+    assert "on-demand is switched off: month end" in world.run.reason
+
+
+def test_a_cancelled_run_gives_its_reservation_back() -> None:
+    world = fallen_back()
+    cancel(RUN, ledger=world.ledger, batch=world.batch, now=after(33))
+    world.change("job-2", JobStatus.FAILED, status_reason="Cancelled with spotkeeper cancel", stopped_at=after(34))
+    world.hear("job-2", minute=34)
+
+    world.sweep(minute=60)
+
+    assert world.run.state is RunState.CANCELLED
+    assert world.budgets.budgets[environment_holder(MONTH)].fallback.reserved == 0
+
+
+def test_a_lost_on_demand_host_goes_back_to_spot_unless_a_standby_told_that_spot_is_dry() -> None:
+    for num_failed, queue in ((0, SPOT_QUEUE), (1, ON_DEMAND_QUEUE)):
+        world = fallen_back()
+        world.ledger.advance(world.run, num_failed_standbys=num_failed)
+        world.lose_host("job-2", minute=70, step=5)
+
+        world.hear("job-2", minute=71)
+
+        assert world.batch.requests[-1]["jobQueue"] == queue
