@@ -143,7 +143,8 @@ def test_a_lost_reply_to_the_standbys_submission_is_resolved_by_its_name() -> No
 
     world = on_demand(LosesOne())
     world.look(minute=STARTED + 15)
-    assert world.run.standby_job_id is None
+    unanswered = world.run
+    assert (unanswered.standby_submission, unanswered.standby_job_id) == (3, None)
 
     world.look(minute=STARTED + 20)
     assert world.run.standby_job_id == "job-3"
