@@ -33,6 +33,9 @@ def on_spot(run: Run, *, ports: Ports, now: str, **changes: Any) -> Run | Held:
         "reserved_microusd": None,
         "on_demand_since": None,
         **changes,
+        # What standbys have told is about the time on on-demand that ends here.
+        "standby_ended_at": None,
+        "num_failed_standbys": 0,
     }
     return reserve.spot(run, placed, ports=ports, now=now)
 

@@ -164,8 +164,9 @@ def _chosen(run: Run, ending: Ending, decision: Decision, ports: Ports, now: str
         heir = standby.heir(run, ports)
         if heir is not None:
             return _Chosen(decision=decision, market=Market.SPOT, heir=heir)
-        # Only a standby that found nothing tells that spot is still dry.
-        stays = run.num_failed_standbys > 0 and ending.cause is not Cause.SWITCHED_OFF
+        # Only a standby that has found nothing tells that spot is still dry.
+        is_dry = run.num_failed_standbys > 0 or run.standby_submission is not None
+        stays = is_dry and ending.cause is not Cause.SWITCHED_OFF
         return _Chosen(decision=decision, market=Market.ON_DEMAND if stays else Market.SPOT)
     if decision.action is Action.REQUEUE:
         return _Chosen(decision=decision, market=Market.SPOT)
@@ -195,6 +196,8 @@ def _go_on(run: Run, chosen: _Chosen, counts: dict[str, Any], ports: Ports, now:
         moved, outcome, reason = ports.ledger.advance(run, **changes), Outcome.REQUEUED, "its standby takes over"
     elif chosen.market is not None:
         standby.dismiss(run, ports.batch)
+        if run.standby_submission is not None:
+            counts = {**counts, "standby_ended_at": now, "num_failed_standbys": run.num_failed_standbys + 1}
         moved, outcome, reason = _begin(run, chosen.market, decision.reason, counts, ports, now)
     else:
         standby.dismiss(run, ports.batch)

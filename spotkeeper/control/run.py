@@ -109,7 +109,9 @@ class Run:
     reserved_microusd: int | None = None
     """What was reserved for the current submission on on-demand."""
     num_sends: int = 0
-    """How often SubmitJob was called for the current submission on on-demand."""
+    """How often SubmitJob was called for the current submission on on-demand, and may have taken effect."""
+    sent_at: str | None = None
+    """When it was called last."""
     on_demand_since: str | None = None
     """Since when it has been on on-demand without a break."""
     highest_submission: int | None = None

@@ -91,9 +91,10 @@ def _price(attempt: Attempt | None, run: Run, dearest: Decimal, ports: Ports) ->
 
 
 def _last_moment(run: Run, reservation: Reservation, jobs: Iterable[Job]) -> str:
-    """Return when the last job of the name can have been submitted: not after the run moved on, or its job ended."""
-    moved_on = run.intent_at if run.submission > reservation.submission else run.closed_at
-    return max([reservation.created_at, *([moved_on] if moved_on else []), *(job.stopped_at or "" for job in jobs)])
+    """Return when a job of the name can have been submitted last: not after the run moved on to another submission."""
+    sent_at = run.intent_at if run.submission > reservation.submission else run.sent_at
+    moments = [reservation.created_at, sent_at, *(job.stopped_at for job in jobs)]
+    return max((moment for moment in moments if moment is not None), key=datetime.fromisoformat)
 
 
 def _seconds_between(begin: str, end: str) -> float:

@@ -14,7 +14,7 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
 from spotkeeper.control import reserve
 from spotkeeper.control.classify import STANDBY_REASON
-from spotkeeper.control.ports import Batch, Conflict, Job, Ports, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import Batch, Conflict, Job, JobStatus, Ports, Refused, ReplyLost, Throttled
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
 from spotkeeper.control.submission_rate import may_submit
@@ -63,14 +63,11 @@ def tend(run: Run, *, ports: Ports, now: str) -> Run:
 
 
 def heir(run: Run, ports: Ports) -> Job | None:
-    """Return the standby's job if it can take the run over."""
-    if run.standby_submission is None:
+    """Return the standby's job if it can take the run over: it has a machine, which proves that spot is there."""
+    if run.standby_job_id is None:
         return None
-    if run.standby_job_id is not None:
-        job = ports.batch.describe(run.standby_job_id)
-        return job if job is not None and not job.has_ended else None
-    named = ports.batch.find(job_name(run.run_id, run.standby_submission), queue=as_standby(run, ports).job_queue)
-    return next((job for job in named if not job.has_ended), None)
+    job = ports.batch.describe(run.standby_job_id)
+    return job if job is not None and job.status in (JobStatus.STARTING, JobStatus.RUNNING) else None
 
 
 def taking_over(run: Run, job: Job, ports: Ports, *, now: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
 from spotkeeper.control import reserve
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
-from spotkeeper.control.ports import Batch, Conflict, Ledger, Ports, Refused, ReplyLost, UnknownRun
+from spotkeeper.control.ports import Batch, Conflict, Ledger, Ports, Refused, ReplyLost, Throttled, UnknownRun
 from spotkeeper.control.run import Run
 from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import MOST_TWINS
@@ -65,6 +65,7 @@ def next_submission(run: Run, *, now: str) -> dict[str, Any]:
         "job_id": None,
         "intent_at": now,
         "num_sends": 0,
+        "sent_at": None,
         "wait_until": None,
         "reason": None,
     }
@@ -120,10 +121,17 @@ def _send(run: Run, ports: Ports, now: str) -> Run:
     if run.market == Market.ON_DEMAND:
         if run.num_sends > MOST_TWINS:
             raise ReplyLost(f"SubmitJob was called {run.num_sends} times and no look-up shows a job yet")
+        if ports.budgets.switch().is_off:
+            reason = "on-demand was switched off before its job was submitted"
+            return ledger.advance(run, state=RunState.WAITING, wait_until=now, reason=reason)
         # Counted first: what a lost reply leaves behind must be covered by the reservation.
-        run = ledger.advance(run, num_sends=run.num_sends + 1)
+        run = ledger.advance(run, num_sends=run.num_sends + 1, sent_at=now)
     try:
         job_id = batch.submit(job_request(run))
+    except Throttled:
+        if run.market == Market.ON_DEMAND:
+            ledger.advance(run, num_sends=run.num_sends - 1)
+        raise
     except ReplyLost:
         jobs = batch.find(job_name(run.run_id, run.submission), queue=run.job_queue)
         if not jobs:

@@ -13,7 +13,7 @@ from spotkeeper.control.budget import Limits
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import SWITCHED_OFF_REASON, TWIN_REASON, WAITED_REASON
 from spotkeeper.control.observe import Outcome
-from spotkeeper.control.ports import Job, JobAttempt, JobStatus, ReplyLost
+from spotkeeper.control.ports import Job, JobAttempt, JobStatus, ReplyLost, Throttled
 from spotkeeper.control.run import Attempt
 from spotkeeper.control.terms import EnvironmentTerms
 from spotkeeper.policy.money import MICROUSD_PER_USD
@@ -272,6 +272,29 @@ def test_the_kill_switch_stops_what_runs_and_what_was_about_to() -> None:
     world.hear("job-3", minute=91)
     assert world.run.reason is not None
     assert "on-demand is switched off: month end" in world.run.reason
+
+
+def test_a_reservation_whose_job_was_not_submitted_yet_is_given_back_when_the_switch_is_turned() -> None:
+    class Throttles(MemoryBatch):
+        def submit(self, request: Any) -> str:
+            if request["jobQueue"] == ON_DEMAND_QUEUE:
+                raise Throttled
+            return super().submit(request)
+
+    world = World(batch=Throttles())
+    world.submit(new_run(fallback_cap_microusd=20 * USD))
+    world.give_up("job-1", minute=31)
+    world.hear("job-1", minute=32)
+    for minute in (34, 36, 38):
+        world.look(minute=minute)
+    assert world.run.num_sends == 0, "what was throttled did not happen"
+
+    kill_switch.turn(is_off=True, reason="month end", ports=world.ports)
+    world.look(minute=40)
+    world.sweep(minute=60)
+
+    assert world.budgets.budgets[environment_holder(MONTH)].fallback.reserved == 0
+    assert world.run.market == "spot" or world.run.state is RunState.WAITING
 
 
 def test_a_cancelled_run_gives_its_reservation_back() -> None:

@@ -33,6 +33,7 @@ def with_standby(batch: MemoryBatch | None = None) -> World:
     world = on_demand(batch)
     world.look(minute=STARTED + 15)
     assert world.run.standby_job_id == "job-3"
+    world.change("job-3", JobStatus.RUNNING, JobAttempt(started_at=after(58)))
     return world
 
 
@@ -110,16 +111,29 @@ def test_a_standby_that_dies_is_recorded_as_waste_and_the_next_one_waits_twice_a
     assert world.run.standby_submission == 4
 
 
-def test_a_run_whose_standby_died_at_the_moment_of_the_handover_begins_anew_on_spot() -> None:
+def test_a_run_whose_standby_died_at_the_moment_of_the_handover_goes_on_on_on_demand() -> None:
     world = with_standby()
     world.ledger.runs[RUN] = world.run.advanced(handover_asked_at=after(78))
     world.change("job-3", JobStatus.FAILED, status_reason=HOST, stopped_at=after(79))
     yielded(world, minute=80)
 
-    assert world.hear("job-2", minute=81) is Outcome.REQUEUED
+    assert world.hear("job-2", minute=81) is Outcome.FELL_BACK
 
-    assert (world.run.submission, world.run.job_queue) == (4, SPOT_QUEUE)
+    assert (world.run.submission, world.run.job_queue) == (4, ON_DEMAND_QUEUE)
     assert world.run.handover_asked_at is None
+
+
+@pytest.mark.parametrize("status", [JobStatus.SUBMITTED, JobStatus.RUNNABLE])
+def test_a_standby_without_a_machine_proves_nothing_and_the_run_stays_on_on_demand(status: JobStatus) -> None:
+    world = with_standby()
+    world.change("job-3", status)
+    yielded(world, minute=80)
+
+    assert world.hear("job-2", minute=81) is Outcome.FELL_BACK
+
+    assert (world.run.submission, world.run.job_queue) == (4, ON_DEMAND_QUEUE)
+    assert ("job-3", STANDBY_REASON) in world.batch.terminated
+    assert world.run.num_failed_standbys == 1
 
 
 def test_a_standby_of_an_unknown_state_is_not_given_up() -> None:
