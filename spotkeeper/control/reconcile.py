@@ -24,7 +24,6 @@ from spotkeeper.control.ports import Job, JobStatus, Ports, Refused, ReplyLost, 
 from spotkeeper.control.requeue import Action, Decision, History, after, decide
 from spotkeeper.control.run import HistoryEvent, Run
 from spotkeeper.control.settle import LOOK_UP_SECONDS
-from spotkeeper.control.submission_rate import may_submit
 from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import MOST_TWINS
 
@@ -283,14 +282,12 @@ def _finish_submission(run: Run, ports: Ports, now: str) -> Observation:
 
 
 def _submit(run_id: str, ports: Ports, now: str, *, done: Outcome, reason: str = "") -> Observation:
-    """Submit the run's job, if there is none yet and this second has a slot for it."""
+    """Submit the run's job, if there is none yet and this second allows it."""
     run = ports.ledger.get(run_id)
     if run is None:
         raise UnknownRun(run_id)
-    if not may_submit(run.team, ledger=ports.ledger, now=now):
-        return Observation(outcome=Outcome.DEFERRED, reason="all submissions of this second are taken", run=run)
     try:
-        run = submit.finish(run_id, ports=ports, now=now)
+        run = submit.finish(run_id, ports=ports, now=now, is_limited=True)
     except (ReplyLost, Throttled) as error:
         return Observation(outcome=Outcome.DEFERRED, reason=f"{type(error).__name__}: {error}", run=run)
     except Refused as refusal:

@@ -17,6 +17,7 @@ from spotkeeper.control import reserve
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
 from spotkeeper.control.ports import Batch, Conflict, Ledger, Ports, Refused, ReplyLost, Throttled, UnknownRun
 from spotkeeper.control.run import Run
+from spotkeeper.control.submission_rate import may_submit
 from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import MOST_TWINS
 
@@ -85,8 +86,16 @@ def submit(run: Run, *, ports: Ports, now: str) -> Run:
     return finish(run.run_id, ports=ports, now=now, is_new=True)
 
 
-def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False) -> Run:
+def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False, is_limited: bool = False) -> Run:
     """Finish a submission that was cut off, if it was. Raises as `submit` does.
+
+    Args:
+        run_id: The run.
+        ports: The world.
+        now: ISO 8601, UTC.
+        is_new: Nobody can have called SubmitJob for it yet.
+        is_limited: Take one of this second's submissions (see `submission_rate`), as everybody but people must; where
+            there is none left, it is `Throttled`.
 
     Raises:
         UnknownRun: the ledger has no such run.
@@ -101,7 +110,12 @@ def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False) -> Run:
         if jobs:
             return _record(run, jobs[0].job_id, ledger=ports.ledger, batch=ports.batch)
     secured = _secure(run, ports, now)
-    return _send(secured, ports, now) if secured.state is RunState.SUBMITTING else secured
+    if secured.state is not RunState.SUBMITTING:
+        return secured
+    # At the last moment, so that it counts the second in which AWS is called.
+    if is_limited and not may_submit(run.team, ledger=ports.ledger, now=now):
+        raise Throttled("all submissions of this second are taken")
+    return _send(secured, ports, now)
 
 
 def _secure(run: Run, ports: Ports, now: str) -> Run:

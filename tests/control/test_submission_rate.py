@@ -30,13 +30,13 @@ def test_one_team_gets_half_of_a_second_and_the_others_the_rest(ledger: Ledger) 
         if may_submit(team, ledger=ledger, now=at(1, 999))
     )
 
-    assert granted == {"vision": 20, "speech": 15, "search": 5}
+    assert granted == {"vision": 16, "speech": 15, "search": 1}
 
 
 def test_every_second_has_its_own_slots(ledger: Ledger) -> None:
     granted = [may_submit("vision", ledger=ledger, now=at(second, 500)) for second in (1, 2, 3) for _ in range(25)]
 
-    assert granted == [*[True] * 20, *[False] * 5] * 3
+    assert granted == [*[True] * 16, *[False] * 9] * 3
 
 
 def test_counters_expire_by_the_tables_time_to_live() -> None:
