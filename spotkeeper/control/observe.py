@@ -94,10 +94,16 @@ def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | str:
     if is_adopted:
         # The reply to SubmitJob was lost, or is not recorded yet.
         run = ledger.advance(run, state=RunState.SUBMITTED, job_id=job.job_id)
-    if (is_current and run.job_id != job.job_id) or submission > run.submission:
-        return f"run {run.run_id} is held by job {run.job_id}, not by {job.job_id}"
+    known = {item.attempt: item for item in ledger.attempts(run.run_id) if item.submission == submission}
+    if is_current:
+        holder = run.job_id
+    else:
+        # The run has forgotten who held an older submission; its attempts have not.
+        holder = next((item.job_id for item in known.values() if item.job_id is not None), job.job_id)
+    if holder != job.job_id or submission > run.submission:
+        return f"submission {submission} of run {run.run_id} is held by job {holder}, not by {job.job_id}"
 
-    last, is_added = _fold_attempts(run, submission, job, ledger)
+    last, is_added = _fold_attempts(run, submission, job, known, ledger)
     return Folded(run=run, job=job, last=last, is_current=is_current, is_news=is_adopted or is_added)
 
 
@@ -121,9 +127,10 @@ def correct_causes(run: Run, *, ledger: Ledger, now: str) -> bool:
     return is_changed
 
 
-def _fold_attempts(run: Run, submission: int, job: Job, ledger: Ledger) -> tuple[Attempt | None, bool]:
+def _fold_attempts(
+    run: Run, submission: int, job: Job, known: Mapping[int, Attempt], ledger: Ledger
+) -> tuple[Attempt | None, bool]:
     """Add what the job says to its attempts; return the last attempt and whether anything was new."""
-    known = {item.attempt: item for item in ledger.attempts(run.run_id) if item.submission == submission}
     last: Attempt | None = None
     added = False
     for number, told in enumerate(job.attempts, start=1):
