@@ -9,7 +9,7 @@ the job, or at the next sweep while the run is open. The reason of a run that ha
 nor retry depends on it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -96,12 +96,23 @@ def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | str:
     if is_adopted:
         # The reply to SubmitJob was lost, or is not recorded yet.
         run = ledger.advance(run, state=RunState.SUBMITTED, job_id=job.job_id)
-    is_other_standby = submission == run.standby_submission and run.standby_job_id not in (None, job.job_id)
-    if (is_current and run.job_id != job.job_id) or submission > run.highest or is_other_standby:
-        return f"run {run.run_id} is held by job {run.job_id}, not by {job.job_id}"
+    known = {item.attempt: item for item in ledger.attempts(run.run_id) if item.submission == submission}
+    holder = _holder(run, submission, known.values()) or job.job_id
+    if holder != job.job_id or submission > run.highest:
+        return f"submission {submission} of run {run.run_id} is held by job {holder}, not by {job.job_id}"
 
-    last, is_added = _fold_attempts(run, submission, job, ledger)
+    last, is_added = _fold_attempts(run, submission, job, known, ledger)
     return Folded(run=run, job=job, last=last, is_current=is_current, is_news=is_adopted or is_added)
+
+
+def _holder(run: Run, submission: int, known: Iterable[Attempt]) -> str | None:
+    """Return the job that a submission is in, as far as that is known."""
+    if submission == run.submission:
+        return run.job_id
+    if submission == run.standby_submission:
+        return run.standby_job_id
+    # The run has forgotten who held any other submission; its attempts have not.
+    return next((item.job_id for item in known if item.job_id is not None), None)
 
 
 def correct_causes(run: Run, *, ledger: Ledger, now: str) -> bool:
@@ -124,9 +135,10 @@ def correct_causes(run: Run, *, ledger: Ledger, now: str) -> bool:
     return is_changed
 
 
-def _fold_attempts(run: Run, submission: int, job: Job, ledger: Ledger) -> tuple[Attempt | None, bool]:
+def _fold_attempts(
+    run: Run, submission: int, job: Job, known: Mapping[int, Attempt], ledger: Ledger
+) -> tuple[Attempt | None, bool]:
     """Add what the job says to its attempts; return the last attempt and whether anything was new."""
-    known = {item.attempt: item for item in ledger.attempts(run.run_id) if item.submission == submission}
     last: Attempt | None = None
     added = False
     for number, told in enumerate(job.attempts, start=1):

@@ -432,6 +432,20 @@ def test_a_job_submitted_while_its_run_was_paused_and_resumed_is_stopped() -> No
     assert ("job-1", TWIN_REASON) in world.batch.terminated
 
 
+def test_a_twin_of_an_older_submission_changes_nothing_of_what_its_holder_did() -> None:
+    world = started()
+    world.lose_host("job-1", step=100)
+    world.hear("job-1")
+    twin = replace(world.batch.jobs["job-1"], job_id="twin", status_reason=TWIN_REASON)
+    refused = JobAttempt(started_at=after(2), stopped_at=after(3), exit_code=76, status_reason=NORMAL)
+    world.batch.jobs["twin"] = replace(twin, attempts=(refused, refused))
+    told = world.ledger.attempts(RUN)
+
+    assert world.hear("twin") is Outcome.IGNORED
+    assert world.ledger.attempts(RUN) == told
+    assert world.hear("job-1") is Outcome.UNCHANGED
+
+
 # Sweeps.
 
 

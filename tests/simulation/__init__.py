@@ -9,7 +9,7 @@ fakes       ledger, object store and Batch as ports of one program, with faults
 batch       the model of AWS Batch: queues, hosts, native retries
 attempt     the container: claims, trains, commits, completes
 delivery    events on their way to handlers
-operators   people: they submit, resume and cancel
+operators   people: they submit, pause, resume and cancel
 programs    the shipped functions under test, and how events reach them
 world       all of it together
 invariants  what may never happen, and what must have happened in the end

@@ -24,6 +24,7 @@ from tests.simulation.sched import Scheduler
 SIGTERM: Final = 15
 STEP_SECONDS: Final = 600.0
 STEPS: Final = 4
+TRAINING_SECONDS: Final = STEPS * STEP_SECONDS
 BOOT_SECONDS: Final = 20.0
 LINGER_SECONDS: Final = 240.0
 LEDGER_PATIENCE_SECONDS: Final = 120.0
@@ -55,6 +56,7 @@ class Container:
         job: BatchJob,
         number: int,
         *,
+        kind: str | None,
         scheduler: Scheduler,
         choices: Choices,
         swarm: Swarm,
@@ -77,7 +79,7 @@ class Container:
             self.name, scheduler=scheduler, choices=choices, swarm=swarm, trace=trace, crash=self._lose_host
         )
         self._store = LinkedStore(store, self._link)
-        self._kind = choices.draw(f"{self.run_id}: program", swarm.failure) if number == 1 else job.container._kind
+        self._kind = kind
         self._is_noticed = False
         self._is_signalled = False
         self._host = job.host

@@ -47,13 +47,14 @@ class Delivery:
         self._swarm = swarm
         self._trace = trace
         self._invoke = invoke
+        self._has_ceased = False
 
     def emit(self, name: str, kind: str, subject: str) -> None:
         """Send an event off."""
         message = Message(name, kind, subject, iso(self._scheduler.now_seconds))
         self.messages.append(message)
         fate = self._choices.draw(f"event {name}", self._swarm.event)
-        if fate == "lost":
+        if fate == "lost" or self._has_ceased:
             self._trace("events", f"{name} is lost")
             message.is_lost = True
             return
@@ -64,8 +65,13 @@ class Delivery:
         if fate == "twice":
             self._scheduler.after(delay_seconds, lambda: self._receive(message))
 
+    def cease(self) -> None:
+        """Lose every message from now on, until `redrive`."""
+        self._has_ceased = True
+
     def redrive(self) -> None:
-        """Bring back what is dead or lost."""
+        """Deliver again, also what is dead or lost."""
+        self._has_ceased = False
         for message in self.messages:
             if message.is_dead or message.is_lost:
                 message.is_dead = message.is_lost = False
@@ -73,6 +79,9 @@ class Delivery:
                 self._receive(message)
 
     def _receive(self, message: Message) -> None:
+        if self._has_ceased:
+            message.is_lost = not message.is_acknowledged
+            return
         if message.receipts >= RECEIPTS:
             message.is_dead = not message.is_acknowledged
             return

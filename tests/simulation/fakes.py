@@ -4,13 +4,16 @@
 to other programs first, and may be slow, refused, cut off before or after its effect, or end the program.
 """
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any, Protocol, TypeVar
 
+from spotkeeper.contract.checkpoint_layout import commit_prefix, parse_manifest_key
 from spotkeeper.contract.ledger import PARTITION_KEY, SORT_KEY, RunState, run_partition
 from spotkeeper.control.ports import Conflict, Job, Refused, ReplyLost, Throttled
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
+from spotkeeper.control.submission_rate import SUBMISSIONS_PER_SECOND
 from spotkeeper.trainer.store import Stat
 from tests.simulation import faults
 from tests.simulation.choices import Choices, Table
@@ -32,6 +35,9 @@ class Watcher(Protocol):
     """Is told of every change, at once."""
 
     def run_changed(self, before: Run | None, after: Run, writer: str) -> None: ...
+    def attempt_changed(self, before: Attempt, after: Attempt, writer: str) -> None: ...
+    def slot_taken(self, second: int, num_taken: int, writer: str) -> None: ...
+    def job_requested(self, name: str, writer: str) -> None: ...
     def object_created(self, key: str, writer: str) -> None: ...
 
 
@@ -43,6 +49,8 @@ class LedgerTable:
         self.attempts: dict[tuple[str, int, int], Attempt] = {}
         self.interruptions: dict[str, Interruption] = {}
         self.events: dict[tuple[str, str, str], HistoryEvent] = {}
+        self.slots: dict[int, Counter[str]] = {}
+        """By second, then by team."""
         self._watcher = watcher
 
     def put_run(self, run: Run, writer: str) -> None:
@@ -66,13 +74,24 @@ class LedgerTable:
         self.put_run(replace(stored, version=after.version, **changes), writer)
         return after
 
-    def record_attempt(self, attempt: Attempt, changes: Mapping[str, Any]) -> Attempt:
+    def record_attempt(self, attempt: Attempt, changes: Mapping[str, Any], writer: str) -> Attempt:
         key = (attempt.run_id, attempt.submission, attempt.attempt)
         stored = self.attempts.get(key) or Attempt(run_id=key[0], submission=key[1], attempt=key[2])
         if stored.version != attempt.version:
             raise Conflict
         self.attempts[key] = replace(stored, version=stored.version + 1, **changes)
+        self._watcher.attempt_changed(stored, self.attempts[key], writer)
         return replace(attempt, version=attempt.version + 1, **changes)
+
+    def take_slot(self, second: int, team: str, *, limit: int, team_limit: int, is_crowded: bool, writer: str) -> bool:
+        taken = self.slots.setdefault(second, Counter())
+        if is_crowded:
+            taken["others"] += SUBMISSIONS_PER_SECOND - taken.total()
+        if taken.total() >= limit or taken[team] >= team_limit:
+            return False
+        taken[team] += 1
+        self._watcher.slot_taken(second, taken.total(), writer)
+        return True
 
     def record_interruption(self, told: Interruption) -> None:
         known = self.interruptions.get(told.instance_id, told)
@@ -173,6 +192,8 @@ class Link:
         self._trace(self.name, f"{operation}: {fault}")
         if fault == faults.STALE:
             raise _Stale
+        if fault == faults.CROWDED:
+            raise _Crowded
         if fault in (faults.THROTTLED, faults.REFUSED):
             raise (Throttled if fault == faults.THROTTLED else Refused)(operation)
         if fault == faults.CRASH_BEFORE:
@@ -192,6 +213,10 @@ class Link:
 
 class _Stale(Exception):  # noqa: N818
     """The answer shows an earlier state."""
+
+
+class _Crowded(Exception):  # noqa: N818
+    """Many others ask for the same."""
 
 
 class LinkedLedger:
@@ -227,7 +252,9 @@ class LinkedLedger:
         return self._read("ledger.attempts", lambda: tuple(items[key] for key in sorted(items) if key[0] == run_id))
 
     def record_attempt(self, attempt: Attempt, **changes: Any) -> Attempt:
-        return self._write("ledger.record_attempt", lambda: self._table.record_attempt(attempt, changes))
+        return self._write(
+            "ledger.record_attempt", lambda: self._table.record_attempt(attempt, changes, self._link.name)
+        )
 
     def record_interruption(self, interruption: Interruption, *, expires_at: int) -> None:
         assert expires_at > 0
@@ -242,6 +269,29 @@ class LinkedLedger:
             return tuple(sorted(listed, key=lambda run: (run.created_at, run.run_id), reverse=True)[:limit])
 
         return self._read("ledger.list_runs", newest)
+
+    def open_run_ids(self) -> Iterator[str]:
+        def oldest() -> tuple[str, ...]:
+            runs = sorted(self._table.runs.values(), key=lambda run: (run.created_at, run.run_id))
+            return tuple(run.run_id for run in runs if not run.is_closed)
+
+        yield from self._read("ledger.open_run_ids", oldest)
+
+    def take_submission_slot(self, *, second: int, team: str, limit: int, team_limit: int) -> bool:
+        def take(*, is_crowded: bool) -> bool:
+            return self._table.take_slot(
+                second, team, limit=limit, team_limit=team_limit, is_crowded=is_crowded, writer=self._link.name
+            )
+
+        try:
+            return self._link.call(
+                "ledger.take_submission_slot",
+                self._link.swarm.slot,
+                lambda: take(is_crowded=False),
+                lost=ConnectionError,
+            )
+        except _Crowded:
+            return take(is_crowded=True)
 
     def append_event(self, run_id: str, event: HistoryEvent) -> None:
         key = (run_id, event.at, event.event_id)
@@ -265,11 +315,13 @@ class BatchService(Protocol):
 class LinkedBatch:
     """`ports.Batch` over a link."""
 
-    def __init__(self, service: BatchService, link: Link) -> None:
+    def __init__(self, service: BatchService, link: Link, watcher: Watcher) -> None:
         self._service = service
         self._link = link
+        self._watcher = watcher
 
     def submit(self, request: Mapping[str, Any]) -> str:
+        self._watcher.job_requested(request["jobName"], self._link.name)
         try:
             return self._link.call(
                 "batch.submit", self._link.swarm.submit, lambda: self._service.submit(request), lost=ReplyLost
@@ -305,6 +357,22 @@ class LinkedBatch:
             lambda: self._service.terminate(job_id, reason),
             lost=ConnectionError,
         )
+
+
+class LinkedCheckpoints:
+    """`ports.Checkpoints` over a link."""
+
+    def __init__(self, store: ObjectStore, link: Link) -> None:
+        self._store = store
+        self._link = link
+
+    def newest_step(self, run_id: str) -> int | None:
+        def newest() -> int | None:
+            keys = (key for key in self._store.objects if key.startswith(commit_prefix(run_id)))
+            positions = [position for key in keys if (position := parse_manifest_key(key)) is not None]
+            return max(positions)[1] if positions else None
+
+        return self._link.call("checkpoints.newest_step", self._link.swarm.read, newest, lost=ConnectionError)
 
 
 class LinkedStore:

@@ -18,6 +18,7 @@ REPLY_LOST: Final = "reply lost"
 REPEATED: Final = "repeated by the client after a lost reply"
 REFUSED: Final = "refused"
 STALE: Final = "stale"
+CROWDED: Final = "others take every slot of this second"
 SLOW_SECONDS: Final = (0.5, 3.0, 20.0, 100.0)
 """How long a call takes when it is slow; a number in a fault table is this fault."""
 
@@ -37,6 +38,7 @@ SUBMIT: Final[_Highest] = {
     REFUSED: 0.05,
     CRASH_AFTER: 0.2,
 }
+SLOT: Final[_Highest] = {**READ, REPLY_LOST: 0.05, CROWDED: 0.5}
 LOOK_UP: Final[_Highest] = {**READ, STALE: 0.6}
 STORE: Final[_Highest] = {REQUEST_LOST: 0.03, REPLY_LOST: 0.03, CRASH_BEFORE: 0.01, CRASH_AFTER: 0.02, **_SLOW}
 CLAIM: Final[_Highest] = {THROTTLED: 0.1, REPLY_LOST: 0.15, CRASH_BEFORE: 0.05, CRASH_AFTER: 0.08, **_SLOW}
@@ -64,6 +66,8 @@ class Swarm:
     capacity: Table = ()
     redelivery: Table = ()
     cancel: Table = ()
+    pause: Table = ()
+    slot: Table = ()
     failure: Table = ()
 
     @classmethod
@@ -83,6 +87,8 @@ class Swarm:
             capacity=_table(random, CAPACITY),
             redelivery=_table(random, {"while the first runs": 0.5}),
             cancel=_table(random, {"cancel": 0.7}),
+            pause=_table(random, {"pause": 0.8}),
+            slot=_table(random, SLOT),
             failure=_table(random, {"fails": 0.15, "stops early": 0.15, "plain": 0.4}),
         )
 

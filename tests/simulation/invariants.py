@@ -3,13 +3,20 @@
 The names I1 to I12 are those of the design's list; those about money come with the caps.
 """
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Container, Iterable
+from typing import Final, Protocol
 
 from spotkeeper.contract.checkpoint_layout import EPOCH_PREFIX, parse_manifest_key
-from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.ledger import RESTING_STATES, RunState
 from spotkeeper.contract.names import job_name
-from spotkeeper.control.run import SUCCESSORS, Run
+from spotkeeper.control.requeue import MAX_STALLS
+from spotkeeper.control.run import SUBMITTED_AGAIN_FROM, SUCCESSORS, Attempt, Run
+from spotkeeper.control.submission_rate import SUBMISSIONS_PER_SECOND
+
+PEOPLE: Final = ("submit ", "resume ")
+"""How the names of commands begin that submit for a person."""
+FACTS: Final = ("job_id", "epoch", "started_at", "stopped_at", "exit_code", "warned_at")
+"""Of an attempt."""
 
 
 class Violation(BaseException):
@@ -30,7 +37,12 @@ class Truth(Protocol):
 
     def has_run(self, run_id: str) -> bool: ...
     def has_ended(self, job_id: str) -> bool: ...
+    def lacked_capacity(self, job_id: str) -> bool: ...
     def is_refused(self, name: str) -> bool: ...
+
+
+def _name(attempt: Attempt) -> str:
+    return f"{attempt.run_id}-{attempt.submission}#{attempt.attempt}"
 
 
 def require(holds: bool, name: str, what: str) -> None:
@@ -54,25 +66,37 @@ class Invariants:
         self._newest: dict[str, tuple[int, int]] = {}
         self._commits_after_newer: dict[tuple[str, int], int] = {}
         self._steps: dict[tuple[str, int], int] = {}
+        self._slots: dict[str, int] = {}
+        self._starts: dict[tuple[str, int], int] = {}
+        """The newest checkpoint when a submission began."""
 
     # The ledger
 
     def run_changed(self, before: Run | None, after: Run, writer: str) -> None:
+        if before is None or after.submission > before.submission:
+            self._starts[after.run_id, after.submission] = self.newest_checkpoint(after.run_id)
         if before is None:
             return
         who = f"{writer} on {after.run_id}"
         if after.submission != before.submission:
-            is_forward = after.submission == before.submission + 1 and after.state is RunState.SUBMITTING
+            is_forward = (
+                after.submission == before.submission + 1
+                and after.state is RunState.SUBMITTING
+                and before.state in SUBMITTED_AGAIN_FROM
+            )
         else:
             is_forward = after.state is before.state or after.state in SUCCESSORS[before.state]
         require(is_forward, "I4 states move forward", f"{who}: {before.state} to {after.state}")
         if after.is_closed and not before.is_closed:
             self._check_end(after, who)
+        if before.is_live and (not after.is_live or after.submission > before.submission):
+            self._check_rest(before, after, who)
         require(after.epoch >= before.epoch, "I4 epochs rise", f"{who}: {before.epoch} to {after.epoch}")
         require(after.version > before.version, "I4 versions rise", f"{who}: {before.version} to {after.version}")
         if after.epoch > before.epoch:
             require(not before.is_closed, "I4 an ended run stays ended", f"{who}: claims a run that is {before.state}")
             require(before.cancel_requested_at is None, "I10 cancel wins", f"{who}: claims a cancelled run")
+            require(before.pause_requested_at is None, "I10 pause wins", f"{who}: claims a paused run")
             require(not before.is_complete, "I1 finished work counts", f"{who}: claims a run that is complete")
         require(
             not before.is_closed or after.completion == before.completion,
@@ -95,6 +119,36 @@ class Invariants:
             f"{who}: job {before.job_id} to {after.job_id}",
         )
 
+    def _check_rest(self, before: Run, after: Run, who: str) -> None:
+        """A run leaves its job only when the job has ended, and says why it rests."""
+        is_over = before.job_id is None or self._truth.has_ended(before.job_id)
+        require(is_over, "I5 unknown is no end", f"{who}: {after.state}, while job {before.job_id} goes on")
+        if after.state in RESTING_STATES:
+            require(bool(after.reason), "I8 nothing silent", f"{who}: {after.state} without a reason")
+        if after.state is RunState.PARKED:
+            self._check_park(before, after, who)
+        is_timed = (after.state is RunState.WAITING) == (after.wait_until is not None)
+        require(is_timed, "I1 no run is lost", f"{who}: {after.state} until {after.wait_until}")
+
+    def _check_park(self, before: Run, after: Run, who: str) -> None:
+        """Only a run that cannot go on by itself is parked."""
+        if before.job_id is None:
+            refused = self._truth.is_refused(job_name(after.run_id, after.submission))
+            require(refused, "I1 parked for good reason", f"{who}: without a job, and not refused")
+            return
+        lacked = self._truth.lacked_capacity(before.job_id)
+        require(not lacked, "I1 parked for good reason", f"{who}: there was no capacity")
+        stale_since = self._starts.get((after.run_id, after.submission - MAX_STALLS + 1))
+        newest = self.newest_checkpoint(after.run_id)
+        require(stale_since == newest, "I1 parked for good reason", f"{who}: {newest} is newer than {stale_since}")
+
+    def attempt_changed(self, before: Attempt, after: Attempt, writer: str) -> None:
+        for name in FACTS:
+            told, tells = getattr(before, name), getattr(after, name)
+            require(
+                told in (None, tells), "I8 facts stay", f"{writer}: {name} of {_name(after)} from {told} to {tells}"
+            )
+
     def _check_end(self, run: Run, who: str) -> None:
         if run.state is RunState.SUCCEEDED:
             require(run.is_complete, "success needs a completion record", f"{who}: record {run.completion}")
@@ -109,6 +163,18 @@ class Invariants:
             require(run.cancel_requested_at is not None, "I10 only people cancel", who)
 
     # Jobs and attempts
+
+    def slot_taken(self, second: int, num_taken: int, writer: str) -> None:
+        is_within = num_taken <= SUBMISSIONS_PER_SECOND
+        require(is_within, "I11 forty submissions a second", f"{num_taken} in second {second}")
+        self._slots[writer] = self._slots.get(writer, 0) + 1
+
+    def job_requested(self, name: str, writer: str) -> None:
+        """Check that a program of ours calls SubmitJob once a slot; so forty slots a second bound the calls."""
+        if writer.startswith(PEOPLE):
+            return
+        self._slots[writer] = self._slots.get(writer, 0) - 1
+        require(self._slots[writer] >= 0, "I11 forty submissions a second", f"{writer} submits {name} without a slot")
 
     def job_created(self, name: str) -> None:
         """Check that the intent is recorded before the effect."""
@@ -170,10 +236,11 @@ class Invariants:
 
     # The end
 
-    def check_settled(self, runs: Iterable[Run]) -> None:
-        """After faults have ceased: every run has ended, and ended right."""
+    def check_settled(self, runs: Iterable[Run], *, unable: Container[str]) -> None:
+        """After faults have ceased: every run has ended, and ended right; only one that is unable to end is parked."""
         for run in runs:
-            require(run.is_closed, "I1 no run is lost", f"{run.run_id} is {run.state} for ever")
+            is_parked = run.state is RunState.PARKED and run.run_id in unable and run.num_stalls >= MAX_STALLS
+            require(run.is_closed or is_parked, "I1 no run is lost", f"{run.run_id} is {run.state} for ever")
             trained = (run.run_id, run.epoch) in self.finished and run.is_complete
             if trained:
                 require(run.state is RunState.SUCCEEDED, "I1 finished work counts", f"{run.run_id} is {run.state}")

@@ -4,15 +4,16 @@ A mutant is a patch of the source of a shipped module, compiled in memory, or a 
 another layer would make up for the missing rule, the mutant takes that layer away too and says so.
 """
 
+import builtins
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType, ModuleType
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, Final
 
 from spotkeeper.contract import exit_codes
 from spotkeeper.contract import ledger as contract
-from spotkeeper.control import cancel, observe, submit
+from spotkeeper.control import cancel, closing, observe, pause, reconcile, requeue, submission_rate, submit, sweep
 from spotkeeper.control.run import Run
 from spotkeeper.trainer import checkpoint, ending
 from tests.simulation.fakes import LedgerTable
@@ -27,8 +28,32 @@ class Mutant:
     programs: Programs
 
 
+Patches = tuple[tuple[str, str], ...]
+"""Each a text, and what takes its place."""
+
+
 def patched(module: ModuleType, *patches: tuple[str, str]) -> ModuleType:
     """Return a copy of the module in whose source each text, found once, is replaced."""
+    return _copied(module, patches, importing=__import__)
+
+
+def control(patches: Mapping[ModuleType, Patches]) -> dict[str, Any]:
+    """Return copies of the control functions that import one another, some of them patched, by field of `Programs`."""
+    copies: dict[str, ModuleType] = {}
+
+    def importing(name: str, *arguments: Any) -> Any:
+        module = copies.get(name) or __import__(name, *arguments)
+        wanted = arguments[2] if len(arguments) > 2 and arguments[2] else ()
+        parts = {part: copies[f"{name}.{part}"] for part in wanted if f"{name}.{part}" in copies}
+        return SimpleNamespace(**{**{part: getattr(module, part) for part in wanted}, **parts}) if parts else module
+
+    for module in CONTROL:
+        copies[module.__name__] = _copied(module, patches.get(module, ()), importing=importing)
+    names = {name.rpartition(".")[2]: copy for name, copy in copies.items()}
+    return {field.name: names[field.name] for field in fields(Programs) if field.name in names}
+
+
+def _copied(module: ModuleType, patches: Patches, *, importing: Callable[..., Any]) -> ModuleType:
     source = inspect.getsource(module)
     for old, new in patches:
         found = source.count(old)
@@ -36,6 +61,7 @@ def patched(module: ModuleType, *patches: tuple[str, str]) -> ModuleType:
             raise ValueError(f"{module.__name__} has {old!r} {found} times, not once: adapt the mutant to the code")
         source = source.replace(old, new)
     copy = ModuleType(module.__name__, module.__doc__)
+    copy.__dict__["__builtins__"] = {**vars(builtins), "__import__": importing}
     exec(compile(source, f"mutant of {module.__name__}", "exec"), copy.__dict__)
     return copy
 
@@ -50,6 +76,9 @@ class LastWriteWins(LedgerTable):
         return after
 
 
+CONTROL: Final = (closing, observe, cancel, submit, pause, requeue, submission_rate, reconcile, sweep)
+"""Each imports those before it only."""
+
 JOB_FENCE: Final = ('" AND (attribute_not_exists(#job) OR #job = :job)"', '""')
 CANCEL_FENCE: Final = ('" AND attribute_not_exists(#cancel)"', '""')
 COMPLETION_FENCE: Final = ('" AND attribute_not_exists(#completion)"', '""')
@@ -60,14 +89,18 @@ ATTEMPT_FENCE: Final = (
     '" AND (attribute_not_exists(#claimed_job) OR #claimed_job <> :job OR #claimed_attempt <= :attempt)"',
     '""',
 )
-UNKNOWN_IS_LOST: Final = (
-    "    if job is None:\n",
-    """
-    gone = ledger.get(job_id.partition(".")[0].rpartition("-")[0]) if job is None else None
-    if gone and not gone.is_closed:
-        ledger.advance(gone, state=RunState.FAILED, closed_at=now, reason="its job is gone")
-    if job is None:
-""",
+PAUSE_FENCE: Final = ('" AND attribute_not_exists(#pause)"', '""')
+UNKNOWN_IS_ENDED: Final = (
+    ("    job = batch.describe(job_id)\n", "    job = batch.describe(job_id) or _ended(job_id)\n"),
+    (
+        "def correct_causes(",
+        """
+def _ended(job_id: str) -> Job:
+    from spotkeeper.control.ports import JobStatus
+    return Job(job_id=job_id, name=job_id.partition(".")[0], status=JobStatus.FAILED)
+
+def correct_causes(""",
+    ),
 )
 INTENT_LAST: Final = (
     "    return _send(ledger.create(run), ledger=ledger, batch=batch, now=now)",
@@ -77,8 +110,12 @@ INTENT_LAST: Final = (
 )
 
 
-def _mutant(what: str, **programs: Callable[[], Any]) -> Callable[[], Mutant]:
-    return lambda: Mutant(what, Programs(**{name: make() for name, make in programs.items()}))
+def _mutant(
+    what: str, patches: Mapping[ModuleType, Patches] | None = None, **programs: Callable[[], Any]
+) -> Callable[[], Mutant]:
+    return lambda: Mutant(
+        what, Programs(**(control(patches) if patches else {}), **{name: make() for name, make in programs.items()})
+    )
 
 
 def _of(module: ModuleType, *patches: tuple[str, str]) -> Callable[[], ModuleType]:
@@ -142,58 +179,167 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             "a program that exits 0 when told to stop counts as complete",
             ending=_of(ending, ("return EXIT_YIELDED if forwarded else EXIT_INCOMPLETE", "return EXIT_COMPLETED")),
         ),
+        "paused-run-claimed": _mutant(
+            "the claim does not ask whether the run is paused",
+            contract=_of(contract, PAUSE_FENCE),
+        ),
         # Observing
         "exit-0-is-success": _mutant(
             "a job that SUCCEEDED makes success, record or not; it shows by a fenced attempt that exits 0",
-            observe=_of(observe, ("    if run.is_complete:", '    if run.is_complete or job.status == "SUCCEEDED":')),
+            {
+                reconcile: (
+                    (
+                        "    closed = close_if_over(run, ledger=ports.ledger, at=ended_at)\n",
+                        """
+    if job.status == "SUCCEEDED":
+        return _closed(close(run, RunState.SUCCEEDED, ledger=ports.ledger, at=ended_at))
+    closed = close_if_over(run, ledger=ports.ledger, at=ended_at)
+""",
+                    ),
+                )
+            },
             exit_codes=_of(exit_codes, ("EXIT_FENCED: Final = 76", "EXIT_FENCED: Final = 0")),
         ),
         "twin-speaks": _mutant(
             "an observation does not ask which job holds the run",
-            observe=_of(observe, ("(is_current and run.job_id != job.job_id) or submission", "submission")),
+            {observe: (("holder != job.job_id or submission", "submission"),)},
         ),
-        "attempt-ends-run": _mutant(
-            "the end of an attempt ends the run, although Batch retries",
-            observe=_of(observe, ("if job.has_ended and is_current", "if last and last.stopped_at and is_current")),
+        "old-twin-speaks": _mutant(
+            "an observation does not ask which job held an older submission",
+            {observe: (("holder = next((item.job_id for item", "holder = job.job_id or next((item.job_id for item"),)},
         ),
-        "unknown-is-lost": _mutant(
-            "a job that Batch does not know at the moment is taken for a failed one",
-            observe=_of(observe, UNKNOWN_IS_LOST),
+        "attempt-ends-job": _mutant(
+            "the end of an attempt is taken for that of its job, although Batch retries",
+            {reconcile: (("        if job.has_ended:", "        if folded.last and folded.last.stopped_at:"),)},
+        ),
+        "requeued-while-running": _mutant(
+            "a run is submitted again while its job runs",
+            {reconcile: (("        if job.has_ended:", '        if job.has_ended or job.status == "RUNNING":'),)},
+        ),
+        "unknown-is-ended": _mutant(
+            "a job that Batch does not know at the moment is taken for one that has ended",
+            {observe: UNKNOWN_IS_ENDED},
         ),
         "last-attempt-forgotten": _mutant(
             "the last attempt of a job is not recorded",
-            observe=_of(observe, ("enumerate(job.attempts, start=1)", "enumerate(job.attempts[:-1], start=1)")),
+            {observe: (("enumerate(job.attempts, start=1)", "enumerate(job.attempts[:-1], start=1)"),)},
         ),
         "late-warning-ignored": _mutant(
             "a warning that comes after the attempt's end is recorded does not count",
-            observe=_of(observe, ("and merged.warned_at is None and", "and attempt.cause is None and")),
+            {observe: (("and merged.warned_at is None and", "and attempt.cause is None and"),)},
         ),
-        # Submitting and cancelling
+        # Submitting again
+        "no-sweeper": _mutant(
+            "nobody looks after runs whose events are lost",
+            {sweep: (("in ports.ledger.open_run_ids():", "in ():"),)},
+        ),
+        "half-a-sweeper": _mutant(
+            "the sweeper looks at jobs only, not at submissions that were cut off",
+            {reconcile: (("    elif run.state is RunState.SUBMITTING:", "    elif False:"),)},
+        ),
+        "nobody-wakes-the-waiting": _mutant(
+            "a run that waits is not submitted when it is due",
+            {reconcile: (("elif run.state is RunState.WAITING and _is_due(run, now):", "elif False:"),)},
+        ),
+        "requeue-unconditional": _mutant(
+            "the next submission begins whatever version was read",
+            {
+                reconcile: (
+                    (
+                        "    return ports.ledger.advance(run, **submit.next_submission(run, now=now), **changes)",
+                        """
+    run = ports.ledger.get(run.run_id) or run
+    return ports.ledger.advance(run, **submit.next_submission(run, now=now), **changes)""",
+                    ),
+                )
+            },
+        ),
+        "stalls-uncounted": _mutant(
+            "a run that makes no progress is submitted again for ever",
+            {requeue: (("stalls = history.num_stalls + 1", "stalls = history.num_stalls"),)},
+        ),
+        "capacity-parks": _mutant(
+            "waits for capacity count as submissions without progress, and park the run",
+            {
+                requeue: (
+                    (
+                        "            waits = 0 if",
+                        "            return _go_on(ending, history, budget, now)\n            waits = 0 if",
+                    ),
+                )
+            },
+        ),
+        "progress-unseen": _mutant(
+            "submissions that saved more count as submissions without progress",
+            {requeue: (("    if history.has_progressed:", "    if False:"),)},
+        ),
+        "limiter-ignored": _mutant(
+            "a job is submitted although this second has no slot",
+            {
+                reconcile: (
+                    (
+                        "    if not may_submit(",
+                        "    if may_submit is None and not may_submit(",
+                    ),
+                )
+            },
+        ),
+        "limiter-too-wide": _mutant(
+            "the handlers together submit more than forty jobs a second",
+            {submission_rate: (("SUBMISSIONS_PER_SECOND: Final = 40", "SUBMISSIONS_PER_SECOND: Final = 80"),)},
+        ),
+        "silent-park": _mutant(
+            "a run is parked without saying why",
+            {reconcile: (("state=RunState.PARKED, reason=decision.reason", "state=RunState.PARKED"),)},
+        ),
+        # Submitting, pausing and cancelling
         "no-intent": _mutant(
             "the job is submitted before the run is recorded",
-            submit=_of(submit, INTENT_LAST),
+            {submit: (INTENT_LAST,)},
         ),
         "throttled-is-refused": _mutant(
             "a throttled SubmitJob closes the run",
-            submit=_of(
-                submit,
-                ("    except Refused as refusal:", "    except (Refused, Throttled) as refusal:"),
-                ("Refused, ReplyLost, UnknownRun", "Refused, ReplyLost, Throttled, UnknownRun"),
-            ),
+            {
+                submit: (
+                    ("    except Refused as refusal:", "    except (Refused, Throttled) as refusal:"),
+                    ("Refused, ReplyLost, UnknownRun", "Refused, ReplyLost, Throttled, UnknownRun"),
+                )
+            },
         ),
         "no-look-up": _mutant(
             "a lost submission is repeated without a look-up; the fence of jobs, which hides it, is gone too",
-            submit=_of(
-                submit, ("    if jobs:\n        return _record", "    if jobs and False:\n        return _record")
-            ),
+            {submit: (("    if jobs:\n        return _record", "    if jobs and False:\n        return _record"),)},
             contract=_of(contract, JOB_FENCE),
         ),
         "cancel-unrecorded": _mutant(
             "cancel stops the job without recording the wish",
-            cancel=_of(
-                cancel,
-                ("    run = _request(run_id, ledger=ledger, now=now)", "    run = ledger.get(run_id)\n    assert run"),
-            ),
+            {
+                cancel: (
+                    (
+                        "    run = _request(run_id, ledger=ledger, now=now)",
+                        "    run = ledger.get(run_id)\n    assert run",
+                    ),
+                )
+            },
+        ),
+        "cancel-over-completion": _mutant(
+            "a complete run is cancelled all the same",
+            {closing: (("    if run.is_complete:", "    if run.is_complete and run.cancel_requested_at is None:"),)},
+        ),
+        "pause-forgets-the-job": _mutant(
+            "a run rests as soon as its pause is wished for, although its job still stops",
+            {
+                pause: (
+                    (
+                        "PAUSE_REASON)\n                return run\n",
+                        "PAUSE_REASON)\n                return ledger.advance(run, **paused())\n",
+                    ),
+                )
+            },
+        ),
+        "resume-mid-run": _mutant(
+            "resume submits a run again although its job goes on",
+            {pause: (("    if not run.is_live:", "    if run.job_id is not None or not run.is_live:"),)},
         ),
         # The ledger
         "last-write-wins": _mutant(

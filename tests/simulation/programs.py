@@ -10,13 +10,16 @@ from typing import Any, Final
 
 from spotkeeper.contract import exit_codes
 from spotkeeper.contract import ledger as contract
-from spotkeeper.control import cancel, interruption, observe, ports, submit
+from spotkeeper.control import cancel, interruption, pause, ports, reconcile, submit, sweep
 from spotkeeper.control.events import InstanceNotice
 from spotkeeper.trainer import checkpoint, ending
 from tests.simulation.fakes import LedgerTable
 
 JOB_CHANGED: Final = "job changed"
 HOST_NOTICED: Final = "host noticed"
+SWEEP_MARGIN_SECONDS: Final = 15.0
+PASSING: Final = (ports.Throttled, ports.ReplyLost, ports.Refused, ConnectionError, ports.Conflict)
+"""What faults make of a program; it is run again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +28,9 @@ class Programs:
 
     submit: Any = submit
     cancel: Any = cancel
-    observe: Any = observe
+    pause: Any = pause
+    reconcile: Any = reconcile
+    sweep: Any = sweep
     interruption: Any = interruption
     contract: Any = contract
     exit_codes: Any = exit_codes
@@ -39,27 +44,45 @@ class Bound:
     """What one run of a handler has at hand."""
 
     programs: Programs
-    ledger: ports.Ledger
-    batch: ports.Batch
-    now: str
+    ports: ports.Ports
+    clock: Callable[[], str]
+    seconds_left: Callable[[], float]
+    """Until whoever runs the handler kills it."""
+
+    @property
+    def aws(self) -> dict[str, Any]:
+        """What a command of people is given."""
+        return {"ledger": self.ports.ledger, "batch": self.ports.batch, "now": self.clock()}
 
 
-Handler = Callable[[str, Bound], str]
-"""Takes the id that the event is about; returns a word for the trace."""
+Handler = Callable[[str, str, Bound], str]
+"""Takes the id that the event is about and the event's time; returns a word for the trace."""
 
 
-def _observe(job_id: str, bound: Bound) -> str:
-    seen = bound.programs.observe.observe(job_id, ledger=bound.ledger, batch=bound.batch, now=bound.now)
+def _observe(job_id: str, _: str, bound: Bound) -> str:
+    seen = bound.programs.reconcile.observe_job(job_id, ports=bound.ports, now=bound.clock())
     return f"{seen.outcome}: {seen.reason}"
 
 
-def _record_interruption(instance_id: str, bound: Bound) -> str:
-    notice = InstanceNotice(at=bound.now, instance_id=instance_id, is_warning=True, action="terminate")
-    bound.programs.interruption.record(notice, ledger=bound.ledger)
+def _record_interruption(instance_id: str, at: str, bound: Bound) -> str:
+    notice = InstanceNotice(at=at, instance_id=instance_id, is_warning=True, action="terminate")
+    bound.programs.interruption.record(notice, ledger=bound.ports.ledger)
     return "recorded"
+
+
+def _sweep(bound: Bound) -> str:
+    done = bound.programs.sweep.sweep(
+        ports=bound.ports, clock=bound.clock, has_time=lambda: bound.seconds_left() > SWEEP_MARGIN_SECONDS
+    )
+    for run_id, words in done.failures.items():
+        # The sweeper goes on after whatever error; here an error that no fault explains is a finding.
+        if not words.startswith(tuple(error.__name__ for error in PASSING)):
+            raise AssertionError(f"the sweeper fails for {run_id}: {words}")
+    words = [f"{outcome} {count}" for outcome, count in done.outcomes.items()]
+    return ", ".join([*words, *(f"{run_id} fails with {why}" for run_id, why in done.failures.items())])
 
 
 HANDLERS: Final[Mapping[str, Handler]] = {JOB_CHANGED: _observe, HOST_NOTICED: _record_interruption}
 
-PERIODIC: Final[Mapping[str, tuple[float, Callable[[Bound], str]]]] = {}
-"""By name: the seconds between two runs, and what runs."""
+PERIODIC: Final[Mapping[str, tuple[float, float, Callable[[Bound], str]]]] = {"sweep": (300.0, 240.0, _sweep)}
+"""By name: the seconds between two runs, the seconds that one may take, and what runs."""

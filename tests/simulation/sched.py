@@ -49,8 +49,14 @@ class Program:
 class Scheduler:
     """Runs programs and callbacks in order of virtual time."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_quiet: Callable[[], bool] = lambda: True) -> None:
+        """Make one.
+
+        Args:
+            is_quiet: Whether nothing is left for background actions to do.
+        """
         self.now_seconds = 0.0
+        self._is_quiet = is_quiet
         self.num_steps = 0
         self._hub = getcurrent()
         self._sequence = 0
@@ -96,9 +102,9 @@ class Scheduler:
         program.leave()
 
     def run(self, until_seconds: float) -> None:
-        """Run until that time, or until only background actions are left."""
+        """Run until that time, or until only background actions are left and have nothing to do."""
         heap = self._heap
-        while len(heap) > self._num_background and heap[0][0] <= until_seconds:
+        while (len(heap) > self._num_background or not self._is_quiet()) and heap and heap[0][0] <= until_seconds:
             self.now_seconds, _, who, what = heappop(heap)
             if isinstance(who, Program):
                 if who.has_ended or what != who._ticket:

@@ -1,6 +1,7 @@
 """The model is what it stands for: expressions as DynamoDB evaluates them, retry rules as deployed, time as told."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,13 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotkeeper.contract.ledger import RunState, claim_request, completion_request
+from spotkeeper.control import submission_rate, sweep
 from spotkeeper.control.aws.ledger import DynamoDBLedger
-from spotkeeper.control.run import Run
-from tests.control.fakes import NOW, new_run
+from spotkeeper.control.observe import Outcome
+from spotkeeper.control.run import Attempt, Run
+from tests.control.fakes import NOW, MemoryLedger, memory_ports, new_run
 from tests.control.ledger_table import TABLE, dynamodb
 from tests.simulation.batch import ATTEMPTS, RETRY_RULES
 from tests.simulation.expressions import ConditionFailed
 from tests.simulation.fakes import LedgerTable
+from tests.simulation.mutants import control
 from tests.simulation.sched import Scheduler, Stopped
 
 if TYPE_CHECKING:
@@ -31,6 +35,15 @@ class Unwatched:
     def run_changed(self, before: Run | None, after: Run, writer: str) -> None:
         pass
 
+    def attempt_changed(self, before: Attempt, after: Attempt, writer: str) -> None:
+        pass
+
+    def slot_taken(self, second: int, num_taken: int, writer: str) -> None:
+        pass
+
+    def job_requested(self, name: str, writer: str) -> None:
+        pass
+
     def object_created(self, key: str, writer: str) -> None:
         pass
 
@@ -45,6 +58,7 @@ RUNS = st.fixed_dictionaries(
         "claimed_job_id": JOBS,
         "claimed_attempt": st.sampled_from([None, 1, 2, 10]),
         "cancel_requested_at": st.sampled_from([None, NOW]),
+        "pause_requested_at": st.sampled_from([None, None, NOW]),
     }
 )
 WISHES = st.one_of(
@@ -150,3 +164,47 @@ def test_what_runs_on_a_schedule_alone_does_not_keep_the_world_going() -> None:
     scheduler.run(until_seconds=1e9)
 
     assert ran == [0.0, 300.0, 600.0, 900.0]
+
+
+def test_what_runs_on_a_schedule_keeps_the_world_going_while_it_has_something_to_do() -> None:
+    ran: list[float] = []
+    scheduler = Scheduler(is_quiet=lambda: len(ran) == 5)
+
+    def sweep() -> None:
+        ran.append(scheduler.now_seconds)
+        scheduler.after(300.0, sweep, background=True)
+
+    sweep()
+    scheduler.run(until_seconds=1e9)
+
+    assert ran == [0.0, 300.0, 600.0, 900.0, 1200.0]
+
+
+@pytest.mark.parametrize("is_crowded", [True, False])
+def test_the_slots_of_a_second_are_counted_as_dynamodb_counts_them(client: "DynamoDBClient", is_crowded: bool) -> None:
+    second = next(numbers)
+    ledger, table = DynamoDBLedger(client, TABLE), LedgerTable(Unwatched())
+    if is_crowded:
+        for team in [f"others-{number // 20}" for number in range(40)]:
+            assert ledger.take_submission_slot(second=second, team=team, limit=40, team_limit=20)
+
+    told = [ledger.take_submission_slot(second=second, team="research", limit=40, team_limit=20) for _ in range(22)]
+
+    modelled = [
+        table.take_slot(second, "research", limit=40, team_limit=20, is_crowded=is_crowded, writer="test")
+        for _ in range(22)
+    ]
+    assert modelled == told == ([False] * 22 if is_crowded else [True] * 20 + [False] * 2)
+
+
+def test_a_copy_of_the_control_functions_calls_its_own_patched_ones() -> None:
+    copies = control({submission_rate: (("SUBMISSIONS_PER_SECOND: Final = 40", "SUBMISSIONS_PER_SECOND: Final = 0"),)})
+
+    def swept_with(sweep: ModuleType) -> Mapping[Outcome, int]:
+        ledger = MemoryLedger()
+        ledger.create(new_run(state=RunState.WAITING))
+        outcomes = sweep.sweep(ports=memory_ports(ledger), clock=lambda: NOW, has_time=lambda: True).outcomes
+        return {Outcome(outcome): count for outcome, count in outcomes.items()}
+
+    assert swept_with(copies["sweep"]) == {Outcome.DEFERRED: 1}
+    assert swept_with(sweep) == {Outcome.SUBMITTED: 1}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from spotkeeper.control.observe import Outcome
 from tests.simulation import faults
 from tests.simulation.__main__ import main
 from tests.simulation.many import quietly, simulate_all
@@ -17,7 +18,7 @@ from tests.simulation.simulation import SHIPPED, Result, replay
 
 ROOT = Path(__file__).parents[2]
 SEEDS = range(300)
-MUTANT_SEEDS = range(1500)
+MUTANT_SEEDS = range(3000)
 
 
 def first_failure(programs: Programs) -> Result | None:
@@ -40,11 +41,24 @@ def test_every_fault_and_every_end_of_a_run_comes_about() -> None:
         result = quietly(seed, SHIPPED, trace=True)
         decided |= {str(value) for value in result.decisions.values()}
         ends += "\n".join(result.lines)
-    tables = (faults.READ, faults.WRITE, faults.SUBMIT, faults.LOOK_UP, faults.STORE, faults.CLAIM, faults.EVENT)
-    wanted = {str(value) for table in (*tables, faults.HOST, faults.CAPACITY, faults.BOOT) for value in table}
+    tables = (faults.READ, faults.WRITE, faults.SUBMIT, faults.LOOK_UP, faults.STORE, faults.CLAIM, faults.SLOT)
+    wanted = {
+        str(value) for table in (*tables, faults.EVENT, faults.HOST, faults.CAPACITY, faults.BOOT) for value in table
+    }
     assert wanted - decided == set()
-    for sentence in ("closed: succeeded", "closed: cancelled", "exit code 3", "no capacity", "time limit", "timed out"):
-        assert sentence in ends
+    for sentence in (
+        *("closed: succeeded", "closed: cancelled", "exit code 3", "no capacity", "time limit", "timed out"),
+        *(
+            "requeued: ",
+            "waiting: ",
+            "parked: ",
+            "paused: ",
+            "deferred: all submissions",
+            "in 3 of at most 3 submissions",
+        ),
+        *(f"{outcome} 1" for outcome in Outcome),
+    ):
+        assert sentence in ends, sentence
 
 
 def test_the_hash_seed_of_python_makes_no_difference() -> None:

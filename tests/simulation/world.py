@@ -6,27 +6,29 @@ from typing import Final
 
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
 from spotkeeper.control.classify import Cause, instance_of
-from tests.simulation.attempt import Container
-from tests.simulation.batch import Batch, BatchJob, Hooks
+from spotkeeper.control.ports import Ports
+from tests.simulation.attempt import TRAINING_SECONDS, Container
+from tests.simulation.batch import CAPACITY_CANCEL, Batch, BatchJob, Hooks
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
 from tests.simulation.delivery import Delivery, Message
-from tests.simulation.fakes import Link, LinkedBatch, LinkedLedger, ObjectStore
+from tests.simulation.fakes import Link, LinkedBatch, LinkedCheckpoints, LinkedLedger, ObjectStore
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants, require
-from tests.simulation.operators import PASSING, Operator
-from tests.simulation.programs import HANDLERS, HOST_NOTICED, JOB_CHANGED, PERIODIC, Bound, Programs
+from tests.simulation.operators import Operator
+from tests.simulation.programs import HANDLERS, HOST_NOTICED, JOB_CHANGED, PASSING, PERIODIC, Bound, Programs
 from tests.simulation.sched import Program, Scheduler
 
 FAULTY_SECONDS: Final = (86400.0, 3600.0, 10800.0)
-SETTLED_SECONDS: Final = 10 * 86400.0
+SETTLED_SECONDS: Final = 2 * 86400.0
+INSISTING: Final = 3
 
 
 class World:
     """Everything of one seed."""
 
     def __init__(self, choices: Choices, swarm: Swarm, programs: Programs, trace: list[str] | None) -> None:
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler(self._is_settled)
         self.invariants = Invariants(self)
         self.table = programs.table(self.invariants)
         self._choices, self._swarm, self._programs = choices, swarm, programs
@@ -52,8 +54,8 @@ class World:
             )
             for number in range(1, choices.among("runs", (1, 2, 3)) + 1)
         ]
-        for name, (period_seconds, body) in PERIODIC.items():
-            self._every(name, period_seconds, body)
+        for name, (period_seconds, limit_seconds, body) in PERIODIC.items():
+            self._every(name, period_seconds, limit_seconds, body)
 
     def live(self) -> None:
         """Run both phases.
@@ -64,16 +66,21 @@ class World:
         self.scheduler.run(until_seconds=self._choices.among("heals after", FAULTY_SECONDS))
         self._trace("world", "heals: no faults from here on")
         self._choices.calm()
-        for operator in self._operators:
-            operator.insist()
-        self._delivery.redrive()
-        self.scheduler.run(SETTLED_SECONDS)
+        self._delivery.cease()
+        for _ in range(INSISTING):  # what still came of faults may park a run once more
+            for operator in self._operators:
+                operator.insist()
+            self.scheduler.run(self.scheduler.now_seconds + SETTLED_SECONDS)
+        self._check_settled()
+        self._trace("world", "has settled without events; they come now")
         for _ in range(2):  # the first may be what settles a message or a command of before
             self._delivery.redrive()
             for job in self.batch.jobs.values():
                 self._delivery.emit(f"{job.job_id} once more", JOB_CHANGED, job.job_id)
-            self.scheduler.run(SETTLED_SECONDS)
+            self.scheduler.run(self.scheduler.now_seconds + SETTLED_SECONDS)
         self._check_settled()
+        self._check_messages()
+        self._check_attempts()
 
     def digest(self) -> str:
         """Return a hash of everything that the world has come to."""
@@ -97,19 +104,24 @@ class World:
         """Tell whether Batch has done with the job."""
         return self.batch.jobs[job_id].has_ended
 
+    def lacked_capacity(self, job_id: str) -> bool:
+        """Tell whether Batch gave the job up because there was no machine."""
+        return self.batch.jobs[job_id].status_reason == CAPACITY_CANCEL
+
     def is_refused(self, name: str) -> bool:
         """Tell whether Batch has rejected a submission of this name."""
         return name in self.batch.refused_names
 
     def _check_settled(self) -> None:
-        self.invariants.check_settled(self.table.runs.values())
+        self.invariants.check_settled(self.table.runs.values(), unable=self._unable())
         for job in self.batch.jobs.values():
             require(job.has_ended, "I1 no job is lost", f"{job.job_id} is {job.status} for ever")
+
+    def _check_messages(self) -> None:
         for message in self._delivery.messages:
             require(
                 message.is_acknowledged or message.is_lost, "I8 nothing silent", f"{message.name} was never handled"
             )
-        self._check_attempts()
 
     def _check_attempts(self) -> None:
         for run in self.table.runs.values():
@@ -131,9 +143,14 @@ class World:
                     f"{job.job_id}#{number} was interrupted; the ledger has {known and known.cause}",
                 )
 
+    def _unable(self) -> set[str]:
+        """Runs that no machine can bring forward: they save nothing, and the time limit ends each attempt."""
+        unsaved = (operator.run for operator in self._operators if operator.program == "plain")
+        return {run.run_id for run in unsaved if run.attempt_seconds < TRAINING_SECONDS}
+
     # Programs
 
-    def _bound(self, name: str, deadline_seconds: float | None, now: str) -> Bound:
+    def _bound(self, name: str, deadline_seconds: float | None, skew_seconds: float = 0.0) -> Bound:
         link = Link(
             name,
             scheduler=self.scheduler,
@@ -142,13 +159,22 @@ class World:
             trace=self._trace,
             deadline_seconds=deadline_seconds,
         )
-        ledger, batch = LinkedLedger(self.table, link), LinkedBatch(self.batch, link)
-        return Bound(programs=self._programs, ledger=ledger, batch=batch, now=now)
+        ports = Ports(
+            ledger=LinkedLedger(self.table, link),
+            batch=LinkedBatch(self.batch, link, self.invariants),
+            checkpoints=LinkedCheckpoints(self._store, link),
+        )
+        return Bound(
+            programs=self._programs,
+            ports=ports,
+            clock=lambda: iso(self.scheduler.now_seconds + skew_seconds),
+            seconds_left=lambda: (deadline_seconds or self.scheduler.now_seconds) - self.scheduler.now_seconds,
+        )
 
     def _command(self, name: str, body: Callable[[Bound], None], skew_seconds: float = 0.0) -> None:
         def run() -> None:
             try:
-                body(self._bound(name, None, iso(self.scheduler.now_seconds + skew_seconds)))
+                body(self._bound(name, None, skew_seconds))
             except PASSING as error:
                 self._trace(name, f"ends with {type(error).__name__}")
 
@@ -157,7 +183,7 @@ class World:
     def _handle(self, message: Message, name: str, deadline_seconds: float, acknowledge: Callable[[], None]) -> Program:
         def run() -> None:
             try:
-                word = HANDLERS[message.kind](message.subject, self._bound(name, deadline_seconds, message.at))
+                word = HANDLERS[message.kind](message.subject, message.at, self._bound(name, deadline_seconds))
             except PASSING as error:
                 self._trace(name, f"fails with {type(error).__name__}")
                 return
@@ -166,12 +192,25 @@ class World:
 
         return self.scheduler.start(name, run)
 
-    def _every(self, name: str, period_seconds: float, body: Callable[[Bound], str]) -> None:
+    def _every(self, name: str, period_seconds: float, limit_seconds: float, body: Callable[[Bound], str]) -> None:
         def run() -> None:
-            self._command(name, lambda bound: self._trace(name, body(bound)))
-            self._every(name, period_seconds, body)
+            began_seconds = self.scheduler.now_seconds
+            who = f"{name} {began_seconds:.0f}"
+            try:
+                self._trace(who, body(self._bound(who, began_seconds + limit_seconds)))
+            except PASSING as error:
+                self._trace(who, f"fails with {type(error).__name__}")
 
-        self.scheduler.after(period_seconds, run, background=True)
+        def start() -> None:
+            # Where no run is open it would find nothing, at the price of most of the simulation's time.
+            if any(not run.is_closed for run in self.table.runs.values()):
+                self.scheduler.start(name, run)
+            self._every(name, period_seconds, limit_seconds, body)
+
+        self.scheduler.after(period_seconds, start, background=True)
+
+    def _is_settled(self) -> bool:
+        return all(run.is_closed or run.needs_person for run in self.table.runs.values())
 
     # What Batch and EC2 do
 
@@ -180,6 +219,9 @@ class World:
             batch,
             job,
             number,
+            kind=next(
+                operator.program for operator in self._operators if job.name.startswith(f"{operator.run.run_id}-")
+            ),
             scheduler=self.scheduler,
             choices=self._choices,
             swarm=self._swarm,
