@@ -8,8 +8,6 @@ from textwrap import dedent
 from typing import TypeVar
 
 from emulation.cloud import Cloud
-from spotkeeper.control.aws.checkpoints import S3Checkpoints
-from spotkeeper.control.ports import Ports
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.control.sweep import sweep
 from spotkeeper.ops.connection import LocalEndpoint, connect
@@ -79,13 +77,7 @@ class User:
 
     def sweep(self, *, at: str) -> None:
         """Sweep as the sweeper does, at another time."""
-        connection = self.connection
-        ports = Ports(
-            ledger=connection.ledger,
-            batch=connection.batch,
-            checkpoints=S3Checkpoints(connection.s3, f"s3://{connection.descriptor.checkpoint_bucket}"),
-        )
-        done = sweep(ports=ports, clock=lambda: at, has_time=lambda: True)
+        done = sweep(ports=self.connection.ports, clock=lambda: at, has_time=lambda: True)
         assert done.failures == {}
 
     def output(self, run: Run) -> str:
