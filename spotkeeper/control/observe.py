@@ -97,7 +97,7 @@ def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | str:
         # The reply to SubmitJob was lost, or is not recorded yet.
         run = ledger.advance(run, state=RunState.SUBMITTED, job_id=job.job_id)
     known = {item.attempt: item for item in ledger.attempts(run.run_id) if item.submission == submission}
-    holder = _holder(run, submission, known.values()) or job.job_id
+    holder = run.job_id if is_current else _holder(run, submission, known.values()) or job.job_id
     if holder != job.job_id or submission > run.highest:
         return f"submission {submission} of run {run.run_id} is held by job {holder}, not by {job.job_id}"
 
@@ -106,9 +106,7 @@ def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | str:
 
 
 def _holder(run: Run, submission: int, known: Iterable[Attempt]) -> str | None:
-    """Return the job that a submission is in, as far as that is known."""
-    if submission == run.submission:
-        return run.job_id
+    """Return the job that a submission other than the current one is in, as far as that is known."""
     if submission == run.standby_submission:
         return run.standby_job_id
     # The run has forgotten who held any other submission; its attempts have not.
