@@ -10,6 +10,7 @@ import pytest
 from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_YIELDED
 from spotkeeper.policy.standby import StandbyView
 from spotkeeper.trainer.attempt_ledger import LedgerUnavailableError
+from spotkeeper.trainer.child import WAITED
 from spotkeeper.trainer.handover import HandoverWatch
 from tests.trainer.program import attempt
 from tests.trainer.run_ledger import STANDBY_JOB, RunLedger
@@ -134,6 +135,21 @@ def gives_way(watch: HandoverWatch) -> bool:
     while not watch.must_give_way and time.monotonic() < give_up_at:
         threading.Event().wait(0.005)
     return watch.must_give_way
+
+
+def test_no_signal_is_delivered_to_the_thread_that_looks() -> None:
+    masks: list[set[int]] = []
+
+    def look() -> StandbyView:
+        masks.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+        return WANTED
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with HandoverWatch(look, is_complete=lambda: False, poll_seconds=0.001) as watch:
+        assert gives_way(watch)
+
+    assert masks[0] >= WAITED
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 def test_an_outage_of_the_ledger_neither_stops_the_training_nor_the_watch() -> None:
