@@ -9,7 +9,8 @@ that was refused succeeds.
 Beside `contract.ledger`, which holds the claim, these are the writes that an attempt makes itself.
 """
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, TypedDict
 
 from spotkeeper.contract.ledger import LIVE_STATES, PARTITION_KEY, RUN_SORT_KEY, SORT_KEY, run_partition
 
@@ -28,6 +29,27 @@ def view_request(*, table: str, run_id: str) -> dict[str, Any]:
         "Key": {PARTITION_KEY: {"S": run_partition(run_id)}, SORT_KEY: {"S": RUN_SORT_KEY}},
         "ConsistentRead": True,
     }
+
+
+class RunView(TypedDict):
+    """What the run's item says about a handover, in the words of `policy.standby.StandbyView`."""
+
+    is_live: bool
+    submission: int
+    standby_submission: int | None
+    has_asked: bool
+
+
+def run_view(item: Mapping[str, Any]) -> RunView:
+    """Return what an item says, as DynamoDB gives it. No item is no run: nothing lives there to take over."""
+    standby = item.get(STANDBY_SUBMISSION)
+    ended = ("cancel_requested_at", "pause_requested_at", "completion")
+    return RunView(
+        is_live=item.get("state", {}).get("S") in LIVE_STATES and not any(name in item for name in ended),
+        submission=int(item.get("submission", {}).get("N", "0")),
+        standby_submission=int(standby["N"]) if standby else None,
+        has_asked=HANDOVER_ASKED_AT in item,
+    )
 
 
 def ready_request(*, table: str, run_id: str, submission: int, ready_at: str) -> dict[str, Any]:

@@ -18,6 +18,12 @@ class LogEvent(StrEnum):
 
     CLAIMED = "claimed"
     """The attempt owns the run; `epoch`, and where it runs."""
+    STANDBY = "standby"
+    """The attempt, of `submission`, waits for its run as the standby of it."""
+    HANDOVER_ASKED = "handover_asked"
+    """The standby has asked for its run; whoever holds that saves and yields."""
+    LEFT = "left"
+    """The standby leaves without the run: `reason`."""
     FENCED = "fenced"
     """The attempt was refused, or found a newer epoch; it stops."""
     STARTED = "started"

@@ -1,7 +1,12 @@
-"""What a standby does next: make before break. Pure; the attempt on standby asks it again every few seconds."""
+"""What a standby does next, and when it is given way to: make before break.
+
+Pure; the attempt on standby, and the one that holds the run, ask it again every few seconds.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+from spotkeeper.policy.placement import Market
 
 
 class StandbyStep(StrEnum):
@@ -17,18 +22,41 @@ class StandbyStep(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """How old a standby must be, and how long it then waits for the run."""
+
+    age_seconds: float
+    patience_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StandbyView:
     """What the run's item says, as far as a standby asks."""
 
     is_live: bool
-    """Neither ended nor resting, and nobody wants to cancel or pause it."""
+    """Neither ended nor resting nor complete, and nobody wants to cancel or pause it."""
     submission: int
     standby_submission: int | None
     has_asked: bool
 
 
+def is_standby(view: StandbyView, *, submission: int) -> bool:
+    """Tell whether an attempt of this submission, which was refused its claim, stays as the run's standby."""
+    return view.is_live and view.submission != submission and view.standby_submission == submission
+
+
+def may_be_followed(market: str | None) -> bool:
+    """Tell whether a standby may ask an attempt on this market for its run; None is a market that is not known."""
+    return market == Market.ON_DEMAND
+
+
+def gives_way(view: StandbyView, *, is_complete: bool) -> bool:
+    """Tell whether the attempt that holds the run is now to save and yield. One that is complete just ends."""
+    return view.has_asked and not is_complete
+
+
 def next_step(
-    view: StandbyView, *, submission: int, age_seconds: float, asked_seconds: float | None, evidence: "Evidence"
+    view: StandbyView, *, submission: int, age_seconds: float, asked_seconds: float | None, evidence: Evidence
 ) -> StandbyStep:
     """Return what the standby of this submission does next.
 
@@ -50,11 +78,3 @@ def next_step(
     if asked_seconds is None or not view.has_asked:
         return StandbyStep.ASK
     return StandbyStep.LEAVE if asked_seconds >= evidence.patience_seconds else StandbyStep.WAIT
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
-    """How old a standby must be, and how long it then waits for the run."""
-
-    age_seconds: float
-    patience_seconds: float

@@ -1,7 +1,8 @@
-"""The three writes by which an attempt takes part in the ledger; keys and conditions stand in `contract.ledger`."""
+"""How an attempt takes part in the ledger; keys and conditions stand in `contract.ledger` and `contract.handover`."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,7 +10,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
+from spotkeeper.contract.handover import handover_request, ready_request, run_view, view_request
 from spotkeeper.contract.ledger import claim_request, completion_request, placement_request
+from spotkeeper.policy.standby import StandbyView
 from spotkeeper.trainer.attempt_settings import Claim
 from spotkeeper.trainer.aws_refusal import remedy
 
@@ -23,8 +26,21 @@ PLACEMENT_PATIENCE_SECONDS: Final = 10.0
 """Where an attempt runs is worth knowing, not worth waiting for."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claimed:
+    """What a claim gave the attempt."""
+
+    epoch: int
+    market: str | None
+    """Market of the run's submission, "spot" or "on-demand"; None where the ledger does not say."""
+
+
 class ClaimRefusedError(Exception):
-    """The ledger says that this attempt may not have the run."""
+    """The ledger says that this attempt may not have the run, and, after a claim, how it stands with it."""
+
+    def __init__(self, message: str, view: StandbyView) -> None:
+        super().__init__(message)
+        self.view = view
 
 
 class AlreadyCompleteError(Exception):
@@ -50,8 +66,8 @@ class AttemptLedger:
         self._claimed_at = ""
         self._patience_seconds = patience_seconds
 
-    def claim(self) -> int:
-        """Take the run and return the epoch. Doing so twice, after a lost reply, is fine: the later epoch counts.
+    def claim(self) -> Claimed:
+        """Take the run. Doing so twice, after a lost reply, is fine: the later epoch counts.
 
         Raises:
             AlreadyCompleteError: if the run is complete.
@@ -70,7 +86,8 @@ class AttemptLedger:
                 claimed_at=self._claimed_at,
             )
         )
-        return int(reply["Attributes"]["epoch"]["N"])
+        run = reply["Attributes"]
+        return Claimed(epoch=int(run["epoch"]["N"]), market=run.get("market", {}).get("S"))
 
     def record_placement(self, epoch: int, placement: dict[str, str]) -> None:
         """Say where the attempt runs.
@@ -106,13 +123,53 @@ class AttemptLedger:
             )
         )
 
+    # Handover. Each of these asks once: whoever calls it does so again in a moment anyway.
+
+    def look(self) -> StandbyView:
+        """Return how it stands with the run.
+
+        Raises:
+            LedgerUnavailableError: if the ledger does not answer.
+            ValueError: if it can never answer: no permission.
+        """
+        request = view_request(table=self._claim.table, run_id=self._run_id)
+        reply = self._ask(self._client.get_item, request, patience_seconds=0)
+        return StandbyView(**run_view(reply.get("Item", {})))
+
+    def say_ready(self) -> None:
+        """Say that this attempt, as the run's standby, has a machine.
+
+        Raises:
+            ClaimRefusedError: if the run wants no standby of this submission (any more).
+            LedgerUnavailableError: if the ledger does not answer.
+        """
+        request = ready_request(
+            table=self._claim.table, run_id=self._run_id, submission=self._claim.submission, ready_at=_now()
+        )
+        self._update(request, patience_seconds=0)
+
+    def ask_for_handover(self) -> None:
+        """Ask the attempt that holds the run for it. Asking again, after a lost reply, is asking once.
+
+        Raises:
+            ClaimRefusedError: if the run has ended, rests or is about to, or has another standby.
+            LedgerUnavailableError: if the ledger does not answer.
+        """
+        request = handover_request(
+            table=self._claim.table, run_id=self._run_id, submission=self._claim.submission, asked_at=_now()
+        )
+        self._update(request, patience_seconds=0)
+
     def _update(self, request: dict[str, Any], patience_seconds: float | None = None) -> Any:
         patience_seconds = self._patience_seconds if patience_seconds is None else patience_seconds
+        return self._ask(self._client.update_item, request, patience_seconds=patience_seconds)
+
+    def _ask(self, operation: Callable[..., Any], request: dict[str, Any], *, patience_seconds: float) -> Any:
         give_up_at = time.monotonic() + patience_seconds
         pause_seconds = 0.5
         while True:
             try:
-                return self._client.update_item(**request)
+                return operation(**request)
             except self._client.exceptions.ConditionalCheckFailedException as error:
                 raise self._refusal(error.response) from error
             except (BotoCoreError, ClientError) as error:
@@ -137,7 +194,8 @@ class AttemptLedger:
         names = ("state", "submission", "claimed_job_id", "claimed_attempt", "epoch", "cancel_requested_at")
         known = {name: next(iter(item[name].values())) for name in names if name in item}
         told = ", ".join(f"{name} {value}" for name, value in known.items())
-        return ClaimRefusedError(f"run {self._run_id} does not belong to this attempt" + (told and f": {told}"))
+        message = f"run {self._run_id} does not belong to this attempt" + (told and f": {told}")
+        return ClaimRefusedError(message, StandbyView(**run_view(item)))
 
 
 def _is_malformed(error: Exception) -> bool:

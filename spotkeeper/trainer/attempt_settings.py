@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from spotkeeper.contract import environment_variables as names
 from spotkeeper.contract.names import check_run_id
+from spotkeeper.policy.standby import Evidence
 from spotkeeper.trainer.environment import EnvironmentReader, positive_int, positive_seconds
 
 S3_OBJECT = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+EVIDENCE = (names.STANDBY_AGE_SECONDS, names.STANDBY_PATIENCE_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +46,8 @@ class AttemptSettings:
     """Path inside the source folder."""
     limit_seconds: float | None
     """Batch ends the attempt so long after its start; None if it does not."""
+    evidence: Evidence | None
+    """What it goes by should it be its run's standby; None for one that was not submitted as such."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "AttemptSettings":
@@ -60,6 +64,7 @@ class AttemptSettings:
             source=_read_source(reader) if environ.get(names.SOURCE_URI) or environ.get(names.SOURCE_SHA256) else None,
             requirements_file=reader.optional(names.REQUIREMENTS_FILE, _path_inside),
             limit_seconds=reader.optional(names.ATTEMPT_SECONDS, positive_seconds),
+            evidence=_read_evidence(reader) if any(environ.get(name) for name in EVIDENCE) else None,
         )
         reader.check()
         return settings
@@ -80,6 +85,14 @@ def _read_source(reader: EnvironmentReader) -> Source:
     because = f"{names.SOURCE_URI} and {names.SOURCE_SHA256} go together"
     bucket, key = reader.required(names.SOURCE_URI, _s3_object, ("", ""), because=because)
     return Source(bucket=bucket, key=key, sha256=reader.required(names.SOURCE_SHA256, _sha256, "", because=because))
+
+
+def _read_evidence(reader: EnvironmentReader) -> Evidence:
+    age, patience = (
+        reader.required(name, positive_seconds, 0.0, because=f"{' and '.join(EVIDENCE)} go together")
+        for name in EVIDENCE
+    )
+    return Evidence(age_seconds=age, patience_seconds=patience)
 
 
 def _s3_object(text: str) -> tuple[str, str]:

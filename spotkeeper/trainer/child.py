@@ -43,13 +43,13 @@ def run_child(
     command: Sequence[str],
     environ: Mapping[str, str],
     *,
-    terminate_at: float | None = None,
-    on_terminate: Callable[[], None] = lambda: None,
+    reason_to_stop: Callable[[], str | None] = lambda: None,
+    ask_at: float | None = None,
 ) -> ChildEnd:
     """Start the program, without a shell, and wait for its end.
 
-    At `terminate_at`, a time of `time.monotonic`, it is sent SIGTERM as if that had been received, and
-    `on_terminate` is called.
+    It is sent SIGTERM, as if that had been received, once there is a `reason_to_stop`. That is asked after every
+    signal, SIGCHLD included, and at `ask_at`, a time of `time.monotonic` from which on there is a reason.
 
     Raises:
         ValueError: if there is no such program, or it may not be run.
@@ -60,23 +60,28 @@ def run_child(
     try:
         # The child gets the default handlers and the mask of before.
         pid = os.posix_spawnp(command[0], list(command), dict(environ), setsigmask=before, setsigdef=FORWARDED)
-        return _wait(pid, terminate_at, on_terminate)
+        return _wait(pid, reason_to_stop, ask_at)
     except (FileNotFoundError, PermissionError) as error:
         raise ValueError(f"the program {command[0]!r} cannot be started: {error.strerror}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _wait(pid: int, terminate_at: float | None, on_terminate: Callable[[], None]) -> ChildEnd:
+def _wait(pid: int, reason_to_stop: Callable[[], str | None], ask_at: float | None) -> ChildEnd:
     forwarded: set[int] = set()
     while (returncode := _reap(pid)) is None:
-        received = _next_signal(terminate_at)
-        if received is None:
-            on_terminate()
+        is_told = signal.SIGTERM in forwarded
+        if not is_told and (reason := reason_to_stop()):
+            print(
+                f"spotkeeper-exec: {reason}: SIGTERM to the program now, so that it saves and another attempt goes on",
+                file=sys.stderr,
+                flush=True,
+            )
             os.kill(pid, signal.SIGTERM)
             forwarded.add(signal.SIGTERM)
-            terminate_at = None
-        elif received.si_signo != signal.SIGCHLD:
+            continue
+        received = _next_signal(None if is_told else ask_at)
+        if received is not None and received.si_signo != signal.SIGCHLD:
             if received.si_code != SENT_BY_KERNEL:
                 os.kill(pid, received.si_signo)
             forwarded.add(received.si_signo)

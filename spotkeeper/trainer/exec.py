@@ -1,8 +1,9 @@
 """`spotkeeper-exec -- python train.py`: one attempt of a run, from its claim to its exit code.
 
 It claims the run in the ledger, brings the program's source, runs it as a child, passes signals on, and says
-by its exit code what became of it (`contract.exit_codes`). It is made for PID 1 of a Linux container. Without
-`SPOTKEEPER_RUN_ID` or without a ledger it just runs the program.
+by its exit code what became of it (`contract.exit_codes`). The standby of a run is refused its claim, brings the
+source all the same, and waits to claim again. It is made for PID 1 of a Linux container. Without `SPOTKEEPER_RUN_ID`
+or without a ledger it just runs the program.
 """
 
 import os
@@ -11,37 +12,44 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError
 
 from spotkeeper.contract import environment_variables as names
 from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_FENCED, EXIT_INCOMPLETE, EXIT_REFUSED, EXIT_YIELDED
+from spotkeeper.contract.handover import POLL_SECONDS
 from spotkeeper.contract.log_lines import LogEvent
-from spotkeeper.contract.outcome import YIELDED
+from spotkeeper.contract.outcome import COMPLETED, YIELDED
+from spotkeeper.policy.standby import is_standby, may_be_followed
 from spotkeeper.trainer.attempt_ledger import (
     AlreadyCompleteError,
     AttemptLedger,
     ClaimRefusedError,
     LedgerUnavailableError,
 )
-from spotkeeper.trainer.attempt_settings import AttemptSettings
+from spotkeeper.trainer.attempt_settings import EVIDENCE, AttemptSettings, Claim
 from spotkeeper.trainer.aws_refusal import remedy
 from spotkeeper.trainer.child import FORWARDED, run_child
 from spotkeeper.trainer.ending import OUR_CODES, exit_code
 from spotkeeper.trainer.event_log import EventLog
+from spotkeeper.trainer.handover import HandoverWatch
 from spotkeeper.trainer.imds import Imds
 from spotkeeper.trainer.outcome_file import Outcome, OutcomeFile
 from spotkeeper.trainer.placement import read_placement
 from spotkeeper.trainer.source_archive import SourceUnavailableError, fetch, install_requirements, unpack
+from spotkeeper.trainer.standby import Standby
 from spotkeeper.trainer.time_limit import seconds_until_warning
 
 USAGE = "usage: spotkeeper-exec -- PROGRAM [ARGUMENT …]    for example: spotkeeper-exec -- python train.py"
 
 
-def main() -> None:
-    """Run the attempt that the command line and the environment describe."""
+def main(*, poll_seconds: float = POLL_SECONDS) -> None:
+    """Run the attempt that the command line and the environment describe.
+
+    Both sides of a handover look at the run every `poll_seconds`.
+    """
     if sys.argv[1:] in (["-h"], ["--help"]):
         print(__doc__, USAGE, sep="\n")
         sys.exit(0)
@@ -49,13 +57,13 @@ def main() -> None:
     # PID 1 would not even notice a signal that it has no handler for.
     for number in FORWARDED:
         signal.signal(number, lambda *_: sys.exit(EXIT_YIELDED))
-    sys.exit(_guarded(sys.argv[1:], os.environ))
+    sys.exit(_guarded(sys.argv[1:], os.environ, poll_seconds))
 
 
-def _guarded(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+def _guarded(arguments: Sequence[str], environ: Mapping[str, str], poll_seconds: float) -> int:
     """Run the attempt and return its exit code, its own failures included."""
     try:
-        return _Attempt(_parse_command(arguments), AttemptSettings.read(environ), environ).run()
+        return _Attempt(_parse_command(arguments), AttemptSettings.read(environ), environ, poll_seconds).run()
     except ValueError as error:
         _say(str(error))
         return EXIT_REFUSED
@@ -83,12 +91,17 @@ def _parse_command(arguments: Sequence[str]) -> list[str]:
 class _Attempt:
     """One attempt; `run` reads as what happens in it."""
 
-    def __init__(self, command: list[str], settings: AttemptSettings, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: list[str], settings: AttemptSettings, environ: Mapping[str, str], poll_seconds: float
+    ) -> None:
         limit_seconds = settings.limit_seconds
-        self._terminate_at = time.monotonic() + seconds_until_warning(limit_seconds) if limit_seconds else None
+        self._started_at = time.monotonic()
+        self._terminate_at = self._started_at + seconds_until_warning(limit_seconds) if limit_seconds else None
         self._command = command
         self._settings = settings
         self._environ = dict(environ)
+        self._poll_seconds = poll_seconds
+        self._market: str | None = None
         self._imds = Imds.from_environ(environ)
         self._epoch: int | None = None
         self._log = EventLog(settings.run_id or "", None)
@@ -96,9 +109,13 @@ class _Attempt:
 
     def run(self) -> int:
         try:
-            self._take_run()
+            is_ours = self._take_run()
             with tempfile.TemporaryDirectory(prefix="spotkeeper-", ignore_cleanup_errors=True) as folder:
                 self._bring_source(Path(folder))
+                if not is_ours:
+                    code = self._stand_by()
+                    if code is not None:
+                        return code
                 return self._run_program(Path(folder) / "outcome.json")
         except AlreadyCompleteError as error:
             self._log.write(LogEvent.COMPLETED, step=error.step, reason=str(error))
@@ -107,19 +124,49 @@ class _Attempt:
             self._log.write(LogEvent.FENCED, reason=str(error))
             return EXIT_FENCED
 
-    def _take_run(self) -> None:
+    def _take_run(self) -> bool:
+        """Claim the run where there is a ledger; tell whether it is ours. Its standby waits for that."""
         if self._ledger is None or self._settings.claim is None:
-            return
+            return True
+        try:
+            self._claim(self._ledger, self._settings.claim)
+        except ClaimRefusedError as error:
+            if not is_standby(error.view, submission=self._settings.claim.submission):
+                raise
+            return False
+        return True
+
+    def _stand_by(self) -> int | None:
+        """Wait for the run as its standby. Return None once it is ours, otherwise the exit code."""
+        assert self._ledger is not None
+        assert self._settings.claim is not None
+        if self._settings.evidence is None:
+            raise ValueError(f"{' and '.join(EVIDENCE)} are not set, although this attempt is the standby of its run")
+        standby = Standby(
+            self._ledger,
+            self._log,
+            self._imds,
+            submission=self._settings.claim.submission,
+            evidence=self._settings.evidence,
+            started_at=self._started_at,
+            poll_seconds=self._poll_seconds,
+        )
+        code = standby.wait()
+        if code is None:
+            self._claim(self._ledger, self._settings.claim)
+        return code
+
+    def _claim(self, ledger: AttemptLedger, claim: Claim) -> None:
         placement = read_placement(self._imds)
-        self._epoch = self._ledger.claim()
+        claimed = ledger.claim()
+        self._epoch, self._market = claimed.epoch, claimed.market
         self._log = EventLog(self._log.run_id, self._epoch)
-        claim = self._settings.claim
         self._log.write(
             LogEvent.CLAIMED, submission=claim.submission, attempt=claim.attempt, job_id=claim.job_id, **placement
         )
         self._environ[names.EPOCH] = str(self._epoch)
         with suppress(LedgerUnavailableError, ValueError):  # the run is ours; where it runs, Batch can tell as well
-            self._ledger.record_placement(self._epoch, placement)
+            ledger.record_placement(self._epoch, placement)
 
     def _bring_source(self, folder: Path) -> None:
         settings = self._settings
@@ -135,16 +182,15 @@ class _Attempt:
             self._environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
 
     def _run_program(self, outcome_path: Path) -> int:
-        end = run_child(
-            self._command,
-            {**self._environ, names.OUTCOME_FILE: str(outcome_path)},
-            terminate_at=self._terminate_at,
-            on_terminate=lambda: _say(
-                f"Batch ends this attempt {self._settings.limit_seconds:g} s after its start and would not retry it: "
-                "SIGTERM to the program now, so that it saves and another attempt goes on"
-            ),
-        )
-        outcome = OutcomeFile(outcome_path).read()
+        outcome_file = OutcomeFile(outcome_path)
+        with self._handover_watch(outcome_file) as watch:
+            end = run_child(
+                self._command,
+                {**self._environ, names.OUTCOME_FILE: str(outcome_path)},
+                reason_to_stop=lambda: self._reason_to_stop(watch),
+                ask_at=self._terminate_at,
+            )
+        outcome = outcome_file.read()
         code = exit_code(end.returncode, outcome.outcome if outcome else None, end.forwarded)
         if code == EXIT_COMPLETED:
             self._complete(outcome)
@@ -156,6 +202,23 @@ class _Attempt:
         elif end.returncode in OUR_CODES and code != end.returncode:
             _say(f"the program exited {end.returncode}, a code of spotkeeper's own, by itself: exits {code} instead")
         return code
+
+    def _handover_watch(self, outcome_file: OutcomeFile) -> AbstractContextManager[HandoverWatch | None]:
+        if self._ledger is None or not may_be_followed(self._market):
+            return nullcontext()
+
+        def is_complete() -> bool:
+            outcome = outcome_file.read()
+            return outcome is not None and outcome.outcome == COMPLETED
+
+        return HandoverWatch(self._ledger.look, is_complete=is_complete, poll_seconds=self._poll_seconds)
+
+    def _reason_to_stop(self, watch: HandoverWatch | None) -> str | None:
+        if self._terminate_at is not None and time.monotonic() >= self._terminate_at:
+            return f"Batch ends this attempt {self._settings.limit_seconds:g} s after its start and would not retry it"
+        if watch is not None and watch.must_give_way:
+            return "a standby on spot has asked for this run"
+        return None
 
     def _complete(self, outcome: Outcome | None) -> None:
         if self._ledger is None or self._epoch is None:

@@ -24,6 +24,8 @@ POLL_SECONDS: Final = 2.0
 """EC2's guide recommends 5; each poll costs about a millisecond, and a notice is only 120 seconds long."""
 ABSENT_POLL_SECONDS: Final = 30.0
 """While no service has ever answered, as on a laptop."""
+LINGER_GRACE_SECONDS: Final = 120.0
+"""The announced time is approximate; a host that outlives it by this much will not be taken."""
 SIGNAL_PATIENCE_SECONDS: Final = 30.0
 """What Batch leaves between SIGTERM and SIGKILL (StopTimeout of ECS): who asks again after it means it."""
 
@@ -65,6 +67,16 @@ def parse_rebalance(text: str) -> datetime | None:
     """Return when EC2 began to expect an interruption, or None if the document does not say so."""
     document = _parse_object(text)
     return _parse_time(document.get("noticeTime")) if document else None
+
+
+def read_interruption(imds: Imds) -> Interruption | None:
+    """Ask whether EC2 takes this host away.
+
+    Raises:
+        ImdsUnavailableError: if the metadata service does not answer.
+    """
+    text = imds.read(INTERRUPTION_PATH)
+    return None if text is None else parse_interruption(text, now=datetime.now(UTC))
 
 
 class NoticeWatch:
@@ -153,9 +165,7 @@ class NoticeWatch:
     def _look(self) -> None:
         """Ask once. The first answer counts: a deadline that moves with every poll would never come."""
         if self.interruption is None:
-            text = self._imds.read(INTERRUPTION_PATH)
-            if text is not None:
-                self.interruption = parse_interruption(text, now=datetime.now(UTC))
+            self.interruption = read_interruption(self._imds)
         if self.rebalance is None:
             text = self._imds.read(REBALANCE_PATH)
             if text is not None:

@@ -17,7 +17,7 @@ from spotkeeper.trainer.engine import SynchronousEngine
 from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.imds import Imds
 from spotkeeper.trainer.loader import Loader
-from spotkeeper.trainer.notice import NoticeWatch
+from spotkeeper.trainer.notice import LINGER_GRACE_SECONDS, NoticeWatch
 from spotkeeper.trainer.outcome_file import OutcomeFile
 from spotkeeper.trainer.run_settings import RunSettings, parse_duration
 from spotkeeper.trainer.stateful import Stateful, check_stateful, restore_objects
@@ -27,8 +27,6 @@ from spotkeeper.trainer.store_address import open_store
 Cause = Literal["periodic", "rebalance", "notice", "signal", "requested", "final"]
 
 DEFAULT_MAX_LOST: Final = "15m"
-LINGER_GRACE_SECONDS: Final = 120.0
-"""The announced time is approximate; a host that outlives it by this much will not be taken."""
 URGENT_ATTEMPTS: Final = 3
 FINAL_ATTEMPTS: Final = 10
 RETRY_SECONDS: Final = 1.0

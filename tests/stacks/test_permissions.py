@@ -53,6 +53,7 @@ def test_a_job_may_do_exactly_this(dev: Assembly) -> None:
         *(("s3:DeleteObject", f"{bucket}/{prefix}/*") for prefix in ("data", "commit")),
         *(("s3:AbortMultipartUpload", f"{bucket}/{prefix}/*") for prefix in ("data", "commit")),
         ("s3:ListBucket", bucket),
+        ("dynamodb:GetItem", ledger),
         ("dynamodb:UpdateItem", ledger),
     }
 
@@ -70,7 +71,7 @@ def statement(assembly: Assembly, sid: str) -> dict[str, Any]:
     return resolved
 
 
-def test_a_job_writes_ledger_items_of_runs_only_and_never_without_naming_a_key(dev: Assembly) -> None:
+def test_a_job_reads_and_writes_ledger_items_of_runs_only_and_never_without_naming_a_key(dev: Assembly) -> None:
     request = completion_request(table="t", run_id="resnet-1", epoch=1, step=1, completed_at="")
     condition = statement(dev, "ClaimAndComplete")["Condition"]
     (pattern,) = condition["ForAllValues:StringLike"].pop("dynamodb:LeadingKeys")

@@ -8,6 +8,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.trainer.fake_imds import FakeImds, serve_imds
+from tests.trainer.run_ledger import JOB, RunLedger
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -65,3 +66,22 @@ def aws(aws_environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[st
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     boto3.setup_default_session()
     return aws_environ
+
+
+@pytest.fixture
+def ledger(aws: dict[str, str], request: pytest.FixtureRequest) -> RunLedger:
+    assert aws
+    return RunLedger(f"ledger-{abs(hash(request.node.nodeid))}")
+
+
+@pytest.fixture
+def environ(aws: dict[str, str], ledger: RunLedger, tmp_path: Path) -> dict[str, str]:
+    return clean_environ(
+        **aws,
+        SPOTKEEPER_RUN_ID="tiny",
+        SPOTKEEPER_LEDGER_TABLE=ledger.table,
+        SPOTKEEPER_URI=str(tmp_path / "checkpoints"),
+        SPOTKEEPER_SUBMISSION="1",
+        AWS_BATCH_JOB_ID=JOB,
+        AWS_BATCH_JOB_ATTEMPT="1",
+    )

@@ -19,7 +19,6 @@ from typing import Any
 
 import boto3
 import pytest
-from mypy_boto3_dynamodb import DynamoDBClient
 from mypy_boto3_s3 import S3Client
 
 from spotkeeper.contract.exit_codes import (
@@ -29,7 +28,7 @@ from spotkeeper.contract.exit_codes import (
     EXIT_REFUSED,
     EXIT_YIELDED,
 )
-from spotkeeper.contract.ledger import RUN_SORT_KEY, attempt_sort_key, run_partition
+from spotkeeper.contract.ledger import attempt_sort_key
 from spotkeeper.contract.log_lines import parse_line
 from spotkeeper.trainer.attempt_ledger import AttemptLedger, LedgerUnavailableError
 from spotkeeper.trainer.attempt_settings import AttemptSettings, Claim
@@ -38,9 +37,9 @@ from spotkeeper.trainer.source_archive import SourceUnavailableError, install_re
 from spotkeeper.trainer.time_limit import seconds_until_warning
 from tests.trainer.conftest import REPOSITORY, clean_environ, closed_port
 from tests.trainer.fake_imds import FakeImds
+from tests.trainer.run_ledger import JOB, RunLedger
 
 EXEC = [sys.executable, "-m", "spotkeeper.trainer.exec", "--"]
-JOB = "6f2f1f1e-0000-4000-8000-000000000001"
 
 
 @dataclass
@@ -69,59 +68,11 @@ def says(outcome: str, step: int) -> str:
     return f"import os; open(os.environ['SPOTKEEPER_OUTCOME_FILE'], 'w').write({content!r})"
 
 
-class Ledger:
-    """A ledger table with one run that has been submitted."""
-
-    def __init__(self, name: str) -> None:
-        self.client: DynamoDBClient = boto3.client("dynamodb")
-        self.table = name
-        self.client.create_table(
-            TableName=name,
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-            AttributeDefinitions=[
-                {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "S"},
-            ],
-            BillingMode="PAY_PER_REQUEST",
-        )
-        self.put(state="submitted", submission=1, epoch=0, version=1)
-
-    def put(self, **fields: str | int) -> None:
-        item: dict[str, Any] = {"pk": {"S": run_partition("tiny")}, "sk": {"S": RUN_SORT_KEY}}
-        item.update(
-            {name: {"N": str(value)} if isinstance(value, int) else {"S": value} for name, value in fields.items()}
-        )
-        self.client.put_item(TableName=self.table, Item=item)
-
-    def item(self, sort_key: str = RUN_SORT_KEY) -> dict[str, Any]:
-        key: dict[str, Any] = {"pk": {"S": run_partition("tiny")}, "sk": {"S": sort_key}}
-        return self.client.get_item(TableName=self.table, Key=key).get("Item", {})
-
-
-@pytest.fixture
-def ledger(aws: dict[str, str], request: pytest.FixtureRequest) -> Ledger:
-    assert aws
-    return Ledger(f"ledger-{abs(hash(request.node.nodeid))}")
-
-
-@pytest.fixture
-def environ(aws: dict[str, str], ledger: Ledger, tmp_path: Path) -> dict[str, str]:
-    return clean_environ(
-        **aws,
-        SPOTKEEPER_RUN_ID="tiny",
-        SPOTKEEPER_LEDGER_TABLE=ledger.table,
-        SPOTKEEPER_URI=str(tmp_path / "checkpoints"),
-        SPOTKEEPER_SUBMISSION="1",
-        AWS_BATCH_JOB_ID=JOB,
-        AWS_BATCH_JOB_ATTEMPT="1",
-    )
-
-
 # The ledger
 
 
 def test_an_attempt_claims_says_where_it_runs_and_records_its_completion(
-    environ: dict[str, str], ledger: Ledger, imds: FakeImds
+    environ: dict[str, str], ledger: RunLedger, imds: FakeImds
 ) -> None:
     imds.documents.update(
         {
@@ -146,7 +97,7 @@ def test_an_attempt_claims_says_where_it_runs_and_records_its_completion(
     assert (attempt["instance_id"]["S"], attempt["market"]["S"]) == ("i-0123456789abcdef0", "spot")
 
 
-def test_off_ec2_an_attempt_claims_without_a_placement(environ: dict[str, str], ledger: Ledger) -> None:
+def test_off_ec2_an_attempt_claims_without_a_placement(environ: dict[str, str], ledger: RunLedger) -> None:
     done = run_exec(["true"], environ)
 
     assert done.code == EXIT_COMPLETED, done.output
@@ -165,7 +116,7 @@ def test_off_ec2_an_attempt_claims_without_a_placement(environ: dict[str, str], 
     ],
 )
 def test_an_attempt_that_may_not_have_the_run_does_not_start_the_program(
-    environ: dict[str, str], ledger: Ledger, tmp_path: Path, fields: dict[str, str | int]
+    environ: dict[str, str], ledger: RunLedger, tmp_path: Path, fields: dict[str, str | int]
 ) -> None:
     ledger.put(**{"state": "submitted", "submission": 1, "epoch": 4, "version": 1, **fields})
 
@@ -177,7 +128,7 @@ def test_an_attempt_that_may_not_have_the_run_does_not_start_the_program(
 
 
 def test_a_program_that_ends_after_a_newer_attempt_has_claimed_is_no_success(
-    environ: dict[str, str], ledger: Ledger
+    environ: dict[str, str], ledger: RunLedger
 ) -> None:
     claims_meanwhile = (
         "import boto3, os; boto3.client('dynamodb').update_item(TableName=os.environ['SPOTKEEPER_LEDGER_TABLE'],"
@@ -191,7 +142,9 @@ def test_a_program_that_ends_after_a_newer_attempt_has_claimed_is_no_success(
     assert "completion" not in ledger.item()
 
 
-def test_a_program_that_exits_0_without_having_finished_is_no_success(environ: dict[str, str], ledger: Ledger) -> None:
+def test_a_program_that_exits_0_without_having_finished_is_no_success(
+    environ: dict[str, str], ledger: RunLedger
+) -> None:
     done = run_exec(python(says("started", 3)), environ)
 
     assert done.code == EXIT_INCOMPLETE, done.output
@@ -214,6 +167,8 @@ def test_a_ledger_that_does_not_answer_is_asked_for_a_while_only(
 
     with pytest.raises(LedgerUnavailableError):
         AttemptLedger("tiny", claim, patience_seconds=0.1).claim()
+    with pytest.raises(LedgerUnavailableError):
+        AttemptLedger("tiny", claim).look()
 
 
 def test_a_claim_is_repeated_when_its_reply_was_an_outage(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +177,7 @@ def test_a_claim_is_repeated_when_its_reply_was_an_outage(aws: dict[str, str], m
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         claim = Claim(table="ledger", submission=1, job_id=JOB, attempt=1)
 
-        assert AttemptLedger("tiny", claim).claim() == 7
+        assert AttemptLedger("tiny", claim).claim().epoch == 7
 
 
 @contextmanager
@@ -399,7 +354,7 @@ def test_a_program_that_exits_with_one_of_our_codes_by_itself_has_failed(code: i
 
 
 def test_a_retry_after_the_completion_was_recorded_does_not_train_again(
-    environ: dict[str, str], ledger: Ledger, tmp_path: Path
+    environ: dict[str, str], ledger: RunLedger, tmp_path: Path
 ) -> None:
     assert run_exec(python(says("completed", 9)), environ).code == EXIT_COMPLETED
 
@@ -569,7 +524,7 @@ def test_requirements_that_pip_cannot_get_now_are_worth_another_attempt(tmp_path
 
 
 def test_an_attempt_that_yields_is_continued_by_the_next_one_which_completes_the_run(
-    environ: dict[str, str], ledger: Ledger, source_bucket: str
+    environ: dict[str, str], ledger: RunLedger, source_bucket: str
 ) -> None:
     environ = {**environ, "SPOTKEEPER_URI": f"s3://{source_bucket}/checkpoints"}
     training = "import time; from tests.trainer.tiny_training import train; train(lambda _step: time.sleep({seconds}))"

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from spotkeeper.contract.exit_codes import EXIT_FENCED, EXIT_YIELDED
-from spotkeeper.contract.log_lines import parse_line
 from spotkeeper.trainer.notice import INTERRUPTION_PATH, REBALANCE_PATH
 from tests.trainer.conftest import REPOSITORY, clean_environ
 from tests.trainer.fake_imds import FakeImds
+from tests.trainer.program import Program
 from tests.trainer.tiny_training import TOTAL
 
 
@@ -75,39 +75,6 @@ def test_a_kill_at_every_file_operation_of_a_save_changes_no_bit(
     assert drive(tmp_path, "file") > 20
 
     assert trained(tmp_path) == undisturbed
-
-
-class Program:
-    """A training in a process of its own, with its output so far."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.lines: list[dict[str, Any]] = []
-        self.other_output: list[str] = []
-
-    def wait_for(self, event: str) -> dict[str, Any]:
-        for line in self._read():
-            if line["event"] == event:
-                return line
-        raise AssertionError(f"the program ended without {event!r}: {self.lines} {self.other_output}")
-
-    def end(self) -> int:
-        for _ in self._read():
-            pass
-        return self.process.wait(timeout=30)
-
-    def _read(self) -> Iterator[dict[str, Any]]:
-        assert self.process.stdout is not None
-        for text in self.process.stdout:
-            line = parse_line(text.rstrip())
-            if line is None:
-                self.other_output.append(text)
-            else:
-                self.lines.append(line)
-                yield line
-
-    def events(self) -> list[str]:
-        return [line["event"] for line in self.lines if line["event"] != "progress"]
 
 
 @contextmanager

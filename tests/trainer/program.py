@@ -1,0 +1,62 @@
+"""A training, or an attempt, in a process of its own, followed by its structured lines."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from spotkeeper.contract.log_lines import parse_line
+from tests.trainer.conftest import REPOSITORY
+
+POLLS_QUICKLY = "from spotkeeper.trainer.exec import main; main(poll_seconds=0.05)"
+
+
+class Program:
+    """A process and its output so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[dict[str, Any]] = []
+        self.other_output: list[str] = []
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        for line in self._read():
+            if line["event"] == event:
+                return line
+        raise AssertionError(f"the program ended without {event!r}: {self.lines} {self.other_output}")
+
+    def end(self) -> int:
+        for _ in self._read():
+            pass
+        return self.process.wait(timeout=30)
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        assert self.process.stdout is not None
+        for text in self.process.stdout:
+            line = parse_line(text.rstrip())
+            if line is None:
+                self.other_output.append(text)
+            else:
+                self.lines.append(line)
+                yield line
+
+    def events(self) -> list[str]:
+        return [line["event"] for line in self.lines if line["event"] != "progress"]
+
+
+@contextmanager
+def attempt(command: list[str], environ: dict[str, str]) -> Iterator[Program]:
+    """Start `spotkeeper-exec` with this command; it looks at its run more often than it would elsewhere."""
+    with subprocess.Popen(
+        [sys.executable, "-c", POLLS_QUICKLY, "--", *command],
+        env=environ,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            yield Program(process)
+        finally:
+            process.kill()
