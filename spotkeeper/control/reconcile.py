@@ -216,7 +216,7 @@ def _begin(
         if isinstance(begun, Run):
             return begun, Outcome.FELL_BACK, f"{reason}: on-demand"
         reason = f"{reason}; on-demand is not possible: {begun.reason}"
-        if run.state is RunState.WAITING or counts.get("num_capacity_waits"):
+        if counts.get("num_capacity_waits"):
             # Spot has just given nothing: there is no hurry to ask it again.
             return _wait(run, reason, counts, ports, now), Outcome.WAITING, reason
     begun = begin.on_spot(run, ports=ports, now=now, **counts)

@@ -20,7 +20,7 @@ SUCCESSORS: Final[Mapping[RunState, frozenset[RunState]]] = MappingProxyType(
         RunState.SUBMITTING: frozenset({RunState.SUBMITTED, RunState.RUNNING, *RESTING_STATES, *FINAL_STATES}),
         RunState.SUBMITTED: frozenset({RunState.RUNNING, *RESTING_STATES, *FINAL_STATES}),
         RunState.RUNNING: frozenset({*RESTING_STATES, *FINAL_STATES}),
-        RunState.WAITING: frozenset({RunState.PAUSED, *FINAL_STATES}),
+        RunState.WAITING: frozenset({RunState.PARKED, RunState.PAUSED, *FINAL_STATES}),
         RunState.PARKED: frozenset(FINAL_STATES),
         RunState.PAUSED: frozenset(FINAL_STATES),
         RunState.SUCCEEDED: frozenset(),

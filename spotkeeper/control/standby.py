@@ -97,6 +97,8 @@ def dismiss(run: Run, batch: Batch) -> None:
 def _is_due(run: Run, ports: Ports, now: str) -> bool:
     if run.claimed_at is None or run.cancel_requested_at is not None or run.pause_requested_at is not None:
         return False
+    if ports.checkpoints.newest_step(run.run_id) is None:
+        return False  # what was never saved would begin again on spot
     since = run.on_demand_since or run.claimed_at
     return standby_is_due(
         on_demand_seconds=_seconds_between(since, now),

@@ -201,7 +201,7 @@ class MemoryBudgets(BudgetTable):
     """The budgets beside a ledger in memory."""
 
     def __init__(self, ledger: MemoryLedger) -> None:
-        super().__init__(ledger.check, lambda run, changes: ledger.advance(run, **changes))
+        super().__init__(ledger.check, lambda run, changes, _: ledger.advance(run, **changes))
 
     def get(self, holder: str) -> Budget | None:
         return self.budgets.get(holder)

@@ -77,6 +77,15 @@ def test_a_run_that_allows_no_on_demand_asks_spot_again_and_again() -> None:
     assert world.batch.requests[-1]["jobQueue"] == SPOT_QUEUE
 
 
+def test_a_run_whose_money_does_not_suffice_waits_and_then_asks_spot_again() -> None:
+    world = dry(cap_usd=1)
+    assert world.hear("job-1", minute=32) is Outcome.WAITING
+
+    assert world.look(minute=120) is Outcome.SUBMITTED
+
+    assert world.batch.requests[-1]["jobQueue"] == SPOT_QUEUE
+
+
 def test_a_deadline_does_not_wait_for_spot() -> None:
     world = dry(minute=11, mode=Mode.DEADLINE_FIRST.value)
 
@@ -292,6 +301,7 @@ def test_a_reservation_whose_job_was_not_submitted_yet_is_given_back_when_the_sw
     kill_switch.turn(is_off=True, reason="month end", ports=world.ports)
     world.look(minute=40)
     world.sweep(minute=60)
+    world.sweep(minute=80)
 
     assert world.budgets.budgets[environment_holder(MONTH)].fallback.reserved == 0
     assert world.run.market == "spot" or world.run.state is RunState.WAITING

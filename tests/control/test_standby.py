@@ -26,6 +26,7 @@ def on_demand(batch: MemoryBatch | None = None) -> World:
     world.ledger.claim(RUN, "job-2", 1)
     world.ledger.runs[RUN] = world.run.advanced(claimed_at=after(STARTED))
     world.change("job-2", JobStatus.RUNNING, JobAttempt(started_at=after(STARTED)))
+    world.checkpoints.steps[RUN] = 1
     return world
 
 
@@ -163,6 +164,15 @@ def test_a_lost_reply_to_the_standbys_submission_is_resolved_by_its_name() -> No
     world.look(minute=STARTED + 20)
     assert world.run.standby_job_id == "job-3"
     assert len(world.batch.requests) == 3
+
+
+def test_a_run_that_has_saved_nothing_gets_no_standby_because_it_would_lose_everything() -> None:
+    world = on_demand()
+    world.checkpoints.steps.clear()
+
+    world.look(minute=600)
+
+    assert world.run.standby_submission is None
 
 
 def test_a_run_on_spot_gets_no_standby() -> None:

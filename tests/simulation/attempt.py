@@ -4,18 +4,20 @@ The claim, the completion record, the commit protocol and the exit code are the 
 `spotkeeper-exec` and `spotkeeper.Run` do between them, without a child process and without torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from spotkeeper.contract import environment_variables as names
-from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_YIELDED
+from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_FENCED, EXIT_YIELDED
+from spotkeeper.contract.handover import run_view
 from spotkeeper.contract.outcome import COMPLETED, STARTED, YIELDED
 from spotkeeper.control.ports import Conflict, Throttled
+from spotkeeper.policy.standby import Evidence, StandbyStep, StandbyView
 from tests.simulation.batch import Batch, BatchJob
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
 from tests.simulation.expressions import ConditionFailed
-from tests.simulation.fakes import LedgerTable, Link, LinkedStore, ObjectStore, Trace
+from tests.simulation.fakes import LedgerTable, Link, LinkedStore, ObjectStore, Trace, item_of
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants
 from tests.simulation.programs import Programs
@@ -29,6 +31,8 @@ BOOT_SECONDS: Final = 20.0
 LINGER_SECONDS: Final = 240.0
 LEDGER_PATIENCE_SECONDS: Final = 120.0
 FINAL_SAVES: Final = 10
+POLL_SECONDS: Final = 120.0
+"""How often a standby looks; the product looks more often, which costs the simulation time and shows no more."""
 
 
 class _Yield(Exception):  # noqa: N818
@@ -38,6 +42,10 @@ class _Yield(Exception):  # noqa: N818
 class _Fenced(Exception):  # noqa: N818
     """The ledger refused a write: another attempt owns the run."""
 
+    def __init__(self, view: StandbyView | None = None) -> None:
+        super().__init__()
+        self.view = view
+
 
 class _AlreadyComplete(Exception):  # noqa: N818
     """The ledger refused the claim of a run that is complete."""
@@ -45,6 +53,13 @@ class _AlreadyComplete(Exception):  # noqa: N818
 
 class _Unavailable(Exception):  # noqa: N818
     """The ledger did not answer for as long as one waits."""
+
+
+def view_of(item: Mapping[str, Any]) -> StandbyView:
+    """Return what the contract reads from a run's item, which holds plain values here."""
+    numbers = ("submission", "standby_submission")
+    typed = {name: {"N": str(value)} if name in numbers else {"S": value} for name, value in item.items()}
+    return StandbyView(**run_view(typed))
 
 
 class Container:
@@ -72,6 +87,10 @@ class Container:
         self.is_cut_off = False
         self.has_ended = False
         self._submission = int(environment[names.SUBMISSION])
+        self._evidence = Evidence(
+            age_seconds=float(environment.get(names.STANDBY_AGE_SECONDS, "0")),
+            patience_seconds=float(environment.get(names.STANDBY_PATIENCE_SECONDS, "0")),
+        )
         self._batch, self._job, self._number = batch, job, number
         self._scheduler, self._choices, self._programs = scheduler, choices, programs
         self._table, self._invariants, self._trace = table, invariants, trace
@@ -84,6 +103,7 @@ class Container:
         self._is_signalled = False
         self._host = job.host
         self._epoch = 0
+        self._market: str | None = None
         self._program = scheduler.start(self.name, self._live)
 
     # What the world does to it
@@ -125,7 +145,11 @@ class Container:
         if self._is_signalled:
             return EXIT_YIELDED
         try:
-            self._claim()
+            if not self._is_ours():
+                code = self._stand_by()
+                if code is not None:
+                    return code
+                self._claim()
             returncode, outcome, step = self._train_plainly() if self._kind == "plain" else self._train()
             return self._end(returncode, outcome, step)
         except (_Fenced, self._programs.checkpoint.FencedError):
@@ -144,6 +168,75 @@ class Container:
             self._complete(step)
         return code
 
+    # Standby and handover
+
+    def _is_ours(self) -> bool:
+        """Claim the run; tell whether it is ours, or waited for as its standby."""
+        try:
+            self._claim()
+        except _Fenced as refusal:
+            if not self._programs.standby_policy.is_standby(refusal.view, submission=self._submission):
+                raise
+            return False
+        return True
+
+    def _stand_by(self) -> int | None:
+        """Wait for the run as `trainer.standby` does; return the exit code to leave with, None to claim."""
+        self._trace(self.name, "stands by")
+        began_seconds, asked_seconds, is_ready = self._scheduler.now_seconds, None, False
+        while not (self._is_noticed or self._is_signalled):
+            now_seconds = self._scheduler.now_seconds
+            try:
+                view = self._look()
+                step = self._programs.standby_policy.next_step(
+                    view,
+                    submission=self._submission,
+                    age_seconds=now_seconds - began_seconds,
+                    asked_seconds=None if asked_seconds is None else now_seconds - asked_seconds,
+                    evidence=self._evidence,
+                )
+                if step is StandbyStep.CLAIM:
+                    return None
+                if step is StandbyStep.LEAVE:
+                    self._trace(self.name, "leaves")
+                    return EXIT_FENCED
+                is_ready = is_ready or self._say("ready", self._programs.handover.ready_request, "ready_at")
+                if step is StandbyStep.ASK and self._say("ask", self._programs.handover.handover_request, "asked_at"):
+                    self._trace(self.name, "asks for the run")
+                    asked_seconds = now_seconds
+            except (_Fenced, _Unavailable):
+                pass  # the next look tells
+            self._scheduler.pause(POLL_SECONDS)
+        if self._is_noticed and not self._is_signalled:
+            self._scheduler.pause(LINGER_SECONDS)
+        return EXIT_YIELDED
+
+    def _look(self) -> StandbyView:
+        """Read the run once."""
+        try:
+            read = self._link.swarm.read
+            run = self._link.call("look", read, lambda: self._table.runs[self.run_id], lost=ConnectionError)
+        except (Throttled, ConnectionError) as error:
+            raise _Unavailable from error
+        return view_of(item_of(run))
+
+    def _say(self, what: str, request_of: Callable[..., dict[str, Any]], moment: str) -> bool:
+        """Make one of the standby's own writes, once."""
+        at = {moment: iso(self._scheduler.now_seconds)}
+        self._ask(what, request_of(table="ledger", run_id=self.run_id, submission=self._submission, **at), patience=0)
+        return True
+
+    def _give_way_if_asked(self) -> None:
+        """Look, as the holder on on-demand does, whether a standby asks; be told to stop then."""
+        if not self._programs.standby_policy.may_be_followed(self._market) or self._is_signalled:
+            return
+        try:
+            if self._programs.standby_policy.gives_way(self._look(), is_complete=False):
+                self._trace(self.name, "gives way")
+                self._is_signalled = True
+        except _Unavailable:
+            pass
+
     def _claim(self) -> None:
         request = self._programs.contract.claim_request(
             table="ledger",
@@ -153,9 +246,10 @@ class Container:
             attempt=self._number,
             claimed_at=iso(self._scheduler.now_seconds),
         )
-        self._epoch = self._ask("claim", request).epoch
-        self._trace(self.name, f"claims epoch {self._epoch}")
-        place = {"instance_id": self._host, "market": "spot"}
+        claimed = self._ask("claim", request)
+        self._epoch, self._market = claimed.epoch, claimed.market
+        self._trace(self.name, f"claims epoch {self._epoch} on {self._market}")
+        place = {"instance_id": self._host, "market": self._market, "instance_type": "m6i.xlarge"}
         self._table.update_attempt(
             self.run_id,
             self._programs.contract.placement_request(
@@ -183,9 +277,9 @@ class Container:
         )
         self._trace(self.name, f"records completion of epoch {self._epoch}")
 
-    def _ask(self, operation: str, request: Mapping[str, Any]) -> Any:
+    def _ask(self, operation: str, request: Mapping[str, Any], patience: float = LEDGER_PATIENCE_SECONDS) -> Any:
         """Make a conditional write, again and again while the ledger does not answer, as `AttemptLedger` does."""
-        give_up_at = self._scheduler.now_seconds + LEDGER_PATIENCE_SECONDS
+        give_up_at = self._scheduler.now_seconds + patience
         while True:
             try:
                 return self._link.call(
@@ -199,8 +293,10 @@ class Container:
                     lost=ConnectionError,
                 )
             except ConditionFailed as refusal:
-                is_complete = refusal.item is not None and "completion" in refusal.item
-                raise (_AlreadyComplete if is_complete else _Fenced) from refusal
+                item = refusal.item or {}
+                if "completion" in item:
+                    raise _AlreadyComplete from refusal
+                raise _Fenced(view_of(item)) from refusal
             except (Throttled, ConnectionError, Conflict) as error:
                 if self._scheduler.now_seconds + 10.0 > give_up_at:
                     raise _Unavailable from error
@@ -223,6 +319,7 @@ class Container:
                 if self._kind in ("fails", "stops early") and step == 1:
                     return (3, STARTED, step) if self._kind == "fails" else (0, STARTED, step)
                 self._scheduler.pause(STEP_SECONDS)
+                self._give_way_if_asked()
                 step += not (self._is_noticed or self._is_signalled)
                 if step < STEPS:
                     committed = self._save(checkpoints, step, committed)
@@ -259,6 +356,7 @@ class Container:
         """Train as a program does that knows nothing of Spotkeeper: from the start, and exit 0 when told to stop."""
         for _ in range(STEPS):
             self._scheduler.pause(STEP_SECONDS)
+            self._give_way_if_asked()
             if self._is_signalled:
                 return 0, None, None
         self._invariants.trained(self)

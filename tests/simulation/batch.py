@@ -33,10 +33,14 @@ RETRY_RULES: Final = (
 )
 """As deployed; a test compares them with stacks/constructs/training_job.py, which needs the CDK to be read."""
 
+QUEUES: Final = "arn:aws:batch:us-east-1:123456789012:job-queue"
+SPOT_QUEUE: Final = f"{QUEUES}/spot"
+ON_DEMAND_QUEUE: Final = f"{QUEUES}/on-demand"
+STUCK_SECONDS: Final = 86400.0
 CAPACITY_CANCEL: Final = "Canceled by JobStateTimeLimit action due to reason: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
 CAPACITY_SECONDS: Final = 900.0
 """Time limit of a job that finds no capacity."""
-LISTED_AFTER_SECONDS: Final = 45.0
+LISTED_AFTER_SECONDS: Final = 240.0
 """A job younger than this may be missing in ListJobs."""
 STOP_GRACE_SECONDS: Final = 30.0
 NOTICE_SECONDS: Final = 120.0
@@ -63,6 +67,23 @@ class BatchJob:
     container: Any = None
 
     @property
+    def queue(self) -> str:
+        """ARN of its queue."""
+        queue: str = self.request["jobQueue"]
+        return queue
+
+    @property
+    def is_on_demand(self) -> bool:
+        """Whether it runs on on-demand."""
+        return self.queue == ON_DEMAND_QUEUE
+
+    @property
+    def attempts_allowed(self) -> int:
+        """How often Batch starts it."""
+        allowed: int = self.request.get("retryStrategy", {}).get("attempts", ATTEMPTS)
+        return allowed
+
+    @property
     def has_ended(self) -> bool:
         return self.status in (JobStatus.SUCCEEDED, JobStatus.FAILED)
 
@@ -84,7 +105,7 @@ class Hooks:
 
 
 class Batch:
-    """AWS Batch with one queue. `fakes.LinkedBatch` is a program's way to it."""
+    """AWS Batch with a queue on spot and one on on-demand. `fakes.LinkedBatch` is a program's way to it."""
 
     def __init__(self, scheduler: Scheduler, choices: Choices, swarm: Swarm, trace: Trace, hooks: Hooks) -> None:
         self.jobs: dict[str, BatchJob] = {}
@@ -112,11 +133,11 @@ class Batch:
         """Note that a request was rejected."""
         self.refused_names.add(request["jobName"])
 
-    def named(self, name: str, *, settled: bool) -> tuple[Job, ...]:
-        """Return the jobs of a name, oldest first; `settled` leaves out those that ListJobs may not show yet."""
+    def named(self, name: str, queue: str, *, settled: bool) -> tuple[Job, ...]:
+        """Return a queue's jobs of a name, oldest first; `settled` leaves out those that ListJobs may not show yet."""
         latest = self._scheduler.now_seconds - (LISTED_AFTER_SECONDS if settled else 0.0)
-        jobs = [job for job in self.jobs.values() if job.name == name and job.created_seconds <= latest]
-        return tuple(_told(job) for job in jobs)
+        jobs = [job for job in self.jobs.values() if (job.name, job.queue) == (name, queue)]
+        return tuple(_told(job) for job in jobs if job.created_seconds <= latest)
 
     def describe(self, job_id: str) -> Job | None:
         """Return the job as it is."""
@@ -135,12 +156,22 @@ class Batch:
             return
         self._stop_container(job)
 
+    def withdraw(self, job_id: str, reason: str) -> None:
+        """Cancel the job if it has no machine yet."""
+        job = self.jobs[job_id]
+        if job.status in (JobStatus.SUBMITTED, JobStatus.RUNNABLE) and job.stop_reason is None:
+            job.stop_reason = reason
+            self._in_phase(job, 0.0, lambda job: self._fail(job, reason))
+
     # Life of a job
 
     def _queue(self, job: BatchJob) -> None:
         self._enter(job, JobStatus.RUNNABLE)
-        wait = self._choices.draw(f"batch: job {job.job_id}, capacity {len(job.attempts) + 1}", self._swarm.capacity)
-        if wait == "none":
+        table = self._swarm.on_demand_capacity if job.is_on_demand else self._swarm.capacity
+        wait = self._choices.draw(f"batch: job {job.job_id}, capacity {len(job.attempts) + 1}", table)
+        if wait == "stuck":
+            self._in_phase(job, STUCK_SECONDS, self._start)
+        elif wait == "none":
             self._in_phase(job, CAPACITY_SECONDS, lambda job: self._fail(job, CAPACITY_CANCEL))
         else:
             self._in_phase(job, wait or 60.0, self._start)
@@ -152,7 +183,8 @@ class Batch:
     def _run(self, job: BatchJob) -> None:
         number = len(job.attempts) + 1
         job.attempts.append(JobAttempt(started_at=iso(self._scheduler.now_seconds), log_stream=f"cpu/{number}"))
-        fate = self._choices.draw(f"batch: job {job.job_id}, host {number}", self._swarm.host)
+        table = self._swarm.on_demand_host if job.is_on_demand else self._swarm.host
+        fate = self._choices.draw(f"batch: job {job.job_id}, host {number}", table)
         if fate == "does not start":
             self._end_attempt(job, status_reason="Task failed to start", reason="CannotPullContainerError: 503")
             return
@@ -226,7 +258,7 @@ class Batch:
         )
         if exit_code == EXIT_COMPLETED and not stopped:
             self._end(job, JobStatus.SUCCEEDED, status_reason)
-        elif decide(outcome, RETRY_RULES, attempts_made=len(job.attempts), attempts_allowed=ATTEMPTS) is Decision.RETRY:
+        elif decide(outcome, RETRY_RULES, **_attempts(job)) is Decision.RETRY:
             self._queue(job)
         else:
             self._fail(job, job.stop_reason or status_reason)
@@ -253,6 +285,10 @@ class Batch:
                 action(job)
 
         self._scheduler.after(seconds, act)
+
+
+def _attempts(job: BatchJob) -> dict[str, int]:
+    return {"attempts_made": len(job.attempts), "attempts_allowed": job.attempts_allowed}
 
 
 def _told(job: BatchJob) -> Job:

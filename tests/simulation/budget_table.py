@@ -10,7 +10,8 @@ from spotkeeper.control.run import Run
 
 Check = Callable[[Run], None]
 """Raises Conflict if the run is not at the version read."""
-Advance = Callable[[Run, Mapping[str, Any]], Run]
+Advance = Callable[[Run, Mapping[str, Any], str], Run]
+"""Takes the run, the changes, and who writes them."""
 
 
 class BudgetTable:
@@ -19,16 +20,21 @@ class BudgetTable:
     Args:
         check: Tells whether a run is at the version read.
         advance: Writes changes to a run; called only when nothing can refuse any more.
+        changed: Is told after every change.
     """
 
-    def __init__(self, check: Check, advance: Advance) -> None:
+    def __init__(self, check: Check, advance: Advance, changed: Callable[[], None] = lambda: None) -> None:
         self.budgets: dict[str, Budget] = {}
         self.reserved: dict[tuple[str, int], Reservation] = {}
         self.turned = Switch()
-        self._check, self._advance = check, advance
+        self.writer = ""
+        """Who makes the next change."""
+        self._check, self._advance, self._changed = check, advance, changed
 
     def open(self, budget: Budget) -> Budget:
-        return self.budgets.setdefault(budget.holder, budget)
+        opened = self.budgets.setdefault(budget.holder, budget)
+        self._changed()
+        return opened
 
     def set_limits(self, budget: Budget, *, fallback: int, total: int) -> Budget:
         stored = self.budgets[budget.holder]
@@ -41,6 +47,7 @@ class BudgetTable:
             version=stored.version + 1,
         )
         self.budgets[budget.holder] = after
+        self._changed()
         return after
 
     def reserve(
@@ -53,9 +60,10 @@ class BudgetTable:
         if switch.generation != self.turned.generation:
             raise SwitchedOff
         self._require(reservation, [holder for holder in reservation.holders if holder not in exempt])
-        after = self._advance(run, changes)
         self._charge(reservation)
         self.reserved[key] = reservation
+        after = self._advance(run, changes, self.writer)
+        self._changed()
         return after
 
     def extend(self, reservation: Reservation, microusd: int) -> Reservation:
@@ -65,6 +73,7 @@ class BudgetTable:
         self._charge(more)
         after = replace(stored, microusd=stored.microusd + microusd, version=stored.version + 1)
         self.reserved[stored.run_id, stored.submission] = after
+        self._changed()
         return after
 
     def settle(self, reservation: Reservation, spent_microusd: int, *, at: str) -> Reservation:
@@ -78,6 +87,7 @@ class BudgetTable:
             self.budgets[holder] = replace(budget, fallback=fallback, total=total)
         after = replace(stored, settled_at=at, spent_microusd=spent_microusd, version=stored.version + 1)
         self.reserved[stored.run_id, stored.submission] = after
+        self._changed()
         return after
 
     def reservations(self, run_id: str) -> tuple[Reservation, ...]:
@@ -92,6 +102,7 @@ class BudgetTable:
         if switch.generation != self.turned.generation:
             raise Conflict
         self.turned = Switch(generation=switch.generation + 1, is_off=is_off, reason=reason)
+        self._changed()
         return self.turned
 
     def _stored(self, reservation: Reservation) -> Reservation:

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-START = datetime(2026, 11, 23, 18, tzinfo=UTC)
+START = datetime(2026, 11, 30, 20, tzinfo=UTC)
+"""Four hours before a month begins."""
 
 
 def iso(seconds: float) -> str:

@@ -5,17 +5,19 @@ to other programs first, and may be slow, refused, cut off before or after its e
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any, Protocol, TypeVar
 
 from spotkeeper.contract.checkpoint_layout import commit_prefix, parse_manifest_key
 from spotkeeper.contract.ledger import PARTITION_KEY, SORT_KEY, RunState, run_partition
+from spotkeeper.control.budget import Budget, Reservation, Switch
 from spotkeeper.control.ports import Conflict, Job, Refused, ReplyLost, Throttled
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
 from spotkeeper.control.submission_rate import SUBMISSIONS_PER_SECOND
 from spotkeeper.trainer.store import Stat
 from tests.simulation import faults
+from tests.simulation.budget_table import BudgetTable
 from tests.simulation.choices import Choices, Table
 from tests.simulation.expressions import plain, update_item
 from tests.simulation.faults import Swarm
@@ -35,6 +37,7 @@ class Watcher(Protocol):
     """Is told of every change, at once."""
 
     def run_changed(self, before: Run | None, after: Run, writer: str) -> None: ...
+    def money_changed(self, table: BudgetTable) -> None: ...
     def attempt_changed(self, before: Attempt, after: Attempt, writer: str) -> None: ...
     def slot_taken(self, second: int, num_taken: int, writer: str) -> None: ...
     def job_requested(self, name: str, writer: str) -> None: ...
@@ -52,6 +55,15 @@ class LedgerTable:
         self.slots: dict[int, Counter[str]] = {}
         """By second, then by team."""
         self._watcher = watcher
+        self.money = BudgetTable(self.check, self.advance, self._money_changed)
+
+    def _money_changed(self) -> None:
+        self._watcher.money_changed(self.money)
+
+    def check(self, run: Run) -> None:
+        stored = self.runs.get(run.run_id)
+        if stored is None or stored.version != run.version:
+            raise Conflict
 
     def put_run(self, run: Run, writer: str) -> None:
         before = self.runs.get(run.run_id)
@@ -68,9 +80,8 @@ class LedgerTable:
 
     def advance(self, run: Run, changes: Mapping[str, Any], writer: str) -> Run:
         after = run.advanced(**changes)
-        stored = self.runs.get(run.run_id)
-        if stored is None or stored.version != run.version:
-            raise Conflict
+        self.check(run)
+        stored = self.runs[run.run_id]
         self.put_run(replace(stored, version=after.version, **changes), writer)
         return after
 
@@ -307,9 +318,62 @@ class BatchService(Protocol):
 
     def submit(self, request: Mapping[str, Any]) -> str: ...
     def refuse(self, request: Mapping[str, Any]) -> None: ...
-    def named(self, name: str, *, settled: bool) -> tuple[Job, ...]: ...
+    def named(self, name: str, queue: str, *, settled: bool) -> tuple[Job, ...]: ...
     def describe(self, job_id: str) -> Job | None: ...
     def terminate(self, job_id: str, reason: str) -> None: ...
+    def withdraw(self, job_id: str, reason: str) -> None: ...
+
+
+class LinkedBudgets:
+    """`ports.Budgets` over a link."""
+
+    def __init__(self, table: LedgerTable, link: Link) -> None:
+        self._table, self._link = table, link
+
+    def _read(self, operation: str, effect: Callable[[], T]) -> T:
+        return self._link.call(operation, self._link.swarm.read, effect, lost=ConnectionError)
+
+    def _write(self, operation: str, effect: Callable[[BudgetTable], T]) -> T:
+        def write() -> T:
+            self._table.money.writer = self._link.name
+            return effect(self._table.money)
+
+        return self._link.call(operation, self._link.swarm.write, write, lost=ConnectionError)
+
+    def get(self, holder: str) -> Budget | None:
+        return self._read("budgets.get", lambda: self._table.money.budgets.get(holder))
+
+    def open(self, budget: Budget) -> Budget:
+        return self._write("budgets.open", lambda table: table.open(budget))
+
+    def set_limits(self, budget: Budget, *, fallback: int, total: int) -> Budget:
+        return self._write("budgets.set_limits", lambda table: table.set_limits(budget, fallback=fallback, total=total))
+
+    def reserve(
+        self, run: Run, reservation: Reservation, *, switch: Switch, exempt: Collection[str] = (), **changes: Any
+    ) -> Run:
+        return self._write(
+            "budgets.reserve",
+            lambda table: table.reserve(run, reservation, switch=switch, exempt=exempt, **changes),
+        )
+
+    def extend(self, reservation: Reservation, microusd: int) -> Reservation:
+        return self._write("budgets.extend", lambda table: table.extend(reservation, microusd))
+
+    def settle(self, reservation: Reservation, spent_microusd: int, *, at: str) -> Reservation:
+        return self._write("budgets.settle", lambda table: table.settle(reservation, spent_microusd, at=at))
+
+    def reservations(self, run_id: str) -> tuple[Reservation, ...]:
+        return self._read("budgets.reservations", lambda: self._table.money.reservations(run_id))
+
+    def unsettled(self) -> Iterator[tuple[str, int]]:
+        yield from self._read("budgets.unsettled", lambda: tuple(self._table.money.unsettled()))
+
+    def switch(self) -> Switch:
+        return self._read("budgets.switch", lambda: self._table.money.turned)
+
+    def turn(self, switch: Switch, *, is_off: bool, reason: str | None) -> Switch:
+        return self._write("budgets.turn", lambda table: table.turn(switch, is_off=is_off, reason=reason))
 
 
 class LinkedBatch:
@@ -331,16 +395,15 @@ class LinkedBatch:
             raise
 
     def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
-        assert queue
         try:
             return self._link.call(
                 "batch.find",
                 self._link.swarm.look_up,
-                lambda: self._service.named(name, settled=False),
+                lambda: self._service.named(name, queue, settled=False),
                 lost=ConnectionError,
             )
         except _Stale:
-            return self._service.named(name, settled=True)
+            return self._service.named(name, queue, settled=True)
 
     def describe(self, job_id: str) -> Job | None:
         try:
@@ -355,6 +418,14 @@ class LinkedBatch:
             "batch.terminate",
             self._link.swarm.read,
             lambda: self._service.terminate(job_id, reason),
+            lost=ConnectionError,
+        )
+
+    def withdraw(self, job_id: str, reason: str) -> None:
+        self._link.call(
+            "batch.withdraw",
+            self._link.swarm.read,
+            lambda: self._service.withdraw(job_id, reason),
             lost=ConnectionError,
         )
 

@@ -47,7 +47,11 @@ EVENT: Final[_Highest] = {"lost": 0.4, "twice": 0.3, **dict.fromkeys(_HOURS, 0.0
 HOST: Final[_Highest] = {"notice": 0.7, "lost": 0.5, "cut off": 0.8, "does not start": 0.3, "drained": 0.1}
 BOOT: Final[_Highest] = {150.0: 0.3, 400.0: 0.3, 1500.0: 0.1}
 """How long an image takes to come, where that is slow."""
-CAPACITY: Final[_Highest] = {"none": 0.2, 600.0: 0.3, 3600.0: 0.2}
+CAPACITY: Final[_Highest] = {"none": 0.2, "stuck": 0.15, 600.0: 0.3, 3600.0: 0.2}
+"""How long a job waits; "none" ends with Batch's time limit, "stuck" has a cause that Batch's limit does not know."""
+ON_DEMAND_HOST: Final[_Highest] = {"lost": 0.3, "does not start": 0.15, "drained": 0.05}
+CAP_USD: Final[_Highest] = {0: 0.3, 1: 0.3, 3: 0.3, 80: 0.3}
+"""What somebody sets a cap to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +68,10 @@ class Swarm:
     host: Table = ()
     boot: Table = ()
     capacity: Table = ()
+    on_demand_capacity: Table = ()
+    on_demand_host: Table = ()
+    cap: Table = ()
+    switch: Table = ()
     redelivery: Table = ()
     cancel: Table = ()
     pause: Table = ()
@@ -85,6 +93,10 @@ class Swarm:
             host=_table(random, HOST),
             boot=_table(random, BOOT),
             capacity=_table(random, CAPACITY),
+            on_demand_capacity=_table(random, {"none": 0.3, "stuck": 0.1, 600.0: 0.3}),
+            on_demand_host=_table(random, ON_DEMAND_HOST),
+            cap=_table(random, CAP_USD),
+            switch=_table(random, {"off": 0.5}),
             redelivery=_table(random, {"while the first runs": 0.5}),
             cancel=_table(random, {"cancel": 0.7}),
             pause=_table(random, {"pause": 0.8}),

@@ -1,20 +1,25 @@
 """What may never happen, checked at every change; and what must have happened, checked in the end.
 
-The names I1 to I12 are those of the design's list; those about money come with the caps.
+The names I1 to I12 are those of the design's list.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Final, Protocol
 
 from spotkeeper.contract.checkpoint_layout import EPOCH_PREFIX, parse_manifest_key
 from spotkeeper.contract.ledger import RESTING_STATES, RunState
 from spotkeeper.contract.names import job_name
+from spotkeeper.control.budget import Cap
 from spotkeeper.control.requeue import MAX_STALLS
 from spotkeeper.control.run import SUBMITTED_AGAIN_FROM, SUCCESSORS, Attempt, Run
 from spotkeeper.control.submission_rate import SUBMISSIONS_PER_SECOND
+from spotkeeper.policy.reservation import MOST_TWINS
+from tests.simulation.budget_table import BudgetTable
 
 PEOPLE: Final = ("submit ", "resume ")
 """How the names of commands begin that submit for a person."""
+MONEY: Final = "total cap"
+"""What a run says that was parked for want of money of its own."""
 FACTS: Final = ("job_id", "epoch", "started_at", "stopped_at", "exit_code", "warned_at")
 """Of an attempt."""
 
@@ -39,6 +44,7 @@ class Truth(Protocol):
     def has_ended(self, job_id: str) -> bool: ...
     def lacked_capacity(self, job_id: str) -> bool: ...
     def is_refused(self, name: str) -> bool: ...
+    def has_deadline(self, run_id: str) -> bool: ...
 
 
 def _name(attempt: Attempt) -> str:
@@ -67,23 +73,26 @@ class Invariants:
         self._commits_after_newer: dict[tuple[str, int], int] = {}
         self._steps: dict[tuple[str, int], int] = {}
         self._slots: dict[str, int] = {}
-        self._starts: dict[tuple[str, int], int] = {}
-        """The newest checkpoint when a submission began."""
+        self._money: BudgetTable | None = None
+        self._reserved: set[tuple[str, int]] = set()
+        self._committed: dict[tuple[str, str], int] = {}
+        """What was reserved and spent of a holder's cap, by the cap's name."""
+        self._starts: dict[str, list[int]] = {}
+        """The newest checkpoint when each submission of a run began."""
 
     # The ledger
 
     def run_changed(self, before: Run | None, after: Run, writer: str) -> None:
         if before is None or after.submission > before.submission:
-            self._starts[after.run_id, after.submission] = self.newest_checkpoint(after.run_id)
+            self._starts.setdefault(after.run_id, []).append(self.newest_checkpoint(after.run_id))
         if before is None:
             return
         who = f"{writer} on {after.run_id}"
         if after.submission != before.submission:
-            is_forward = (
-                after.submission == before.submission + 1
-                and after.state is RunState.SUBMITTING
-                and before.state in SUBMITTED_AGAIN_FROM
-            )
+            is_next = after.submission == before.highest + 1 and after.state is RunState.SUBMITTING
+            is_standby = after.submission == before.standby_submission and after.state is RunState.SUBMITTED
+            is_forward = (is_next or is_standby) and before.state in SUBMITTED_AGAIN_FROM
+            require(after.submission > before.submission, "I4 states move forward", f"{who}: {after.submission}")
         else:
             is_forward = after.state is before.state or after.state in SUCCESSORS[before.state]
         require(is_forward, "I4 states move forward", f"{who}: {before.state} to {after.state}")
@@ -132,13 +141,15 @@ class Invariants:
 
     def _check_park(self, before: Run, after: Run, who: str) -> None:
         """Only a run that cannot go on by itself is parked."""
+        if after.total_cap_microusd is not None and MONEY in (after.reason or ""):
+            return  # whether there was really none, only the moment of the refusal knows
         if before.job_id is None:
             refused = self._truth.is_refused(job_name(after.run_id, after.submission))
             require(refused, "I1 parked for good reason", f"{who}: without a job, and not refused")
             return
         lacked = self._truth.lacked_capacity(before.job_id)
         require(not lacked, "I1 parked for good reason", f"{who}: there was no capacity")
-        stale_since = self._starts.get((after.run_id, after.submission - MAX_STALLS + 1))
+        stale_since = self._starts[after.run_id][-MAX_STALLS:][0]
         newest = self.newest_checkpoint(after.run_id)
         require(stale_since == newest, "I1 parked for good reason", f"{who}: {newest} is newer than {stale_since}")
 
@@ -176,9 +187,66 @@ class Invariants:
         self._slots[writer] = self._slots.get(writer, 0) - 1
         require(self._slots[writer] >= 0, "I11 forty submissions a second", f"{writer} submits {name} without a slot")
 
-    def job_created(self, name: str) -> None:
-        """Check that the intent is recorded before the effect."""
-        require(self._truth.has_run(name.rpartition("-")[0]), "I1 no job without a run", f"{name} is submitted")
+    def job_created(self, name: str, *, is_on_demand: bool, num_jobs: int) -> None:
+        """Check that the intent is recorded before the effect, and the money reserved before it can be spent."""
+        run_id, _, submission = name.rpartition("-")
+        require(self._truth.has_run(run_id), "I1 no job without a run", f"{name} is submitted")
+        if not is_on_demand:
+            return
+        reservation = self._money.reserved.get((run_id, int(submission))) if self._money is not None else None
+        is_covered = reservation is not None and reservation.settled_at is None
+        require(is_covered, "I3 reserved before it can be spent", f"{name} is submitted with {reservation}")
+        is_counted = num_jobs <= 1 + MOST_TWINS
+        require(is_counted, "I3 reserved before it can be spent", f"{name} is submitted for the {num_jobs}th time")
+
+    # Money
+
+    def money_changed(self, table: BudgetTable) -> None:
+        """Check that every cap adds up, and that nothing was reserved beyond a hard one."""
+        self._money = table
+        self._check_switch(table)
+        open_ones = [item for item in table.reserved.values() if item.settled_at is None]
+        for holder, budget in table.budgets.items():
+            held = [item for item in open_ones if holder in item.holders]
+            for name, cap, reserved in (
+                ("total", budget.total, sum(item.microusd for item in held)),
+                ("fallback", budget.fallback, sum(item.fallback_microusd for item in held)),
+            ):
+                adds_up = cap.limit == cap.available + cap.reserved + cap.spent and min(cap.reserved, cap.spent) >= 0
+                require(adds_up, "I7 money is conserved", f"{holder}: {cap}")
+                require(cap.reserved == reserved, "I7 money is conserved", f"{holder}: {cap}, reserved {reserved}")
+                self._check_cap(holder, name, cap)
+
+    def _check_switch(self, table: BudgetTable) -> None:
+        news = set(table.reserved) - self._reserved
+        self._reserved |= news
+        for key in news:
+            is_on_demand = table.reserved[key].fallback_microusd > 0
+            require(not (is_on_demand and table.turned.is_off), "I10 the kill switch wins", f"{key} is reserved")
+
+    def _check_cap(self, holder: str, name: str, cap: Cap) -> None:
+        """Nothing is reserved above a cap; one that was lowered below what is reserved lets nothing more through.
+
+        A lease on spot may cost more than it was, between two sweeps; on-demand never more than its reservation.
+        """
+        committed = cap.reserved + (cap.spent if name == "fallback" else 0)
+        before = self._committed.get((holder, name), 0)
+        self._committed[holder, name] = committed
+        is_soft = holder.startswith("run/") and self._truth.has_deadline(holder.removeprefix("run/"))
+        is_within = committed <= before or cap.available >= 0 or is_soft
+        require(is_within, "I3 no dollar over the cap", f"{holder}: {name} {cap}")
+
+    def check_bills(self, table: BudgetTable, bills: Mapping[tuple[str, int], int]) -> None:
+        """In the end: what EC2 bills was settled, and what was settled had been reserved."""
+        for key, billed in bills.items():
+            reservation = table.reserved[key]
+            require(reservation.settled_at is not None, "I7 everything is settled", f"{key}: {reservation}")
+            spent = reservation.spent_microusd or 0
+            require(billed <= spent, "I3 no dollar over the cap", f"{key}: billed {billed}, settled {spent}")
+            is_within = spent <= reservation.microusd
+            require(is_within, "I3 no dollar over the cap", f"{key}: settled {spent} of {reservation.microusd}")
+        unsettled = list(table.unsettled())
+        require(not unsettled, "I7 everything is settled", f"{unsettled}")
 
     def claimed(self, holder: Holder, run: Run) -> Run:
         """Check that nobody else holds the run, but for containers that Batch has given up."""

@@ -6,17 +6,36 @@ another layer would make up for the missing rule, the mutant takes that layer aw
 
 import builtins
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, Final
 
 from spotkeeper.contract import exit_codes
 from spotkeeper.contract import ledger as contract
-from spotkeeper.control import cancel, closing, observe, pause, reconcile, requeue, submission_rate, submit, sweep
+from spotkeeper.control import (
+    begin,
+    cancel,
+    closing,
+    kill_switch,
+    observe,
+    pause,
+    reconcile,
+    renew,
+    requeue,
+    reservations,
+    reserve,
+    settle,
+    standby,
+    submission_rate,
+    submit,
+    sweep,
+)
+from spotkeeper.control.budget import Reservation, Switch
 from spotkeeper.control.run import Run
 from spotkeeper.trainer import checkpoint, ending
-from tests.simulation.fakes import LedgerTable
+from tests.simulation.budget_table import BudgetTable
+from tests.simulation.fakes import LedgerTable, Watcher
 from tests.simulation.programs import Programs
 
 
@@ -76,7 +95,10 @@ class LastWriteWins(LedgerTable):
         return after
 
 
-CONTROL: Final = (closing, observe, cancel, submit, pause, requeue, submission_rate, reconcile, sweep)
+CONTROL: Final = (
+    submission_rate, reserve, submit, standby, closing, observe, cancel, begin, pause, requeue, settle, renew,
+    kill_switch, reservations, reconcile, sweep,
+)  # fmt: skip
 """Each imports those before it only."""
 
 JOB_FENCE: Final = ('" AND (attribute_not_exists(#job) OR #job = :job)"', '""')
@@ -103,11 +125,45 @@ def correct_causes(""",
     ),
 )
 INTENT_LAST: Final = (
-    "    return _send(ledger.create(run), ledger=ledger, batch=batch, now=now)",
+    "    ports.ledger.create(run)\n",
     """
-    job_id = batch.submit(job_request(run))
-    return _record(ledger.create(run), job_id, ledger=ledger, batch=batch)""",
+    job_id = ports.batch.submit(job_request(run))
+    return _record(ports.ledger.create(run), job_id, ledger=ports.ledger, batch=ports.batch)
+""",
 )
+
+
+class Credulous(BudgetTable):
+    """Reserves whatever is asked for."""
+
+    def _require(self, reservation: Reservation, holders: Collection[str]) -> None:
+        pass
+
+
+class Unturnable(BudgetTable):
+    """Does not ask whether the switch is the one that was read."""
+
+    def reserve(
+        self, run: Run, reservation: Reservation, *, switch: Switch, exempt: Collection[str] = (), **changes: Any
+    ) -> Run:
+        assert switch is not None
+        return super().reserve(run, reservation, switch=self.turned, exempt=exempt, **changes)
+
+
+class Forgetful(BudgetTable):
+    """Settles what is settled."""
+
+    def _stored(self, reservation: Reservation) -> Reservation:
+        return self.reserved[reservation.run_id, reservation.submission]
+
+
+def _with_money(kind: type[BudgetTable]) -> Callable[[], type[LedgerTable]]:
+    class Table(LedgerTable):
+        def __init__(self, watcher: Watcher) -> None:
+            super().__init__(watcher)
+            self.money = kind(self.check, self.advance, self._money_changed)
+
+    return lambda: Table
 
 
 def _mutant(
@@ -206,7 +262,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "old-twin-speaks": _mutant(
             "an observation does not ask which job held an older submission",
-            {observe: (("holder = next((item.job_id for item", "holder = job.job_id or next((item.job_id for item"),)},
+            {observe: (("return next((item.job_id for item", "return None and next((item.job_id for item"),)},
         ),
         "attempt-ends-job": _mutant(
             "the end of an attempt is taken for that of its job, although Batch retries",
@@ -246,10 +302,10 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {
                 reconcile: (
                     (
-                        "    return ports.ledger.advance(run, **submit.next_submission(run, now=now), **changes)",
+                        "    begun = begin.on_spot(run, ports=ports, now=now, **counts)",
                         """
     run = ports.ledger.get(run.run_id) or run
-    return ports.ledger.advance(run, **submit.next_submission(run, now=now), **changes)""",
+    begun = begin.on_spot(run, ports=ports, now=now, **counts)""",
                     ),
                 )
             },
@@ -276,9 +332,9 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "limiter-ignored": _mutant(
             "a job is submitted although this second has no slot",
             {
-                reconcile: (
+                submit: (
                     (
-                        "    if not may_submit(",
+                        "    if is_limited and not may_submit(",
                         "    if may_submit is None and not may_submit(",
                     ),
                 )
@@ -286,11 +342,18 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "limiter-too-wide": _mutant(
             "the handlers together submit more than forty jobs a second",
-            {submission_rate: (("SUBMISSIONS_PER_SECOND: Final = 40", "SUBMISSIONS_PER_SECOND: Final = 80"),)},
+            {submission_rate: (("SUBMISSIONS_PER_SECOND: Final = 32", "SUBMISSIONS_PER_SECOND: Final = 80"),)},
         ),
         "silent-park": _mutant(
             "a run is parked without saying why",
-            {reconcile: (("state=RunState.PARKED, reason=decision.reason", "state=RunState.PARKED"),)},
+            {
+                reconcile: (
+                    (
+                        '"wait_until": decision.wait_until, "reason": decision.reason',
+                        '"wait_until": decision.wait_until',
+                    ),
+                )
+            },
         ),
         # Submitting, pausing and cancelling
         "no-intent": _mutant(
@@ -301,14 +364,21 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             "a throttled SubmitJob closes the run",
             {
                 submit: (
+                    ("    except Throttled:", "    except ZeroDivisionError:"),
                     ("    except Refused as refusal:", "    except (Refused, Throttled) as refusal:"),
-                    ("Refused, ReplyLost, UnknownRun", "Refused, ReplyLost, Throttled, UnknownRun"),
                 )
             },
         ),
         "no-look-up": _mutant(
             "a lost submission is repeated without a look-up; the fence of jobs, which hides it, is gone too",
-            {submit: (("    if jobs:\n        return _record", "    if jobs and False:\n        return _record"),)},
+            {
+                submit: (
+                    (
+                        "        if jobs:\n            return _record",
+                        "        if jobs and False:\n            return _record",
+                    ),
+                )
+            },
             contract=_of(contract, JOB_FENCE),
         ),
         "cancel-unrecorded": _mutant(
@@ -340,6 +410,121 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "resume-mid-run": _mutant(
             "resume submits a run again although its job goes on",
             {pause: (("    if not run.is_live:", "    if run.job_id is not None or not run.is_live:"),)},
+        ),
+        # Money
+        "nothing-reserved": _mutant(
+            "a run goes to on-demand without a reservation",
+            {
+                begin: (
+                    (
+                        "    return reserve.on_demand(run, placed, ports=ports, now=now)",
+                        """
+    queue = ports.terms.profiles[run.profile].on_demand_queue
+    return ports.ledger.advance(run, **{**placed, "market": "on-demand", "job_queue": queue})""",
+                    ),
+                )
+            },
+        ),
+        "cap-unasked": _mutant(
+            "money is reserved without the condition that enough is left",
+            {reserve: (("    if seconds is None:", "    if seconds is None and False:"),)},
+            table=_with_money(Credulous),
+        ),
+        "deadline-crosses-every-cap": _mutant(
+            "a run that values its deadline crosses the caps of the environment too",
+            {
+                reserve: (
+                    (
+                        "exempt = {budget.holder for budget in budgets} - {budget.holder for budget in hard}",
+                        "exempt = {budget.holder for budget in budgets} if hard != budgets else set()",
+                    ),
+                    (
+                        "    seconds = _longest_seconds(run, price, hard, ports)",
+                        "    seconds = _longest_seconds(run, price, hard, ports) or 3000",
+                    ),
+                )
+            },
+        ),
+        "switch-unread": _mutant(
+            "a reservation does not ask for the generation of the kill switch",
+            table=_with_money(Unturnable),
+        ),
+        "switch-unread-at-all": _mutant(
+            "nobody asks whether on-demand is switched off",
+            {reserve: (("    if switch.is_off:", "    if False:"),)},
+        ),
+        "sent-without-end": _mutant(
+            "SubmitJob is called again and again while its replies are lost",
+            {submit: (("        if run.num_sends > MOST_TWINS:", "        if False:"),)},
+        ),
+        "on-demand-retried": _mutant(
+            "a job on on-demand has the attempts of one on spot",
+            {submit: (('request["retryStrategy"] = {"attempts": 1}', "pass"),)},
+        ),
+        "settled-at-once": _mutant(
+            "a reservation is settled although a job of its name may still show up",
+            {settle: (("LOOK_UP_SECONDS: Final = 600", "LOOK_UP_SECONDS: Final = 0"),)},
+        ),
+        "settled-while-running": _mutant(
+            "a reservation is settled although a job of its name still runs",
+            {
+                settle: (
+                    ("    if running or _seconds", "    if _seconds"),
+                    ("    for job in running:\n        ports.batch.terminate(job.job_id, TWIN_REASON)\n", ""),
+                )
+            },
+        ),
+        "twin-unpaid": _mutant(
+            "only the run's own job is settled",
+            {
+                settle: (
+                    (
+                        "    known = run.job_id if run",
+                        (
+                            "    named = tuple(job for job in named if job.job_id == run.job_id)\n"
+                            "    known = run.job_id if run"
+                        ),
+                    ),
+                )
+            },
+        ),
+        "never-settled": _mutant(
+            "nobody tends reservations",
+            {sweep: (("in ports.budgets.unsettled():", "in ():"),)},
+        ),
+        "settled-twice": _mutant(
+            "what is settled may be settled again",
+            {
+                settle: (("    if reservation.settled_at is not None or is_open", "    if is_open"),),
+                reservations: ((" or reservation.settled_at is not None:", ":"),),
+            },
+            table=_with_money(Forgetful),
+        ),
+        # Standby and fallback
+        "standby-claims": _mutant(
+            "a standby claims the run while another attempt holds it; the fence of jobs, which hides it, is gone too",
+            contract=_of(
+                contract,
+                JOB_FENCE,
+                ('"#submission = :submission"', '"attribute_not_exists(#nothing)"'),
+                ('"#submission": "submission",', '"#nothing": "nothing",'),
+            ),
+        ),
+        "standby-takes-over-early": _mutant(
+            "a standby takes the run over as soon as it has asked for it",
+            {
+                reconcile: (
+                    ("        if job.has_ended:", "        if job.has_ended or run.handover_asked_at is not None:"),
+                )
+            },
+        ),
+        "standby-number-reused": _mutant(
+            "the next submission has the number of a standby before",
+            {submit: (('"submission": run.highest + 1,', '"submission": run.submission + 1,'),)},
+        ),
+        "spot-never-again": _mutant(
+            "a run that on-demand is too dear for never asks spot again",
+            {reconcile: (('        if counts.get("num_capacity_waits"):', "        if True:"),)},
         ),
         # The ledger
         "last-write-wins": _mutant(

@@ -4,9 +4,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from spotkeeper.contract.budgets import run_holder
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.ports import UnknownRun
 from spotkeeper.control.run import Run
+from spotkeeper.policy.money import MICROUSD_PER_USD as USD
+from spotkeeper.policy.placement import Mode
+from tests.simulation.batch import SPOT_QUEUE
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
 from tests.simulation.fakes import LedgerTable
@@ -18,6 +22,9 @@ ATTEMPT_SECONDS: Final = 3 * 3600
 AGAIN_SECONDS: Final = (5.0, 1.0, 60.0, 1200.0)
 CANCEL_AFTER_SECONDS: Final = (900.0, 0.2, 2.0, 30.0, 120.0, 2500.0)
 RESUME_AFTER_SECONDS: Final = (1800.0, 0.1, 5.0, 40.0, 400.0, 9000.0)
+
+CAP_AFTER_SECONDS: Final = (2000.0, 100.0, 900.0, 7000.0)
+GENEROUS_USD: Final = 500
 
 Command = Callable[[str, Callable[[Bound], None], float], None]
 """Runs a command under a name, on a machine whose clock is wrong by some seconds."""
@@ -47,11 +54,14 @@ class Operator:
             team="research",
             profile="cpu",
             market="spot",
-            job_queue="arn:aws:batch:us-east-1:123456789012:job-queue/spot",
+            job_queue=SPOT_QUEUE,
             job_definition="arn:aws:batch:us-east-1:123456789012:job-definition/cpu:3",
             command=("python", "train.py"),
             variables={},
             attempt_seconds=choices.among(f"{run_id}: attempt limit", (*[ATTEMPT_SECONDS] * 9, 1000)),
+            mode=choices.among(f"{run_id}: mode", (Mode.BUDGET_FIRST, Mode.BUDGET_FIRST, Mode.DEADLINE_FIRST)).value,
+            fallback_cap_microusd=choices.among(f"{run_id}: cap in dollars", (0, 60, 60, 60, 4, 2)) * USD,
+            total_cap_microusd=choices.among(f"{run_id}: total cap", (None, None, None, 60 * USD, 5 * USD)),
         )
         self.program = choices.draw(f"{run_id}: program", swarm.failure)
         """What is out of the ordinary with the user's program, if anything is."""
@@ -59,6 +69,10 @@ class Operator:
         if choices.draw(f"{run_id}: wish", swarm.cancel) is not None:
             after = choices.among(f"{run_id}: cancelled after", CANCEL_AFTER_SECONDS)
             scheduler.after(after, self.cancel)
+        cap_usd = choices.draw(f"{run_id}: new cap", swarm.cap)
+        if cap_usd is not None:
+            after = choices.among(f"{run_id}: new cap after", CAP_AFTER_SECONDS)
+            scheduler.after(after, lambda: self.set_cap(cap_usd))
         if choices.draw(f"{run_id}: rest", swarm.pause) is not None:
             after = choices.among(f"{run_id}: paused after", CANCEL_AFTER_SECONDS)
             scheduler.after(after, self.pause)
@@ -70,9 +84,9 @@ class Operator:
 
         def body(bound: Bound) -> None:
             if run_id in self._table.runs:
-                bound.programs.submit.finish(run_id, **bound.aws)
+                bound.programs.submit.finish(run_id, **bound.world)
             else:
-                bound.programs.submit.submit(self.run, **bound.aws)
+                bound.programs.submit.submit(self.run, **bound.world)
 
         if self._choices.among(f"{run_id}: asks again", (True, False)):
             self._scheduler.after(self._choices.among(f"{run_id}: asks again after", AGAIN_SECONDS), self.ask_again)
@@ -99,22 +113,39 @@ class Operator:
 
     def pause(self) -> None:
         """Pause the run."""
-        self._command(f"pause {self.run.run_id}", self._if_known("pause"), self._skew_seconds)
+
+        def body(bound: Bound) -> None:
+            with suppress(UnknownRun):
+                bound.programs.pause.pause(self.run.run_id, **bound.aws)
+
+        self._command(f"pause {self.run.run_id}", body, self._skew_seconds)
 
     def resume(self) -> None:
         """Let the run go on."""
-        self._command(f"resume {self.run.run_id}", self._if_known("resume"), self._skew_seconds)
 
-    def _if_known(self, verb: str) -> Callable[[Bound], None]:
         def body(bound: Bound) -> None:
             with suppress(UnknownRun):
-                getattr(bound.programs.pause, verb)(self.run.run_id, **bound.aws)
+                bound.programs.pause.resume(self.run.run_id, **bound.world)
 
-        return body
+        self._command(f"resume {self.run.run_id}", body, self._skew_seconds)
+
+    def set_cap(self, usd: int, *, total: bool = True) -> None:
+        """Set the caps of the run to so many dollars; the total only where it has one."""
+
+        def body(bound: Bound) -> None:
+            holder = run_holder(self.run.run_id)
+            budget = bound.ports.budgets.get(holder)
+            if budget is not None:
+                has_total = self.run.total_cap_microusd is not None and total
+                limit = usd * USD if has_total else budget.total.limit
+                bound.ports.budgets.set_limits(budget, fallback=usd * USD, total=limit)
+
+        self._command(f"cap of {self.run.run_id} {usd}", body, self._skew_seconds)
 
     def insist(self) -> None:
         """Say again what the ledger does not know, and let go on what rests: faults have ceased."""
         run = self._table.runs.get(self.run.run_id)
+        self.set_cap(GENEROUS_USD)
         if run is None:
             self.submit()
         elif run.needs_person or run.pause_requested_at is not None:

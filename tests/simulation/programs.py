@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from spotkeeper.contract import exit_codes
+from spotkeeper.contract import exit_codes, handover
 from spotkeeper.contract import ledger as contract
-from spotkeeper.control import cancel, interruption, pause, ports, reconcile, submit, sweep
+from spotkeeper.control import cancel, interruption, kill_switch, pause, ports, reconcile, submit, sweep
 from spotkeeper.control.events import InstanceNotice
+from spotkeeper.policy import standby as standby_policy
 from spotkeeper.trainer import checkpoint, ending
 from tests.simulation.fakes import LedgerTable
 
@@ -31,6 +32,9 @@ class Programs:
     pause: Any = pause
     reconcile: Any = reconcile
     sweep: Any = sweep
+    kill_switch: Any = kill_switch
+    standby_policy: Any = standby_policy
+    handover: Any = handover
     interruption: Any = interruption
     contract: Any = contract
     exit_codes: Any = exit_codes
@@ -48,6 +52,11 @@ class Bound:
     clock: Callable[[], str]
     seconds_left: Callable[[], float]
     """Until whoever runs the handler kills it."""
+
+    @property
+    def world(self) -> dict[str, Any]:
+        """What a command of people that may submit is given."""
+        return {"ports": self.ports, "now": self.clock()}
 
     @property
     def aws(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from spotkeeper.control.run import Attempt, Run
 from tests.control.fakes import NOW, MemoryLedger, memory_ports, new_run
 from tests.control.ledger_table import TABLE, dynamodb
 from tests.simulation.batch import ATTEMPTS, RETRY_RULES
+from tests.simulation.budget_table import BudgetTable
 from tests.simulation.expressions import ConditionFailed
 from tests.simulation.fakes import LedgerTable
 from tests.simulation.mutants import control
@@ -32,6 +33,9 @@ def client() -> Iterator["DynamoDBClient"]:
 
 
 class Unwatched:
+    def money_changed(self, table: BudgetTable) -> None:
+        pass
+
     def run_changed(self, before: Run | None, after: Run, writer: str) -> None:
         pass
 

@@ -2,17 +2,21 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
 from spotkeeper.control.classify import Cause, instance_of
 from spotkeeper.control.ports import Ports
+from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
+from spotkeeper.policy.placement import Mode
 from tests.simulation.attempt import TRAINING_SECONDS, Container
 from tests.simulation.batch import CAPACITY_CANCEL, Batch, BatchJob, Hooks
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
 from tests.simulation.delivery import Delivery, Message
-from tests.simulation.fakes import Link, LinkedBatch, LinkedCheckpoints, LinkedLedger, ObjectStore
+from tests.simulation.environment import AROUND_SECONDS, ON_DEMAND_USD_PER_HOUR, seconds_between, terms_with
+from tests.simulation.fakes import Link, LinkedBatch, LinkedBudgets, LinkedCheckpoints, LinkedLedger, ObjectStore
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants, require
 from tests.simulation.operators import Operator
@@ -34,10 +38,12 @@ class World:
         self._choices, self._swarm, self._programs = choices, swarm, programs
         self._lines = trace
         self._warned: set[str] = set()
+        month_usd = choices.among("fallback cap of a month", (1000, 1000, 5, 3, 0))
+        self._terms = terms_with(month_usd * MICROUSD_PER_USD)
         self._store = ObjectStore(self.invariants)
         hooks = Hooks(
             start_container=self._start_container,
-            job_created=lambda job: self.invariants.job_created(job.name),
+            job_created=self._job_created,
             job_changed=self._job_changed,
             host_noticed=self._host_noticed,
         )
@@ -54,6 +60,10 @@ class World:
             )
             for number in range(1, choices.among("runs", (1, 2, 3)) + 1)
         ]
+        if choices.draw("somebody turns the switch", swarm.switch) is not None:
+            period_seconds = choices.among("turned every", (1800.0, 97.0, 431.0, 7000.0))
+            for number in range(choices.among("turned so often", (2, 8, 24))):
+                self.scheduler.after(period_seconds * (number + 1), partial(self._turn, is_off=number % 2 == 0))
         for name, (period_seconds, limit_seconds, body) in PERIODIC.items():
             self._every(name, period_seconds, limit_seconds, body)
 
@@ -68,6 +78,7 @@ class World:
         self._choices.calm()
         self._delivery.cease()
         for _ in range(INSISTING):  # what still came of faults may park a run once more
+            self._turn(is_off=False)
             for operator in self._operators:
                 operator.insist()
             self.scheduler.run(self.scheduler.now_seconds + SETTLED_SECONDS)
@@ -81,6 +92,7 @@ class World:
         self._check_settled()
         self._check_messages()
         self._check_attempts()
+        self.invariants.check_bills(self.table.money, self._bills())
 
     def digest(self) -> str:
         """Return a hash of everything that the world has come to."""
@@ -107,6 +119,10 @@ class World:
     def lacked_capacity(self, job_id: str) -> bool:
         """Tell whether Batch gave the job up because there was no machine."""
         return self.batch.jobs[job_id].status_reason == CAPACITY_CANCEL
+
+    def has_deadline(self, run_id: str) -> bool:
+        """Tell whether the run may cross its own cap."""
+        return self.table.runs[run_id].mode == Mode.DEADLINE_FIRST
 
     def is_refused(self, name: str) -> bool:
         """Tell whether Batch has rejected a submission of this name."""
@@ -143,6 +159,22 @@ class World:
                     f"{job.job_id}#{number} was interrupted; the ledger has {known and known.cause}",
                 )
 
+    def _bills(self) -> dict[tuple[str, int], int]:
+        """Return what EC2 bills, in micro-dollars, for the on-demand jobs of each submission."""
+        bills: dict[tuple[str, int], int] = {}
+        for job in self.batch.jobs.values():
+            if not job.is_on_demand:
+                continue
+            run_id, _, submission = job.name.rpartition("-")
+            seconds = sum(
+                seconds_between(told.started_at, told.stopped_at) + AROUND_SECONDS
+                for told in job.attempts
+                if told.started_at and told.stopped_at
+            )
+            key = (run_id, int(submission))
+            bills[key] = bills.get(key, 0) + cost_microusd(ON_DEMAND_USD_PER_HOUR, seconds)
+        return bills
+
     def _unable(self) -> set[str]:
         """Runs that no machine can bring forward: they save nothing, and the time limit ends each attempt."""
         unsaved = (operator.run for operator in self._operators if operator.program == "plain")
@@ -161,8 +193,10 @@ class World:
         )
         ports = Ports(
             ledger=LinkedLedger(self.table, link),
+            budgets=LinkedBudgets(self.table, link),
             batch=LinkedBatch(self.batch, link, self.invariants),
             checkpoints=LinkedCheckpoints(self._store, link),
+            terms=self._terms,
         )
         return Bound(
             programs=self._programs,
@@ -203,14 +237,25 @@ class World:
 
         def start() -> None:
             # Where no run is open it would find nothing, at the price of most of the simulation's time.
-            if any(not run.is_closed for run in self.table.runs.values()):
+            if any(not run.is_closed for run in self.table.runs.values()) or any(self.table.money.unsettled()):
                 self.scheduler.start(name, run)
             self._every(name, period_seconds, limit_seconds, body)
 
         self.scheduler.after(period_seconds, start, background=True)
 
     def _is_settled(self) -> bool:
-        return all(run.is_closed or run.needs_person for run in self.table.runs.values())
+        is_over = all(run.is_closed or run.needs_person for run in self.table.runs.values())
+        return is_over and not any(self.table.money.unsettled())
+
+    def _turn(self, *, is_off: bool) -> None:
+        def body(bound: Bound) -> None:
+            bound.programs.kill_switch.turn(is_off=is_off, reason="test", ports=bound.ports)
+
+        self._command(f"switch {'off' if is_off else 'on'}", body)
+
+    def _job_created(self, job: BatchJob) -> None:
+        twins = sum(other.name == job.name for other in self.batch.jobs.values())
+        self.invariants.job_created(job.name, is_on_demand=job.is_on_demand, num_jobs=twins)
 
     # What Batch and EC2 do
 

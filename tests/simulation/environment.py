@@ -1,0 +1,43 @@
+"""What the simulated environment has settled about markets and money, and what its machines really cost."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from spotkeeper.control.budget import Limits
+from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms
+from spotkeeper.policy.placement import Terms
+from tests.simulation.batch import ON_DEMAND_QUEUE, SPOT_QUEUE
+
+ON_DEMAND_USD_PER_HOUR: Final = Decimal("1.0")
+AROUND_SECONDS: Final = 900.0
+"""What EC2 bills before and after a container here: less than the product allows for."""
+
+
+def terms_with(month_fallback_microusd: int) -> EnvironmentTerms:
+    """Return the terms of an environment that may spend so much on on-demand in a month."""
+    return EnvironmentTerms(
+        placement=Terms(
+            fallback_after_seconds=1800,
+            segment_seconds=3000,
+            standby_after_seconds=300,
+            standby_age_seconds=300,
+            standby_patience_seconds=1800,
+        ),
+        profiles={
+            "cpu": ProfileTerms(
+                spot_queue=SPOT_QUEUE,
+                on_demand_queue=ON_DEMAND_QUEUE,
+                usd_per_hour={"m6i.xlarge": ON_DEMAND_USD_PER_HOUR, "m6a.xlarge": Decimal("0.9")},
+                spot_instance_types=("m6a.xlarge", "m6i.xlarge"),
+                on_demand_instance_types=("m6a.xlarge", "m6i.xlarge"),
+            )
+        },
+        limits=Limits(fallback_microusd=month_fallback_microusd),
+        team_limits={},
+    )
+
+
+def seconds_between(begin: str, end: str) -> float:
+    """Return the seconds between two times of the ledger."""
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
