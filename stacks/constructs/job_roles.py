@@ -45,7 +45,8 @@ class JobRole(iam.Role):
         self.add_to_policy(
             iam.PolicyStatement(
                 sid="ClaimAndComplete",
-                actions=["dynamodb:UpdateItem"],
+                # A standby, and an attempt that one may follow, look at the run's item.
+                actions=["dynamodb:GetItem", "dynamodb:UpdateItem"],
                 resources=[ledger.table_arn],
                 conditions={
                     "ForAllValues:StringLike": {"dynamodb:LeadingKeys": [run_partition("*")]},
