@@ -4,11 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from spotkeeper.contract import metrics
 from spotkeeper.contract.ledger import LISTING_OPEN
-from spotkeeper.control.aws import binding
+from spotkeeper.control.aws import binding, sweep_report
 from spotkeeper.control.aws.delivery import Counts, process
-from spotkeeper.control.aws.outcome_metrics import count
 from spotkeeper.control.events import Event, SweepDue
-from spotkeeper.control.overdue import overdue
+from spotkeeper.control.overdue import MOST_LISTED, overdue
 from spotkeeper.control.sweep import sweep
 
 if TYPE_CHECKING:
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
 MARGIN_MILLISECONDS = 15_000
 """Kept for the run in work when time is up."""
-MOST_LISTED = 1000
-"""Newest open runs among which long waits are counted: a few reads of the index."""
 
 
 def handle(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse":
@@ -33,19 +30,7 @@ def handle(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailu
             clock=binding.now,
             has_time=lambda: context.get_remaining_time_in_millis() > MARGIN_MILLISECONDS,
         )
-        listed = binding.ledger().list_runs(LISTING_OPEN, MOST_LISTED)
-        waits = overdue(listed, terms=ports.terms.placement, now=binding.now())
-        said = (
-            f"finished: {done.is_finished}, outcomes: {dict(done.outcomes)}, reservations: {dict(done.reservations)}, "
-            f"failures: {done.failures}, waits over the limit: {waits}"
-        )
-        return said, {
-            **count(done.outcomes),
-            **count(done.reservations),
-            metrics.WAITS_OVER_LIMIT: len(waits),
-            metrics.SWEEPS: int(done.is_finished),
-            metrics.SWEEP_REPAIRS: done.num_repairs,
-            metrics.SWEEP_FAILURES: len(done.failures),
-        }
+        listed = ports.ledger.list_runs(LISTING_OPEN, MOST_LISTED)
+        return sweep_report.report(done, overdue(listed, terms=ports.terms.placement, now=binding.now()))
 
     return process(event, context, service="sweep_runs", react=react)

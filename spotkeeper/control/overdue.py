@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Final
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.run import Run
 from spotkeeper.policy.placement import Terms
+
+MOST_LISTED: Final = 1000
+"""Newest open runs among which waits are looked for at each sweep: a few reads of the index."""
 
 
 def overdue(runs: Iterable[Run], *, terms: Terms, now: str) -> dict[str, str]:

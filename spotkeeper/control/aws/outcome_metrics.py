@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from spotkeeper.contract import metrics
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.reservations import Tended
+
+_Kind = TypeVar("_Kind", bound=Outcome | Tended)
 
 OUTCOME_METRICS: Final[Mapping[Outcome | Tended, str]] = MappingProxyType(
     {
@@ -21,6 +23,6 @@ OUTCOME_METRICS: Final[Mapping[Outcome | Tended, str]] = MappingProxyType(
 )
 
 
-def count(outcomes: Mapping[Outcome, int] | Mapping[Tended, int]) -> dict[str, int]:
+def count(outcomes: Mapping[_Kind, int]) -> dict[str, int]:
     """Return the metrics of so many runs, or reservations, with each outcome."""
     return {OUTCOME_METRICS[outcome]: number for outcome, number in outcomes.items() if outcome in OUTCOME_METRICS}
