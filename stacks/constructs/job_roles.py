@@ -20,8 +20,8 @@ class JobRole(iam.Role):
     It may delete objects, as retention does, but no versions: what a broken program deletes can be restored.
 
     All runs of an environment share it, and IAM cannot tell them apart: a hostile program can read, write and delete
-    the checkpoints of other runs, and update their ledger items, until runs get credentials of their own. The fence
-    protects runs from each other's mistakes, not from malice; teams that do not trust each other need an
+    the checkpoints of other runs, and read and update their ledger items, until runs get credentials of their own. The
+    fence protects runs from each other's mistakes, not from malice; teams that do not trust each other need an
     environment each. Ledger items of other kinds than runs' are closed to it.
     """
 
@@ -44,8 +44,8 @@ class JobRole(iam.Role):
         self._allow("FindCheckpoints", ["s3:ListBucket"], [checkpoints.bucket_arn])
         self.add_to_policy(
             iam.PolicyStatement(
+                # Reading is for handovers: a standby and the attempt that it follows look at the run's item.
                 sid="ClaimAndComplete",
-                # A standby, and an attempt that one may follow, look at the run's item.
                 actions=["dynamodb:GetItem", "dynamodb:UpdateItem"],
                 resources=[ledger.table_arn],
                 conditions={

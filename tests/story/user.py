@@ -8,12 +8,11 @@ from textwrap import dedent
 from typing import TypeVar
 
 from emulation.cloud import Cloud
-from spotkeeper.control.aws.checkpoints import S3Checkpoints
-from spotkeeper.control.ports import Ports
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.control.sweep import sweep
 from spotkeeper.ops.connection import LocalEndpoint, connect
 from spotkeeper.ops.plan import Request
+from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.submission import prepare, submit
 
 T = TypeVar("T")
@@ -41,13 +40,13 @@ class User:
         self._source = source
         self._num_runs = 0
 
-    def submit(self, program: str) -> Run:
+    def submit(self, program: str, *, spending: Spending | None = None) -> Run:
         """Submit a Python program."""
         self._num_runs += 1
         self._source.mkdir(exist_ok=True)
         (self._source / "train.py").write_text(dedent(program))
         plan = prepare(
-            Request(command=("python", "train.py"), progress_seconds=1),
+            Request(command=("python", "train.py"), progress_seconds=1, spending=spending or Spending()),
             connection=self.connection,
             source_directory=self._source,
             suffix=f"{self._num_runs:04x}",
@@ -79,13 +78,7 @@ class User:
 
     def sweep(self, *, at: str) -> None:
         """Sweep as the sweeper does, at another time."""
-        connection = self.connection
-        ports = Ports(
-            ledger=connection.ledger,
-            batch=connection.batch,
-            checkpoints=S3Checkpoints(connection.s3, f"s3://{connection.descriptor.checkpoint_bucket}"),
-        )
-        done = sweep(ports=ports, clock=lambda: at, has_time=lambda: True)
+        done = sweep(ports=self.connection.ports, clock=lambda: at, has_time=lambda: True)
         assert done.failures == {}
 
     def output(self, run: Run) -> str:
