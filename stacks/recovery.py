@@ -27,6 +27,7 @@ from stacks.constructs.deployed_length import most_characters
 from stacks.constructs.event_function import EventFunction, own_events
 from stacks.constructs.handler_code import handler_code
 from stacks.constructs.nag_finding import wildcard_finding
+from stacks.constructs.spending_stop import SpendingStop
 from stacks.environment_stack import EnvironmentStack
 from stacks.settings import Environment
 
@@ -130,6 +131,8 @@ class RecoveryStack(EnvironmentStack):
         for unit in (observe_job, sweep_runs):
             _allow_reading_jobs(unit.role, ["batch:DescribeJobs", "batch:ListJobs"])
             self._allow_moving_runs(unit.role, checkpoints, queues, descriptor_parameter(environment.name))
+        if environment.budget_alert_emails:
+            SpendingStop(self, "SpendingStop", environment=environment, roles=[observe_job.role, sweep_runs.role])
 
     def _allow_moving_runs(self, role: iam.Role, checkpoints: s3.IBucket, queues: list[str], descriptor: str) -> None:
         """Submit to the queues of both markets: these two functions reserve before they do, and nobody else may."""

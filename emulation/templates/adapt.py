@@ -114,6 +114,7 @@ SKIPPED: Final[Mapping[str, str]] = {
 
 # What Ref and every Fn::GetAtt of a skipped resource return.
 _STAND_INS: Final[Mapping[str, Callable[[Scope, str], str]]] = {
+    "AWS::Budgets::Budget": lambda scope, logical_id: f"{scope.stack}-{logical_id}",
     "AWS::Batch::SchedulingPolicy": lambda scope, logical_id: (
         f"arn:aws:batch:{scope.region}:{scope.account}:scheduling-policy/{scope.stack}-{logical_id}"
     ),
