@@ -18,7 +18,7 @@ from spotkeeper.policy.money import format_usd
 _WIDTH = 160
 """Columns of a table: amounts are compared, not wrapped."""
 
-budget_app = typer.Typer(help="What may be spent, and what is left of it.")
+budget_app = typer.Typer()
 fallback_app = typer.Typer(no_args_is_help=True, help="Switch on-demand off and on, for the whole environment.")
 
 _Run = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Of this run.")]

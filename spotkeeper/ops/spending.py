@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from spotkeeper.contract.names import check_name
+from spotkeeper.control.budget import Budget, Limits
 from spotkeeper.control.run import Run
 from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms
 from spotkeeper.policy import placement
@@ -113,6 +114,19 @@ def warnings(run: Run, terms: EnvironmentTerms) -> tuple[str, ...]:
         reason = f"the shortest attempt there reserves {format_usd(needed)}, and its caps allow {format_usd(cap)}"
         return (f"{_NO_FALLBACK}: {reason}; raise --fallback-cap or --total-cap",)
     return ()
+
+
+def sweep_warnings(run: Run, budget: Budget | None) -> tuple[str, ...]:
+    """Return that a sweep keeps the caps it has, where others are given to one of its later runs."""
+    if run.sweep is None or budget is None:
+        return ()
+    given = Limits(fallback_microusd=run.sweep_fallback_cap_microusd, total_microusd=run.sweep_total_cap_microusd).open(
+        budget.holder
+    )
+    if (given.fallback.limit, given.total.limit) == (budget.fallback.limit, budget.total.limit):
+        return ()
+    shown = f"see `spotkeeper budget --sweep {run.sweep}`; `spotkeeper budget set` changes them"
+    return (f"sweep {run.sweep} has caps already, and keeps them: {shown}",)
 
 
 def summary(run: Run) -> str:

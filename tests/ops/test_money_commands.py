@@ -330,6 +330,19 @@ def test_submit_shows_the_caps_in_a_dry_run_and_records_them(environment: Connec
 
 
 @pytest.mark.usefixtures("environment")
+def test_a_later_run_with_other_caps_for_its_sweep_is_warned_that_the_first_ones_stay() -> None:
+    def warned(cap: str) -> bool:
+        words = ("--fallback-cap", "20", "--sweep", "lr", "--sweep-fallback-cap", cap)
+        result = spotkeeper("submit", *words, "--dry-run", "--", "python", "-c", "1")
+        return "warning: sweep lr has caps already, and keeps them" in result.stderr
+
+    assert not warned("50")
+    spotkeeper("budget", "set", "--sweep", "lr", "--fallback-cap", "50")
+    assert not warned("50")
+    assert warned("60")
+
+
+@pytest.mark.usefixtures("environment")
 def test_submit_warns_where_the_price_of_on_demand_is_not_known() -> None:
     result = spotkeeper(
         "submit", "--profile", "gpu-24gb", "--fallback-cap", "20", "--dry-run", "--", "python", "-c", "1"

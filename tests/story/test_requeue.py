@@ -27,7 +27,8 @@ PROGRAM = """
     s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     done = len(s3.list_objects_v2(Bucket=bucket, Prefix=f"commit/{{run_id}}/").get("Contents", []))
     for step in range(done + 1, {total} + 1):
-        s3.put_object(Bucket=bucket, Key=f"commit/{{run_id}}/{{epoch:06}}-{{step:012}}.json", Body=b"{{}}")
+        key = f"commit/{{run_id}}/{{epoch:06}}-{{step:012}}.json"
+        s3.put_object(Bucket=bucket, Key=key, Body=b"{{}}", IfNoneMatch="*")
         if step < {total}:
             time.sleep({seconds_a_step})
 """
