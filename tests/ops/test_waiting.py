@@ -121,7 +121,9 @@ def test_a_run_that_may_fall_back_is_left_to_those_who_may_submit_to_on_demand(e
     plan = prepare(request, connection=environment, source_directory=None, suffix="0a1b2c", now=NOW)
     run = submit(plan, connection=environment, now=NOW, pause=no_pause)
 
-    assert environment.batch.describe(str(run.job_id)) is not None
+    job = environment.batch.describe(str(run.job_id))
+    assert job is not None
+    assert job.has_ended
     assert waiting.read(run.run_id, environment) == run
 
 
