@@ -81,7 +81,6 @@ def _add_stacks(app: cdk.App, environment: Environment) -> None:
         checkpoints=storage.checkpoints,
         ledger=storage.ledger,
         job_queue_arns=batch.job_queue_arns,
-        spot_queue_arns=batch.spot_queue_arns,
     )
 
 

@@ -112,7 +112,11 @@ class Cloud:
         self.session = aws.session(self.region)
         clients = aws.connect(server.endpoint_url, self.region)
         self.deployment, self.report = load(
-            assembly, clients, environment=environment, failures=lambda: server.failures
+            assembly,
+            clients,
+            environment=environment,
+            speed=conditions.speed,
+            failures=lambda: server.failures,
         )
         server.deployment = self.deployment
         self._start_functions(clients, work_dir / "functions")

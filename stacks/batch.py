@@ -17,6 +17,7 @@ from stacks.constructs.deployed_length import most_characters
 from stacks.constructs.job_host import JobHost
 from stacks.constructs.job_roles import ExecutionRole, HostRole, JobRole
 from stacks.constructs.market_queue import Market, MarketQueue
+from stacks.constructs.submit_policy import SubmitPolicy
 from stacks.constructs.trainer_image import TrainerImage
 from stacks.constructs.training_job import TrainingJob
 from stacks.environment_stack import EnvironmentStack
@@ -31,7 +32,6 @@ class BatchStack(EnvironmentStack):
 
     job_queue_arns: list[str]
     """Of both markets."""
-    spot_queue_arns: list[str]
     descriptor_characters: int
     """Characters of the descriptor, at most: names are known only once they are deployed."""
 
@@ -87,7 +87,12 @@ class BatchStack(EnvironmentStack):
         self.job_queue_arns = [
             arn for profile in profiles.values() for arn in (profile.spot_queue, profile.on_demand_queue)
         ]
-        self.spot_queue_arns = [profile.spot_queue for profile in profiles.values()]
+        SubmitPolicy(
+            self,
+            "SubmitPolicy",
+            spot_queue_arns=[profile.spot_queue for profile in profiles.values()],
+            on_demand_queue_arns=[profile.on_demand_queue for profile in profiles.values()],
+        )
         self._add_descriptor(profiles, checkpoints, ledger)
 
     def _add_descriptor(
@@ -106,6 +111,17 @@ class BatchStack(EnvironmentStack):
             data_prefixes=environment.data_prefixes,
             secret_arns=environment.secret_arns,
             max_attempt_seconds=environment.max_attempt_seconds,
+            placement=descriptor.Placement(
+                fallback_after_seconds=environment.fallback_after_seconds,
+                segment_seconds=environment.segment_seconds,
+                standby_after_seconds=environment.standby_after_seconds,
+                standby_age_seconds=environment.standby_age_seconds,
+                standby_patience_seconds=environment.standby_patience_seconds,
+            ),
+            caps=descriptor.Caps(
+                fallback_usd=environment.fallback_cap_usd_per_month, total_usd=environment.total_cap_usd_per_month
+            ),
+            team_caps=dict(environment.team_caps),
         ).to_json()
         self.descriptor_characters = most_characters(self, text)
         if self.descriptor_characters > DESCRIPTOR_CHARACTERS:
@@ -155,6 +171,9 @@ class BatchStack(EnvironmentStack):
             vcpus=profile.vcpus,
             memory_mib=profile.memory_mib,
             gpus=profile.gpus,
+            spot_instance_types=profile.spot_instance_types,
+            on_demand_instance_types=profile.on_demand_instance_types,
+            usd_per_hour=self._environment.prices_of(profile),
         )
 
     def _add_queue(self, scope: Construct, id_: str, market: Market, profile: Profile, host: JobHost) -> MarketQueue:

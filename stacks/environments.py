@@ -9,6 +9,7 @@ from typing import Final
 
 from aws_cdk import aws_logs as logs
 
+from spotkeeper.contract.descriptor import Caps
 from stacks.settings import MAX_ATTEMPT_SECONDS_LIMIT, Environment, Profile
 
 CPU: Final = Profile(
@@ -83,6 +84,23 @@ GPU_80GB_X8: Final = Profile(
     root_volume_gib=500,
 )
 
+# For the operator to check, since no source that we could cite has them: on-demand, Linux, us-east-1, of 2026-11-23.
+# Without them profile `cpu` never falls back; a price that is too low makes a reservation that is too small.
+CPU_PRICES_USD: Final = {
+    "m5.xlarge": "0.192", "m5a.xlarge": "0.172", "m5d.xlarge": "0.226", "m6a.xlarge": "0.1728", "m6i.xlarge": "0.192",
+    "m6id.xlarge": "0.2373", "m7a.xlarge": "0.23184", "m7i.xlarge": "0.2016",
+    "r5.xlarge": "0.252", "r5a.xlarge": "0.226", "r6a.xlarge": "0.2268", "r6i.xlarge": "0.252", "r7i.xlarge": "0.2646",
+}  # fmt: skip
+
+# The same, for a total cap over spot: the prices of every type that a profile may be given.
+GPU_PRICES_USD: Final = {
+    "g5.4xlarge": "1.624", "g5.8xlarge": "2.448", "g5.16xlarge": "4.096", "g5.24xlarge": "8.144",
+    "g6.4xlarge": "1.3232", "g6.8xlarge": "2.0144", "g6.16xlarge": "3.3968", "g6.24xlarge": "6.6752",
+    "gr6.4xlarge": "1.5392", "gr6.8xlarge": "2.4464",
+    "g6e.2xlarge": "2.24208", "g6e.4xlarge": "3.00424", "g6e.8xlarge": "4.52856", "g6e.16xlarge": "7.57719",
+    "p4de.24xlarge": "27.44705",
+}  # fmt: skip
+
 DEV: Final = Environment(
     name="dev",
     region="us-east-1",
@@ -96,6 +114,14 @@ DEV: Final = Environment(
     runnable_limit_seconds=600,
     log_retention=logs.RetentionDays.TWO_WEEKS,
     is_protected=False,
+    fallback_cap_usd_per_month="50",
+    total_cap_usd_per_month=None,
+    on_demand_prices_usd=CPU_PRICES_USD,
+    fallback_after_seconds=30 * 60,
+    segment_seconds=2 * 3600,
+    standby_after_seconds=15 * 60,
+    standby_age_seconds=20 * 60,
+    standby_patience_seconds=30 * 60,
 )
 
 STAGING: Final = replace(
@@ -107,6 +133,8 @@ STAGING: Final = replace(
     max_attempt_seconds=24 * 3600,
     log_retention=logs.RetentionDays.ONE_MONTH,
     is_protected=True,
+    fallback_cap_usd_per_month="200",
+    segment_seconds=4 * 3600,
 )
 
 PROD: Final = replace(
@@ -120,6 +148,12 @@ PROD: Final = replace(
     max_attempt_seconds=MAX_ATTEMPT_SECONDS_LIMIT,
     runnable_limit_seconds=900,
     log_retention=logs.RetentionDays.SIX_MONTHS,
+    fallback_cap_usd_per_month="5000",
+    total_cap_usd_per_month="20000",
+    # So that one team cannot leave nothing to the two others.
+    team_caps={"research": Caps(fallback_usd="3000", total_usd="12000")},
+    on_demand_prices_usd={**CPU_PRICES_USD, **GPU_PRICES_USD},
+    fallback_after_seconds=15 * 60,
 )
 
 ENVIRONMENTS: Final = {environment.name: environment for environment in (DEV, STAGING, PROD)}

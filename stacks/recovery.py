@@ -22,9 +22,12 @@ from spotkeeper.contract.events import (
     SPOT_INTERRUPTION_WARNING,
 )
 from spotkeeper.contract.ledger import LISTING_INDEX
+from spotkeeper.contract.names import descriptor_parameter
 from stacks.constructs.deployed_length import most_characters
 from stacks.constructs.event_function import EventFunction, own_events
 from stacks.constructs.handler_code import handler_code
+from stacks.constructs.nag_finding import wildcard_finding
+from stacks.constructs.spending_stop import SpendingStop
 from stacks.environment_stack import EnvironmentStack
 from stacks.settings import Environment
 
@@ -41,6 +44,15 @@ SWEEP_MINUTES: Final = 5
 SWEEP_TIMEOUT_SECONDS: Final = 240
 """Below the period, so that sweeps do not overlap."""
 
+# A transaction needs the permission of each action in it.
+_MOVING_RUNS: Final = [
+    "dynamodb:ConditionCheckItem",
+    "dynamodb:GetItem",
+    "dynamodb:PutItem",
+    "dynamodb:Query",
+    "dynamodb:UpdateItem",
+]
+
 
 class RecoveryStack(EnvironmentStack):
     """Functions that record interruptions, move runs on, and record queues without capacity."""
@@ -54,7 +66,6 @@ class RecoveryStack(EnvironmentStack):
         checkpoints: s3.IBucket,
         ledger: dynamodb.ITable,
         job_queue_arns: list[str],
-        spot_queue_arns: list[str],
         **kwargs: Any,
     ) -> None:
         super().__init__(scope, id_, environment=environment, **kwargs)
@@ -62,11 +73,14 @@ class RecoveryStack(EnvironmentStack):
             "code": handler_code(),
             "powertools": self._powertools(),
             "ledger": ledger,
-            "variables": {environment_variables.CHECKPOINT_URI: f"s3://{checkpoints.bucket_name}"},
+            "variables": {
+                environment_variables.CHECKPOINT_URI: f"s3://{checkpoints.bucket_name}",
+                environment_variables.DESCRIPTOR_PARAMETER: descriptor_parameter(environment.name),
+            },
             "log_retention": environment.log_retention,
         }
         self._check_pattern(environment.name, job_queue_arns)
-        queues, spot_queues = _weak(job_queue_arns), _weak(spot_queue_arns)
+        queues = _weak(job_queue_arns)
 
         # These events name an instance and nothing of ours, so all of the account come; the function keeps them
         # for two weeks, and whoever loses a host looks there.
@@ -85,7 +99,7 @@ class RecoveryStack(EnvironmentStack):
             handler="observe_job",
             description="Bring the ledger up to what AWS Batch says of a job, and submit the next one if it is needed",
             when=own_events(BATCH_SOURCE, [JOB_STATE_CHANGE], {"jobQueue": queues, "status": JOB_STATUSES}),
-            ledger_actions=["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
+            ledger_actions=_MOVING_RUNS,
             **shared,
         )
         record_blocked_queue = EventFunction(
@@ -105,7 +119,7 @@ class RecoveryStack(EnvironmentStack):
             when=events.Schedule.rate(cdk.Duration.minutes(SWEEP_MINUTES)),
             timeout_seconds=SWEEP_TIMEOUT_SECONDS,
             batch_size=1,
-            ledger_actions=["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem"],
+            ledger_actions=_MOVING_RUNS,
             **shared,
         )
         sweep_runs.role.add_to_policy(
@@ -116,17 +130,28 @@ class RecoveryStack(EnvironmentStack):
         _allow_reading_jobs(record_blocked_queue.role, ["batch:DescribeJobs"])
         for unit in (observe_job, sweep_runs):
             _allow_reading_jobs(unit.role, ["batch:DescribeJobs", "batch:ListJobs"])
-            self._allow_moving_runs(unit.role, checkpoints, spot_queues)
+            self._allow_moving_runs(unit.role, checkpoints, queues, descriptor_parameter(environment.name))
+        if environment.budget_alert_emails:
+            SpendingStop(self, "SpendingStop", environment=environment, roles=[observe_job.role, sweep_runs.role])
 
-    def _allow_moving_runs(self, role: iam.Role, checkpoints: s3.IBucket, spot_queues: list[str]) -> None:
-        """Submit to spot queues only: what costs more has to be reserved first."""
+    def _allow_moving_runs(self, role: iam.Role, checkpoints: s3.IBucket, queues: list[str], descriptor: str) -> None:
+        """Submit to the queues of both markets: these two functions reserve before they do, and nobody else may."""
         definitions = self.format_arn(service="batch", resource="job-definition", resource_name="*")
         jobs = self.format_arn(service="batch", resource="job", resource_name="*")
         for statement in (
             # TagResource is checked for the tags that a job is submitted with.
-            iam.PolicyStatement(sid="SubmitJobs", actions=["batch:SubmitJob"], resources=[*spot_queues, definitions]),
+            iam.PolicyStatement(sid="SubmitJobs", actions=["batch:SubmitJob"], resources=[*queues, definitions]),
             iam.PolicyStatement(
-                sid="StopAndTagJobs", actions=["batch:TagResource", "batch:TerminateJob"], resources=[jobs]
+                sid="StopAndTagJobs",
+                actions=["batch:CancelJob", "batch:TagResource", "batch:TerminateJob"],
+                resources=[jobs],
+            ),
+            iam.PolicyStatement(
+                sid="ReadDescriptor",
+                actions=["ssm:GetParameter"],
+                resources=[
+                    self.format_arn(service="ssm", resource="parameter", resource_name=descriptor.removeprefix("/"))
+                ],
             ),
             iam.PolicyStatement(
                 sid="FindCheckpoints",
@@ -138,7 +163,7 @@ class RecoveryStack(EnvironmentStack):
             role.add_to_policy(statement)
         cdk.Validations.of(role).acknowledge(
             *(
-                cdk.Acknowledgment(id=f"AwsSolutions-IAM5[Resource::{_finding_name(arn)}]", reason=reason)
+                cdk.Acknowledgment(id=wildcard_finding(arn), reason=reason)
                 for arn, reason in (
                     (definitions, "A run is pinned to a revision, and users' own definitions have names of their own."),
                     (jobs, "A job's id is made by AWS Batch when it is submitted."),
@@ -186,8 +211,3 @@ def _allow_reading_jobs(role: iam.Role, actions: list[str]) -> None:
             reason="batch:DescribeJobs and batch:ListJobs, which only read, have no resource-level permission in IAM.",
         )
     )
-
-
-def _finding_name(arn: str) -> str:
-    """Return how cdk-nag writes the ARN in a finding."""
-    return arn.replace(cdk.Aws.ACCOUNT_ID, "<AWS::AccountId>").replace(cdk.Aws.PARTITION, "<AWS::Partition>")

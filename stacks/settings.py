@@ -5,14 +5,17 @@ no host only waits. Quotas: docs.aws.amazon.com/batch/latest/userguide/service_l
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final, Literal
 
 from aws_cdk import aws_logs as logs
 
+from spotkeeper.contract.descriptor import Caps
 from spotkeeper.contract.names import check_name
 from stacks.instance_types import INSTANCE_TYPES, InstanceType
+from stacks.on_demand_prices import ON_DEMAND_PRICES_USD
 
 MAX_ATTEMPT_SECONDS_LIMIT: Final = 7200 * 60
 """AWS Batch lets running jobs finish for at most 7,200 minutes after a compute environment was updated."""
@@ -28,6 +31,12 @@ MAX_PROFILES: Final = 25
 
 MIN_SPOT_TYPES: Final = 2
 """One type is one pool a zone: an interruption and its retry would meet the same shortage."""
+
+MAX_USD: Final = 10_000_000
+"""Ours, against a slip of the keyboard: `spotkeeper.policy.money`, which reads what is set here, takes no more."""
+
+MAX_BUDGET_SUBSCRIBERS: Final = 10
+"""E-mail addresses that AWS Budgets lets one notification have."""
 
 ARCHITECTURE: Final = "x86_64"
 """What `trainer_image/Dockerfile` is built for."""
@@ -48,6 +57,8 @@ _SECRET_ARN: Final = re.compile(r"arn:aws[a-z-]*:secretsmanager:([a-z0-9-]+):\d{
 _DATA_PREFIX: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/(?:[^*?\s]+/)?")
 _REPOSITORY: Final = re.compile(r"(?=.{2,256}$)[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
 _TEAM: Final = re.compile(r"[a-z][a-z0-9]{0,39}")
+_USD: Final = re.compile(r"[0-9]{1,8}(\.[0-9]{1,6})?")
+_EMAIL: Final = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+", re.ASCII)
 
 
 def _check_range(field: str, value: int, low: int, high: int, source: str) -> None:
@@ -56,6 +67,16 @@ def _check_range(field: str, value: int, low: int, high: int, source: str) -> No
         raise ValueError(
             f"{field} must be {low} to {high} ({source}), a whole number, got {value!r}: choose a value in that range"
         )
+
+
+def _check_usd(field: str, value: object) -> Decimal:
+    # Text, because 0.1 is no float; digits only, because `10,00` is ten to some and a thousand to others.
+    if not isinstance(value, str) or not _USD.fullmatch(value) or Decimal(value) > MAX_USD:
+        raise ValueError(
+            f"{field} must be US dollars as text of plain digits with at most six decimals after a point, such as '20' "
+            f"or '12.50', from '0' to '{MAX_USD}', got {value!r}"
+        )
+    return Decimal(value)
 
 
 def _check_each_once(field: str, values: Iterable[Any]) -> None:
@@ -171,6 +192,29 @@ class Environment:
     """How long job and function logs are kept."""
     is_protected: bool
     """True: stacks and ledger refuse deletion. Checkpoints and ledger outlive their stack either way."""
+    fallback_cap_usd_per_month: str
+    """US dollars as text that all runs together may spend on on-demand in a month (UTC); '0': there is no fallback. A
+    month that has begun keeps its caps: `spotkeeper budget set` changes those."""
+    total_cap_usd_per_month: str | None
+    """The same for spot and on-demand together; None: unlimited. It needs a price of every spot type, too."""
+    team_caps: Mapping[str, Caps] = field(default_factory=dict)
+    """Caps a month of single teams, within those of the environment; a team that is not here has none of its own."""
+    on_demand_prices_usd: Mapping[str, str] = field(default_factory=dict)
+    """Instance type -> US dollars per hour as text: prices that you have checked for your region and contract. They
+    come before `stacks.on_demand_prices`. A profile with a type of unknown price never falls back."""
+    fallback_after_seconds: int
+    """So long without spot capacity, and a run that may spend on on-demand falls back."""
+    segment_seconds: int
+    """Longest attempt on on-demand. All of it is reserved when it begins; then it is decided anew."""
+    standby_after_seconds: int
+    """So long after its start on on-demand, a run looks for spot again by a standby."""
+    standby_age_seconds: int
+    """A standby takes over once it has had its machine so long: evidence that spot is there to stay."""
+    standby_patience_seconds: int
+    """A standby that has asked for its run gives up after so long."""
+    budget_alert_emails: tuple[str, ...] = ()
+    """Who is told by AWS Budgets, the second net, at 80 % of the month's cap and at 100 %, where it also stops our
+    functions from submitting jobs. Empty: no budget is made, since AWS wants somebody to tell."""
 
     def __post_init__(self) -> None:
         """Check each field and what they imply for one another."""
@@ -191,6 +235,10 @@ class Environment:
             )
         if type(self.is_protected) is not bool:
             raise ValueError(f"Environment.is_protected must be True or False, got {self.is_protected!r}")
+        self._check_caps()
+        self._check_placement()
+        self._check_prices()
+        self._check_budget_alert()
 
     def _check_zones(self) -> None:
         if not _REGION.fullmatch(self.region):
@@ -215,13 +263,13 @@ class Environment:
             )
         if self.default_profile not in names:
             raise ValueError(f"Environment.default_profile must be one of {names}, got {self.default_profile!r}")
-        for field in ("spot_max_vcpus", "on_demand_max_vcpus"):
-            _check_range(f"Environment.{field}", getattr(self, field), 1, MAX_VCPUS_LIMIT, "the bound of this file")
+        for limit in ("spot_max_vcpus", "on_demand_max_vcpus"):
+            _check_range(f"Environment.{limit}", getattr(self, limit), 1, MAX_VCPUS_LIMIT, "the bound of this file")
             for profile in self.profiles:
-                if getattr(self, field) < profile.vcpus:
+                if getattr(self, limit) < profile.vcpus:
                     raise ValueError(
-                        f"Environment.{field} must be at least {profile.vcpus}, the vCPUs of one job of profile "
-                        f"{profile.name!r}, got {getattr(self, field)}: raise it or disable the profile"
+                        f"Environment.{limit} must be at least {profile.vcpus}, the vCPUs of one job of profile "
+                        f"{profile.name!r}, got {getattr(self, limit)}: raise it or disable the profile"
                     )
 
     def _check_teams(self) -> None:
@@ -271,3 +319,73 @@ class Environment:
                     "Environment.image_repositories must be ECR repository names such as 'team/trainer', without "
                     f"scheme, registry, tag or digest, got {name!r}: jobs pull from this account and region only"
                 )
+
+    def _check_caps(self) -> None:
+        _check_usd("Environment.fallback_cap_usd_per_month", self.fallback_cap_usd_per_month)
+        if self.total_cap_usd_per_month is not None:
+            _check_usd("Environment.total_cap_usd_per_month", self.total_cap_usd_per_month)
+        for team, caps in self.team_caps.items():
+            if team not in self.teams:
+                raise ValueError(f"Environment.team_caps must name teams of {self.teams}, got {team!r}: add the team")
+            for name in ("fallback_usd", "total_usd"):
+                if getattr(caps, name) is not None:
+                    _check_usd(f"Environment.team_caps[{team!r}].{name}", getattr(caps, name))
+
+    def _check_placement(self) -> None:
+        for name, low, high, source in (
+            ("fallback_after_seconds", 300, 7 * 86400, "one period of the sweeper to a week"),
+            ("segment_seconds", 900, MAX_ATTEMPT_SECONDS_LIMIT, "less would be spent on starting; AWS Batch's maximum"),
+            ("standby_after_seconds", 300, 86400, "one period of the sweeper to a day"),
+            ("standby_age_seconds", 60, 86400, "a minute to a day"),
+            ("standby_patience_seconds", 600, 86400, "time for the run to save, stop and be moved, to a day"),
+        ):
+            _check_range(f"Environment.{name}", getattr(self, name), low, high, source)
+
+    def _check_prices(self) -> None:
+        for name, price in self.on_demand_prices_usd.items():
+            if name not in INSTANCE_TYPES:
+                raise ValueError(
+                    "Environment.on_demand_prices_usd must name types of the table in stacks/instance_types.py, got "
+                    f"{name!r}: correct the name"
+                )
+            if not _check_usd(f"Environment.on_demand_prices_usd[{name!r}]", price):
+                raise ValueError(f"Environment.on_demand_prices_usd[{name!r}] must be above 0: no instance is free")
+        if not self.has_total_cap:
+            return
+        for profile in self.profiles:
+            unknown = sorted(set(profile.spot_instance_types) - set(self.prices_of(profile)))
+            if unknown:
+                raise ValueError(
+                    f"a total cap is set, and without the prices of {', '.join(unknown)} nothing can be leased for "
+                    f"profile {profile.name!r}: no run of it would start. Add them to on_demand_prices_usd, remove the "
+                    "types, or set the total caps to None"
+                )
+
+    def _check_budget_alert(self) -> None:
+        emails = self.budget_alert_emails
+        _check_each_once("Environment.budget_alert_emails", emails)
+        if len(emails) > MAX_BUDGET_SUBSCRIBERS:
+            raise ValueError(
+                f"Environment.budget_alert_emails must be at most {MAX_BUDGET_SUBSCRIBERS} (AWS Budgets), got "
+                f"{len(emails)}: name a mailing list"
+            )
+        for email in emails:
+            if not _EMAIL.fullmatch(email):
+                raise ValueError(f"Environment.budget_alert_emails must be e-mail addresses, got {email!r}")
+        if emails and not Decimal(self.total_cap_usd_per_month or self.fallback_cap_usd_per_month):
+            raise ValueError(
+                "Environment.budget_alert_emails needs a cap above $0 to alert of: set total_cap_usd_per_month or "
+                "fallback_cap_usd_per_month"
+            )
+
+    @property
+    def has_total_cap(self) -> bool:
+        """Whether the environment or a team has a total cap, so that spot is leased too."""
+        totals = (self.total_cap_usd_per_month, *(caps.total_usd for caps in self.team_caps.values()))
+        return any(total is not None for total in totals)
+
+    def prices_of(self, profile: Profile) -> dict[str, str]:
+        """Return the on-demand prices of a profile's types, as far as they are known."""
+        known = {**ON_DEMAND_PRICES_USD.get(self.region, {}), **self.on_demand_prices_usd}
+        types = {*profile.spot_instance_types, *profile.on_demand_instance_types}
+        return {name: known[name] for name in sorted(types) if name in known}

@@ -91,9 +91,14 @@ class Launcher:
         }
         if self._endpoint_url:
             from_aws["AWS_ENDPOINT_URL"] = self._endpoint_url
+        told = container.environment(job.container, self._read_secret, self._host_environment | from_aws)
+        limit = told.get(environment_variables.ATTEMPT_SECONDS, "")
+        if limit.isdecimal():
+            # Batch's limit is shortened here, so the program is told the shortened one.
+            told[environment_variables.ATTEMPT_SECONDS] = f"{max(1.0, self._clock.real_seconds(int(limit))):g}"
         return Container(
             container.command(job.container, job.parameters, self._entrypoint),
-            environment=container.environment(job.container, self._read_secret, self._host_environment | from_aws),
+            environment=told,
             mark=f"{self._emulation_id}/{attempt.task_arn.rpartition('/')[2]}",
             folder=places["work"],
             on_line=_Output(self, attempt).write,

@@ -102,6 +102,8 @@ CREATED: Final = frozenset(
 
 SKIPPED: Final[Mapping[str, str]] = {
     "AWS::Batch::SchedulingPolicy": "moto's CloudFormation does not know it; it is created through the API",
+    "AWS::Budgets::Budget": "nothing here has a bill, and moto's CloudFormation does not know it",
+    "AWS::Budgets::BudgetsAction": "without a bill no budget is ever exceeded; nothing here enforces permissions",
     "AWS::CDK::Metadata": "it says which CDK wrote the template and creates nothing",
     "AWS::Lambda::EventSourceMapping": "moto would run the function in Docker inside SendMessage; our pollers read it",
     "AWS::S3::BucketPolicy": "moto would refuse plain HTTP, hence every request; our front enforces If-None-Match",
@@ -112,6 +114,7 @@ SKIPPED: Final[Mapping[str, str]] = {
 
 # What Ref and every Fn::GetAtt of a skipped resource return.
 _STAND_INS: Final[Mapping[str, Callable[[Scope, str], str]]] = {
+    "AWS::Budgets::Budget": lambda scope, logical_id: f"{scope.stack}-{logical_id}",
     "AWS::Batch::SchedulingPolicy": lambda scope, logical_id: (
         f"arn:aws:batch:{scope.region}:{scope.account}:scheduling-policy/{scope.stack}-{logical_id}"
     ),

@@ -19,6 +19,7 @@ from emulation.templates import adapt, read_back, repair, verify
 from emulation.templates.adapt import Note, Scope
 from emulation.templates.assembly import Assembly, StackTemplate
 from emulation.templates.deployment import Deployment, Resource
+from emulation.templates.nearer_deadlines import bring_nearer
 
 DEFAULT_ACCOUNT: Final = "123456789012"
 DEFAULT_REGION: Final = "us-east-1"
@@ -82,12 +83,13 @@ def load(
     aws: Aws,
     *,
     environment: str,
+    speed: float = 1.0,
     failures: Callable[[], tuple[Failure, ...]] = tuple,
     adaptations: tuple[adapt.Adaptation, ...] = adapt.ADAPTATIONS,
 ) -> tuple[Deployment, LoadReport]:
     """Create every stack and return what stands there; takes about 2 s the first time in a process.
 
-    `failures` returns what the endpoint could not do, to explain an error that only says 500.
+    `failures` returns what the endpoint could not do, to explain an error that only says 500. `speed` is the clock's.
 
     Raises:
         UnknownResourceTypeError: if a template has a type of which nobody has said how it is treated.
@@ -120,9 +122,11 @@ def load(
     wrong = verify.differences(aws, deployment)
     if wrong:
         raise LoadError("moto does not hold what the templates say:\n  " + "\n  ".join(wrong))
+    # After the comparison with the template, from which it departs.
+    nearer = bring_nearer(aws, tuple(resources), environment=environment, speed=speed)
     report = LoadReport(
         created=tuple(resource for resource in resources if resource.type not in adapt.SKIPPED),
-        adapted=tuple(adapted),
+        adapted=(*adapted, *nearer),
         repaired=repaired,
         skipped=tuple(skipped),
         images=assembly.image_assets,

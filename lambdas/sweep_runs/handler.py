@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from spotkeeper.contract import metrics
-from spotkeeper.control.aws import binding
+from spotkeeper.contract.ledger import LISTING_OPEN
+from spotkeeper.control.aws import binding, sweep_report
 from spotkeeper.control.aws.delivery import Counts, process
-from spotkeeper.control.aws.outcome_metrics import count
 from spotkeeper.control.events import Event, SweepDue
+from spotkeeper.control.overdue import MOST_LISTED, overdue
 from spotkeeper.control.sweep import sweep
 
 if TYPE_CHECKING:
@@ -23,17 +24,13 @@ def handle(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailu
     def react(due: Event) -> tuple[str, Counts]:
         if not isinstance(due, SweepDue):
             return f"not for this handler: {type(due).__name__}", {metrics.EVENTS_IGNORED: 1}
+        ports = binding.ports()
         done = sweep(
-            ports=binding.ports(),
+            ports=ports,
             clock=binding.now,
             has_time=lambda: context.get_remaining_time_in_millis() > MARGIN_MILLISECONDS,
         )
-        said = f"finished: {done.is_finished}, outcomes: {dict(done.outcomes)}, failures: {done.failures}"
-        return said, {
-            **count(done.outcomes),
-            metrics.SWEEPS: int(done.is_finished),
-            metrics.SWEEP_REPAIRS: done.num_repairs,
-            metrics.SWEEP_FAILURES: len(done.failures),
-        }
+        listed = ports.ledger.list_runs(LISTING_OPEN, MOST_LISTED)
+        return sweep_report.report(done, overdue(listed, terms=ports.terms.placement, now=binding.now()))
 
     return process(event, context, service="sweep_runs", react=react)

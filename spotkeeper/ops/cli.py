@@ -18,13 +18,15 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.control import pause as pausing
 from spotkeeper.control.cancel import cancel as cancel_run
 from spotkeeper.control.run import Run
-from spotkeeper.ops import failure, log_stream, submission, waiting
+from spotkeeper.ops import failure, log_stream, money_commands, spending, submission, waiting
 from spotkeeper.ops import status as run_status
 from spotkeeper.ops.command import Program
 from spotkeeper.ops.connection import Connection, LocalEndpoint, connect
 from spotkeeper.ops.duration import duration_option
 from spotkeeper.ops.plan import MAX_LOST_SECONDS, MIN_ATTEMPT_SECONDS, Plan, Request
 from spotkeeper.ops.source_rules import IGNORE_FILE
+from spotkeeper.ops.spending import Spending
+from spotkeeper.policy.placement import Mode
 
 _POLL_SECONDS = 2
 _SHOWN_PATHS = 8
@@ -49,6 +51,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run machine-learning jobs on AWS spot capacity that keep their work.",
 )
+app.add_typer(money_commands.budget_app, name="budget")
+app.add_typer(money_commands.fallback_app, name="fallback")
 
 
 @app.callback()
@@ -106,6 +110,25 @@ def submit(
         typer.Option(help="Longest time of one attempt; a day by default, or less if the environment allows less."),
     ] = None,
     progress_seconds: Annotated[int | None, typer.Option(help="Time between two progress lines.")] = None,
+    fallback_cap: Annotated[
+        str | None,
+        typer.Option(metavar="USD", help="Most to spend on on-demand when spot is dry; $0 by default: spot only."),
+    ] = None,
+    total_cap: Annotated[
+        str | None,
+        typer.Option(metavar="USD", help="Most to spend in all; without it, what environment and team allow."),
+    ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="budget-first: every cap is hard. deadline-first: falls back at once, and may cross the run's own cap."
+        ),
+    ] = Mode.BUDGET_FIRST.value,
+    sweep: Annotated[str | None, typer.Option(metavar="NAME", help="Group of runs that share caps.")] = None,
+    sweep_fallback_cap: Annotated[
+        str | None, typer.Option(metavar="USD", help="Most that the sweep's runs spend on on-demand together.")
+    ] = None,
+    sweep_total_cap: Annotated[str | None, typer.Option(metavar="USD", help="Most that they spend in all.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Accept values that look like secrets.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the exact SubmitJob request; change nothing.")
@@ -132,6 +155,14 @@ def submit(
         max_lost_seconds=_max_lost(max_lost),
         attempt_seconds=_time_limit(time_limit),
         progress_seconds=progress_seconds,
+        spending=Spending.of(
+            fallback_cap=fallback_cap,
+            total_cap=total_cap,
+            mode=mode,
+            sweep=sweep,
+            sweep_fallback_cap=sweep_fallback_cap,
+            sweep_total_cap=sweep_total_cap,
+        ),
         without_source=no_source,
         force=force,
     )
@@ -145,12 +176,15 @@ def submit(
         now=_now(),
     )
     _show_source(plan, folder, is_chosen=source is not None)
+    for warning in plan.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     if dry_run:
         _show_plan(plan)
         return
     run = _submit(plan, connection)
     typer.echo(
-        f"{run.state} on {run.market}, profile {run.profile}; watch: spotkeeper logs --follow {run.run_id}", err=True
+        f"{_state_of(run)} on {run.market}, profile {run.profile}; watch: spotkeeper logs --follow {run.run_id}",
+        err=True,
     )
     if follow:
         _print_log(run.run_id, connection, attempt=None, follow=True)
@@ -327,6 +361,7 @@ def _console() -> Console:
 
 def _show_plan(plan: Plan) -> None:
     typer.echo(json.dumps(plan.request(), indent=2))
+    typer.echo(spending.summary(plan.run), err=True)
     if plan.source is not None:
         typer.echo(f"would upload, unless it is there: {_kib(plan.source.archive)}", err=True)
     if plan.definition is not None and plan.run.job_definition == plan.definition["jobDefinitionName"]:

@@ -17,11 +17,13 @@ from spotkeeper.contract.duration import format_duration
 from spotkeeper.contract.names import check_name, check_run_id
 from spotkeeper.control.run import Run
 from spotkeeper.control.submit import job_request
-from spotkeeper.ops import job_definition
+from spotkeeper.control.terms import EnvironmentTerms
+from spotkeeper.ops import job_definition, spending
 from spotkeeper.ops.command import Program
 from spotkeeper.ops.secret_scan import looks_secret, secret_in_command
 from spotkeeper.ops.source import PackedSource
 from spotkeeper.ops.source_rules import IGNORE_FILE
+from spotkeeper.ops.spending import Spending
 
 MAX_LOST_SECONDS: Final = 60 * 60
 MIN_ATTEMPT_SECONDS: Final = 60
@@ -62,6 +64,7 @@ class Request:
     attempt_seconds: int | None = None
     """Longest time of one attempt; by default a day, or the environment's maximum if that is less."""
     progress_seconds: int | None = None
+    spending: Spending = field(default_factory=Spending)
     force: bool = False
     """Accept values that look like secrets."""
 
@@ -75,6 +78,8 @@ class Plan:
     """RegisterJobDefinition request, where image or secrets need a definition of their own. Until it is registered,
     `run.job_definition` holds its name."""
     source: PackedSource | None
+    warnings: tuple[str, ...] = ()
+    """For the user, who may want to change the request."""
 
     def request(self) -> dict[str, Any]:
         """Return the SubmitJob request."""
@@ -109,6 +114,8 @@ def plan(
     _check_image(request.image)
     _check_variables(request)
     _check_grants(request, descriptor)
+    terms = EnvironmentTerms.of(descriptor)
+    spending.check(request.spending, profile=profile_name, terms=terms)
     run_variables = {
         **request.environment_variables,
         **_source_variables(request, descriptor, source),
@@ -137,8 +144,14 @@ def plan(
         attempt_seconds=_check_attempt(request.attempt_seconds, descriptor.max_attempt_seconds),
         image=request.image,
         source_sha256=source.sha256 if source else None,
+        mode=request.spending.mode.value,
+        fallback_cap_microusd=request.spending.fallback_cap_microusd,
+        total_cap_microusd=request.spending.total_cap_microusd,
+        sweep=request.spending.sweep,
+        sweep_fallback_cap_microusd=request.spending.sweep_fallback_cap_microusd,
+        sweep_total_cap_microusd=request.spending.sweep_total_cap_microusd,
     )
-    made = Plan(run=run, definition=definition, source=source)
+    made = Plan(run=run, definition=definition, source=source, warnings=spending.warnings(run, terms))
     _check_size(made.request())
     return made
 

@@ -8,10 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from spotkeeper.contract.budgets import run_holder
 from spotkeeper.contract.checkpoint_layout import commit_prefix, parse_manifest_key
 from spotkeeper.contract.ledger import LISTING_CLOSED, LISTING_OPEN
+from spotkeeper.control.budget import Budget, Cap
 from spotkeeper.control.run import Attempt, HistoryEvent, Run
+from spotkeeper.ops.budgets import limit_text, run_limits
 from spotkeeper.ops.connection import Connection
+from spotkeeper.policy.money import format_usd
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +35,8 @@ class RunStatus:
     attempts: tuple[Attempt, ...]
     checkpoint: CheckpointSummary | None
     history: tuple[HistoryEvent, ...]
+    budget: Budget
+    """What it may spend; of a run that has reserved nothing yet, as it was submitted."""
 
 
 def plain(value: Run | RunStatus) -> dict[str, Any]:
@@ -50,6 +56,7 @@ def status_of(run_id: str, connection: Connection) -> RunStatus:
         attempts=connection.ledger.attempts(run_id),
         checkpoint=_newest_checkpoint(run_id, connection),
         history=connection.ledger.history(run_id),
+        budget=connection.budgets.get(run_holder(run_id)) or run_limits(run).open(run_holder(run_id)),
     )
 
 
@@ -108,12 +115,29 @@ def show_status(status: RunStatus, console: Console, *, now: datetime) -> None:
         _add_row(table, "checkpoint", f"step {status.checkpoint.step}, epoch {status.checkpoint.epoch}, {age} old")
     else:
         _add_row(table, "checkpoint", "none yet")
+    if run.standby_submission is not None:
+        _add_row(table, "standby", _standby(run))
+    for name, cap in (("on-demand $", status.budget.fallback), ("total $", status.budget.total)):
+        _add_row(table, name, _money(cap))
     for event in status.history:
         _add_row(table, event.kind, f"{event.at}: {event.message}")
     console.print(table)
     if status.attempts:
         console.print()
         console.print(_attempts_table(status.attempts, now))
+
+
+def _standby(run: Run) -> str:
+    said = f"submission {run.standby_submission} on spot"
+    if run.handover_asked_at is not None:
+        return f"{said} asked for the run at {run.handover_asked_at}"
+    if run.standby_ready_at is not None:
+        return f"{said} has had a machine since {run.standby_ready_at}"
+    return f"{said} waits for a machine"
+
+
+def _money(cap: Cap) -> str:
+    return f"{format_usd(cap.spent)} spent, {format_usd(cap.reserved)} reserved, cap {limit_text(cap.limit)}"
 
 
 def _attempts_table(attempts: tuple[Attempt, ...], now: datetime) -> Table:

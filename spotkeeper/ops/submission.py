@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from spotkeeper.contract.budgets import sweep_holder
 from spotkeeper.contract.checkpoint_layout import source_key
 from spotkeeper.control import submit as control
 from spotkeeper.control.ports import Conflict, ReplyLost
@@ -21,6 +22,7 @@ from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.failure import OperationError
 from spotkeeper.ops.plan import Plan, Request, needs_definition, plan, profile_of
 from spotkeeper.ops.source import PackedSource, pack
+from spotkeeper.ops.spending import sweep_warnings
 from spotkeeper.ops.waiting import PASSING
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ def prepare(request: Request, *, connection: Connection, source_directory: Path 
         arn = descriptor.profiles[profile_of(request, descriptor)].job_definition
         base = job_definition.describe(connection.batch_client, arn)
     made = plan(request, descriptor=descriptor, base_definition=base, source=source, suffix=suffix, created_at=now)
+    if made.run.sweep is not None:
+        of_sweep = connection.budgets.get(sweep_holder(made.run.sweep))
+        made = replace(made, warnings=(*made.warnings, *sweep_warnings(made.run, of_sweep)))
     registered = made.definition and job_definition.find(connection.batch_client, made.definition)
     return replace(made, run=replace(made.run, job_definition=registered)) if registered else made
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from botocore import exceptions as aws
 
+from spotkeeper.control import begin
 from spotkeeper.control.ports import Conflict, Throttled
 from spotkeeper.control.reconcile import observe_job
 from spotkeeper.control.run import Run
@@ -44,6 +45,9 @@ def wait(run_id: str, connection: Connection, *, pause: Callable[[], object]) ->
 def read(run_id: str, connection: Connection) -> Run:
     """Return the run; one whose job has ended is moved on first, should the event of that be late or lost.
 
+    Except one that may fall back and is not complete: only the control plane's own functions may submit to on-demand
+    queues, and a refusal here would park the run. Their sweeper moves it within five minutes.
+
     Raises:
         UnknownRun: the ledger has no such run.
     """
@@ -52,6 +56,8 @@ def read(run_id: str, connection: Connection) -> Run:
         return run
     job = connection.batch.describe(run.job_id)
     if job is None or not job.has_ended:
+        return run
+    if not run.is_complete and begin.allows_fallback(run, connection.ports):
         return run
     with suppress(Conflict):  # Somebody observes at this moment; the read shows what they wrote.
         observe_job(run.job_id, ports=connection.ports, now=_now())

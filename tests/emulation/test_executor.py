@@ -170,6 +170,22 @@ def test_only_a_yield_is_retried(tmp_path: Path, exit_code: int, attempts: int) 
         assert [attempt["container"]["exitCode"] for attempt in done["attempts"]] == [exit_code] * attempts
 
 
+def test_a_job_that_is_submitted_for_one_attempt_is_not_retried_whatever_its_definition_says(tmp_path: Path) -> None:
+    with compute(tmp_path) as cloud:
+        job_id = cloud.submit(["sh", "-c", "exit 75"], jobQueue=ON_DEMAND_QUEUE, retryStrategy={"attempts": 1})
+        assert [attempt["container"]["exitCode"] for attempt in cloud.wait(job_id)["attempts"]] == [75]
+
+
+def test_a_program_is_told_the_time_limit_that_its_attempt_has_here(tmp_path: Path) -> None:
+    with compute(tmp_path) as cloud:
+        variable = {"name": "SPOTKEEPER_ATTEMPT_SECONDS", "value": "36000"}
+        job_id = cloud.submit(
+            ["sh", "-c", "echo $SPOTKEEPER_ATTEMPT_SECONDS"], containerOverrides={"environment": [variable]}
+        )
+        cloud.wait(job_id)
+        assert float(cloud.output(job_id)) == cloud.clock.real_seconds(36000)
+
+
 def test_a_program_that_cannot_start_fails_with_the_reason(tmp_path: Path) -> None:
     with compute(tmp_path) as cloud:
         done = cloud.wait(cloud.submit(["no-such-program"]))

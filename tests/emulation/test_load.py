@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import app
 from emulation.aws import Aws
 from emulation.server import Server
 from emulation.templates import launch_template
@@ -17,6 +18,7 @@ from emulation.templates.load import LoadError, load, location
 from emulation.templates.verify import differences
 from spotkeeper.contract.descriptor import Descriptor
 from spotkeeper.contract.names import descriptor_parameter
+from stacks.environments import DEV
 from tests.emulation import sample_stack
 
 
@@ -66,6 +68,23 @@ def test_the_descriptor_of_dev_leads_to_queues_definitions_table_and_bucket_that
         assert len(spot.zones) >= 2
     aws.s3.head_bucket(Bucket=descriptor.checkpoint_bucket)
     assert aws.dynamodb.describe_table(TableName=descriptor.ledger_table)["Table"]["TableStatus"] == "ACTIVE"
+
+
+def test_a_fast_emulation_hands_out_nearer_deadlines_and_says_so(dev: Assembly, aws: Aws) -> None:
+    _, report = load(dev, aws, environment="dev", speed=60)
+
+    stored = aws.ssm.get_parameter(Name=descriptor_parameter("dev"))["Parameter"]["Value"]
+    placement = Descriptor.from_json(stored).placement
+    assert (placement.fallback_after_seconds, placement.segment_seconds) == (30, 7200)
+    assert any("fallback_after_seconds 1800 -> 30" in line for line in report.lines())
+
+
+def test_an_aws_budget_is_left_out_for_a_known_reason(aws: Aws, tmp_path: Path) -> None:
+    app.assemble(replace(DEV, budget_alert_emails=("finance@example.org",)), str(tmp_path)).synth()
+
+    _, report = load(read(tmp_path), aws, environment="dev")
+
+    assert {"AWS::Budgets::Budget", "AWS::Budgets::BudgetsAction"} < {note.type for note in report.skipped}
 
 
 def test_the_functions_of_dev_are_published_and_read_from_queues_with_dead_letters(dev: Assembly, aws: Aws) -> None:

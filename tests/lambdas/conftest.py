@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spotkeeper.contract import environment_variables as variables
+from spotkeeper.contract.names import descriptor_parameter
 from spotkeeper.control.aws import binding
 from tests.control.ledger_table import REGION, TABLE
 from tests.ops.deployed_environment import BUCKET, deployed
@@ -17,6 +18,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator["Connection"]:
     """A deployed environment, and a fresh process of a handler in it."""
     monkeypatch.setenv(variables.LEDGER_TABLE, TABLE)
     monkeypatch.setenv(variables.CHECKPOINT_URI, f"s3://{BUCKET}")
+    monkeypatch.setenv(variables.DESCRIPTOR_PARAMETER, descriptor_parameter("dev"))
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     with deployed() as connection:
         forget_clients()
@@ -25,5 +27,5 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator["Connection"]:
 
 
 def forget_clients() -> None:
-    for bound in (binding.ledger, binding.batch, binding.ports):
+    for bound in (binding.ledger, binding.batch, binding._ports):
         bound.cache_clear()

@@ -11,7 +11,9 @@ from lambdas.record_blocked_queue.handler import handle as record_blocked_queue
 from lambdas.record_interruption.handler import handle as record_interruption
 from lambdas.sweep_runs.handler import handle as sweep_runs
 from spotkeeper.contract.ledger import RunState, claim_request, completion_request
+from spotkeeper.control.aws import binding
 from spotkeeper.control.aws.binding import HandlerSettings
+from spotkeeper.control.kill_switch import turn
 from spotkeeper.control.run import Interruption
 from spotkeeper.control.submit import submit
 from tests.control.fakes import NOW, new_run
@@ -29,7 +31,7 @@ def start(connection: "Connection", run_id: str = "digits-7fq2") -> str:
     """Submit a run; moto ends its job at once. Return the job's id."""
     profile = connection.descriptor.profiles["cpu"]
     run = new_run(run_id, job_queue=profile.spot_queue, job_definition=profile.job_definition)
-    job_id = submit(run, ledger=connection.ledger, batch=connection.batch, now=NOW).job_id
+    job_id = submit(run, ports=connection.ports, now=NOW).job_id
     assert job_id is not None
     return job_id
 
@@ -126,6 +128,7 @@ def test_a_sweep_closes_a_run_of_whose_end_no_event_told(
         "Sweeps": 1,
         "SweepRepairs": 1,
         "SweepFailures": 0,
+        "WaitsOverLimit": 0,
         "EventsReceived": 1,
         "EventsFailed": 0,
     }
@@ -168,6 +171,82 @@ def test_a_waiting_run_that_is_due_is_submitted_again_by_the_sweep(environment: 
     assert run is not None
     assert (run.state, run.submission, run.job_id is not None) == (RunState.SUBMITTED, 2, True)
     assert environment.batch.find("digits-7fq2-2", queue=profile.spot_queue)[0].job_id == run.job_id
+
+
+def long_dry(environment: "Connection", **changes: Any) -> None:
+    """Record a run that has waited for spot for a month, and is due."""
+    profile = environment.descriptor.profiles["cpu"]
+    environment.ledger.create(
+        new_run(
+            **{
+                "state": RunState.WAITING,
+                "wait_until": "2026-11-23T18:00:00+00:00",
+                "dry_since": "2026-10-23T18:00:00+00:00",
+                "num_capacity_waits": 9,
+                "job_id": "job-0",
+                "job_queue": profile.spot_queue,
+                "job_definition": profile.job_definition,
+                **changes,
+            }
+        )
+    )
+
+
+def test_a_run_that_spot_gave_nothing_falls_back_with_its_reservation_and_is_counted(
+    environment: "Connection", capsys: pytest.CaptureFixture[str]
+) -> None:
+    long_dry(environment, fallback_cap_microusd=20_000_000)
+
+    assert failed(sweep_runs(sqs(SCHEDULED), CONTEXT)) == []
+
+    run = environment.run_of("digits-7fq2")
+    queue = environment.descriptor.profiles["cpu"].on_demand_queue
+    assert (run.state, run.submission, run.market, run.job_queue) == (RunState.SUBMITTED, 2, "on-demand", queue)
+    (job,) = environment.batch.find("digits-7fq2-2", queue=queue)
+    assert job.job_id == run.job_id
+    (reservation,) = environment.budgets.reservations("digits-7fq2")
+    assert reservation.microusd == run.reserved_microusd
+    for holder in reservation.holders:
+        budget = environment.budgets.get(holder)
+        assert budget is not None
+        assert budget.fallback.reserved == reservation.microusd
+    counts = counted(capsys.readouterr().out)
+    assert (counts["Fallbacks"], counts["WaitsOverLimit"]) == (1, 0)
+
+
+def test_a_run_whose_fallback_no_cap_allows_waits_and_is_counted_and_named_with_its_reason(
+    environment: "Connection", capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    long_dry(environment, fallback_cap_microusd=1)
+
+    sweep_runs(sqs(SCHEDULED), CONTEXT)
+
+    assert state(environment) is RunState.WAITING
+    counts = counted(capsys.readouterr().out)
+    assert counts["WaitsOverLimit"] == 1
+    assert "Fallbacks" not in counts
+    assert "'digits-7fq2': " in caplog.text
+    assert "the fallback cap of run/digits-7fq2 has $0.000001 left" in caplog.text
+
+
+def test_the_sweep_stops_on_demand_jobs_once_it_is_switched_off_and_says_so_in_a_metric(
+    environment: "Connection", capsys: pytest.CaptureFixture[str]
+) -> None:
+    long_dry(environment, fallback_cap_microusd=20_000_000)
+    sweep_runs(sqs(SCHEDULED), CONTEXT)
+    capsys.readouterr()
+    # moto has ended the job; one that Batch does not show at the moment is no job that has ended.
+    environment.ledger.advance(environment.run_of("digits-7fq2"), job_id="job-not-shown")
+    turn(is_off=True, reason="a test", ports=environment.ports)
+
+    sweep_runs(sqs(SCHEDULED), CONTEXT)
+
+    assert state(environment) is RunState.SUBMITTED
+    assert counted(capsys.readouterr().out)["JobsStoppedForMoney"] == 1
+
+
+def test_the_terms_come_from_the_parameter_that_the_stack_names(environment: "Connection") -> None:
+    assert binding.ports().terms == environment.ports.terms
 
 
 def test_a_blocked_queue_is_told_in_the_history_of_its_run(
@@ -236,7 +315,9 @@ def test_whatever_the_body_a_message_is_acknowledged_or_returned(body: str) -> N
 
 
 def test_missing_settings_are_named_all_at_once() -> None:
-    with pytest.raises(ValueError, match="SPOTKEEPER_LEDGER_TABLE, SPOTKEEPER_URI"):
+    with pytest.raises(ValueError, match="SPOTKEEPER_LEDGER_TABLE, SPOTKEEPER_URI, SPOTKEEPER_DESCRIPTOR"):
         HandlerSettings.from_environ({"SPOTKEEPER_LEDGER_TABLE": ""})
-    settings_ = HandlerSettings.from_environ({"SPOTKEEPER_LEDGER_TABLE": "t", "SPOTKEEPER_URI": "s3://b"})
-    assert (settings_.ledger_table, settings_.checkpoint_uri) == ("t", "s3://b")
+    settings_ = HandlerSettings.from_environ(
+        {"SPOTKEEPER_LEDGER_TABLE": "t", "SPOTKEEPER_URI": "s3://b", "SPOTKEEPER_DESCRIPTOR": "/p"}
+    )
+    assert (settings_.ledger_table, settings_.checkpoint_uri, settings_.descriptor_parameter) == ("t", "s3://b", "/p")

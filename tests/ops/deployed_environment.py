@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import boto3
 from moto import mock_aws
 
-from spotkeeper.contract.descriptor import Descriptor, Profile
+from spotkeeper.contract.descriptor import Caps, Descriptor, Profile
 from spotkeeper.contract.names import descriptor_parameter
 from spotkeeper.ops.connection import Connection, connect
 from tests.control.ledger_table import REGION, TABLE, create_table
@@ -19,14 +20,27 @@ DATA = "s3://datasets/public/"
 DIGEST = "repository@sha256:" + "a" * 64
 
 
-def descriptor(*, queue: str = "arn:queue", job_definition: str = "arn:definition", **changes: Any) -> Descriptor:
+USD_PER_HOUR = "3.60"
+"""A thousandth of a dollar a second."""
+
+
+def descriptor(
+    *,
+    queue: str = "arn:queue",
+    on_demand_queue: str = "arn:on-demand-queue",
+    job_definition: str = "arn:definition",
+    **changes: Any,
+) -> Descriptor:
     profile = Profile(
         spot_queue=queue,
-        on_demand_queue=f"{queue}-on-demand",
+        on_demand_queue=on_demand_queue,
         job_definition=job_definition,
         vcpus=2,
         memory_mib=4096,
         gpus=0,
+        spot_instance_types=("m6i.xlarge", "m7i.xlarge"),
+        on_demand_instance_types=("m6i.xlarge",),
+        usd_per_hour={"m6i.xlarge": USD_PER_HOUR, "m7i.xlarge": USD_PER_HOUR},
     )
     fields: dict[str, Any] = {
         "environment": "dev",
@@ -35,7 +49,9 @@ def descriptor(*, queue: str = "arn:queue", job_definition: str = "arn:definitio
         "ledger_table": TABLE,
         "job_log_group": LOG_GROUP,
         "default_profile": "cpu",
-        "profiles": {"cpu": profile, "gpu-24gb": profile},
+        # The price of gpu-24gb is not known.
+        "profiles": {"cpu": profile, "gpu-24gb": replace(profile, usd_per_hour={})},
+        "caps": Caps(fallback_usd="50"),
         "teams": ("research",),
         "data_prefixes": (DATA,),
         "secret_arns": (SECRET,),
@@ -44,18 +60,21 @@ def descriptor(*, queue: str = "arn:queue", job_definition: str = "arn:definitio
     return Descriptor(**{**fields, **changes})
 
 
-def _create_queue_and_definition() -> tuple[str, str]:
+def _create_queues_and_definition() -> tuple[str, str, str]:
     iam = boto3.client("iam", region_name=REGION)
     role = iam.create_role(RoleName="batch", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     batch = boto3.client("batch", region_name=REGION)
     host = batch.create_compute_environment(
         computeEnvironmentName="hosts", type="UNMANAGED", state="ENABLED", serviceRole=role
     )
-    queue = batch.create_job_queue(
-        jobQueueName="spot",
-        state="ENABLED",
-        priority=1,
-        computeEnvironmentOrder=[{"order": 1, "computeEnvironment": host["computeEnvironmentArn"]}],
+    spot, on_demand = (
+        batch.create_job_queue(
+            jobQueueName=market,
+            state="ENABLED",
+            priority=1,
+            computeEnvironmentOrder=[{"order": 1, "computeEnvironment": host["computeEnvironmentArn"]}],
+        )["jobQueueArn"]
+        for market in ("spot", "on-demand")
     )
     definition = batch.register_job_definition(
         jobDefinitionName="cpu",
@@ -69,7 +88,7 @@ def _create_queue_and_definition() -> tuple[str, str]:
         retryStrategy={"attempts": 10, "evaluateOnExit": [{"onStatusReason": "Host EC2*", "action": "RETRY"}]},
         timeout={"attemptDurationSeconds": 604800},
     )
-    return queue["jobQueueArn"], definition["jobDefinitionArn"]
+    return spot, on_demand, definition["jobDefinitionArn"]
 
 
 @contextmanager
@@ -77,13 +96,13 @@ def deployed() -> Iterator[Connection]:
     with mock_aws(
         config={"batch": {"use_docker": False}, "core": {"mock_credentials": True, "reset_boto3_session": False}}
     ):
-        queue, definition = _create_queue_and_definition()
+        queue, on_demand, definition = _create_queues_and_definition()
         create_table(boto3.client("dynamodb", region_name=REGION))
         boto3.client("s3", region_name=REGION).create_bucket(Bucket=BUCKET)
         boto3.client("logs", region_name=REGION).create_log_group(logGroupName=LOG_GROUP)
         boto3.client("ssm", region_name=REGION).put_parameter(
             Name=descriptor_parameter("dev"),
-            Value=descriptor(queue=queue, job_definition=definition).to_json(),
+            Value=descriptor(queue=queue, on_demand_queue=on_demand, job_definition=definition).to_json(),
             Type="String",
         )
         yield connect("dev", region=REGION)

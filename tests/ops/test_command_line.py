@@ -515,5 +515,5 @@ def test_options_after_the_program_belong_to_the_program(environment: Connection
 
 
 def test_every_command_has_help_that_asks_no_aws() -> None:
-    for command in ("submit", "status", "logs", "cancel"):
+    for command in ("submit", "status", "logs", "cancel", "pause", "resume", "budget", "fallback"):
         assert spotkeeper(command, "--help").exit_code == 0

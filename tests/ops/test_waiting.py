@@ -13,6 +13,7 @@ from spotkeeper.control.run import Attempt
 from spotkeeper.ops import log_stream, waiting
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.plan import Request
+from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.submission import prepare, submit
 from tests.control.fakes import NOW, new_run
 from tests.control.ledger_table import REGION, TABLE
@@ -113,6 +114,17 @@ def test_a_run_whose_job_has_ended_is_closed_though_no_event_ever_came(environme
 
     assert ended.state is RunState.FAILED
     assert ended == environment.ledger.get(run.run_id)
+
+
+def test_a_run_that_may_fall_back_is_left_to_those_who_may_submit_to_on_demand(environment: Connection) -> None:
+    request = Request(command=("python", "-c", "1"), spending=Spending.of(fallback_cap="20"))
+    plan = prepare(request, connection=environment, source_directory=None, suffix="0a1b2c", now=NOW)
+    run = submit(plan, connection=environment, now=NOW, pause=no_pause)
+
+    job = environment.batch.describe(str(run.job_id))
+    assert job is not None
+    assert job.has_ended
+    assert waiting.read(run.run_id, environment) == run
 
 
 @pytest.mark.parametrize("state", [RunState.PARKED, RunState.PAUSED])

@@ -10,6 +10,10 @@ import pytest
 
 import app
 from spotkeeper.contract.descriptor import Descriptor
+from spotkeeper.control.terms import EnvironmentTerms
+from spotkeeper.policy import placement
+from spotkeeper.policy.money import parse_usd
+from spotkeeper.policy.placement import Market
 from stacks.batch import BatchStack
 from stacks.constructs.training_job import RETRY_RULES
 from stacks.environments import DEV, ENVIRONMENTS, PROD
@@ -313,7 +317,9 @@ def test_the_bound_of_the_descriptor_is_above_what_is_deployed_and_not_far(data_
     assert len(deployed) <= stack.descriptor_characters <= len(deployed) + 1000
 
 
-def test_the_descriptor_tells_the_command_line_all_it_needs_within_4096_characters(any_environment: Assembly) -> None:
+def test_the_descriptor_tells_the_command_line_all_it_needs_within_8192_characters(
+    any_environment: Assembly,
+) -> None:
     settings = ENVIRONMENTS[any_environment.environment]
     parameter = any_environment.one("batch", "AWS::SSM::Parameter", "Descriptor")
     text = any_environment.resolved("batch", parameter["Value"])
@@ -321,7 +327,7 @@ def test_the_descriptor_tells_the_command_line_all_it_needs_within_4096_characte
 
     assert parameter["Name"] == f"/spotkeeper/{settings.name}/descriptor"
     assert parameter["Tier"] == "Intelligent-Tiering"
-    assert len(text) < 4096
+    assert len(text) < 8192
     assert descriptor.environment == settings.name
     assert descriptor.region == settings.region
     assert descriptor.checkpoint_bucket.startswith(f"spotkeeper-{settings.name}-storage-Checkpoints")
@@ -338,6 +344,26 @@ def test_the_descriptor_tells_the_command_line_all_it_needs_within_4096_characte
         assert f"job-queue/{prefix}OnDemandQueue" in told.on_demand_queue
         assert re.search(rf"job-definition/{prefix}Job\w+-\w+:\d+$", told.job_definition)
         assert (told.vcpus, told.memory_mib, told.gpus) == (profile.vcpus, profile.memory_mib, profile.gpus)
+        assert told.spot_instance_types == profile.spot_instance_types
+        assert told.on_demand_instance_types == profile.on_demand_instance_types
+        assert told.usd_per_hour == settings.prices_of(profile)
+
+
+def test_the_descriptor_tells_the_control_plane_caps_and_times(any_environment: Assembly) -> None:
+    settings = ENVIRONMENTS[any_environment.environment]
+    text = any_environment.resolved("batch", any_environment.one("batch", "AWS::SSM::Parameter", "Descriptor")["Value"])
+    terms = EnvironmentTerms.of(Descriptor.from_json(text))
+
+    assert terms.limits.fallback_microusd == parse_usd(settings.fallback_cap_usd_per_month)
+    total = settings.total_cap_usd_per_month
+    assert terms.limits.total_microusd == (None if total is None else parse_usd(total))
+    assert set(terms.team_limits) == set(settings.team_caps)
+    assert terms.placement == placement.Terms(
+        **{name: getattr(settings, name) for name in placement.Terms.__dataclass_fields__}
+    )
+    for market in Market:
+        for name in terms.profiles if total is not None or market is Market.ON_DEMAND else ():
+            assert terms.profiles[name].dearest_usd_per_hour(market)
 
 
 def test_nothing_can_connect_to_a_host(any_environment: Assembly) -> None:

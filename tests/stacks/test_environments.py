@@ -1,9 +1,10 @@
 import pytest
 from moto.ec2.models.instance_types import INSTANCE_TYPES as SNAPSHOT
 
+from emulation.ec2.prices import instance_type
 from stacks.environments import ENVIRONMENTS, find_environment
 from stacks.instance_types import INSTANCE_TYPES
-from stacks.settings import Profile
+from stacks.settings import Environment, Profile
 
 SHIPPED = list(dict.fromkeys(profile for settings in ENVIRONMENTS.values() for profile in settings.profiles))
 
@@ -73,6 +74,25 @@ def test_the_environments_differ_where_it_matters() -> None:
     assert len(dev.profiles) < len(prod.profiles)
     assert dev.max_attempt_seconds < staging.max_attempt_seconds < prod.max_attempt_seconds
     assert len({dev.log_retention, staging.log_retention, prod.log_retention}) == 3
+    caps = [int(settings.fallback_cap_usd_per_month) for settings in (dev, staging, prod)]
+    assert caps == sorted(caps)
+    assert len(set(caps)) == 3
+    assert (dev.total_cap_usd_per_month, staging.total_cap_usd_per_month) == (None, None)
+    assert prod.total_cap_usd_per_month is not None
+
+
+@pytest.mark.parametrize("settings", ENVIRONMENTS.values(), ids=lambda settings: settings.name)
+def test_every_profile_can_fall_back_because_the_price_of_each_on_demand_type_is_known(settings: Environment) -> None:
+    for profile in settings.profiles:
+        assert set(profile.on_demand_instance_types) <= set(settings.prices_of(profile)), profile.name
+
+
+@pytest.mark.parametrize("settings", ENVIRONMENTS.values(), ids=lambda settings: settings.name)
+def test_the_emulated_market_takes_the_prices_that_are_reserved_with(settings: Environment) -> None:
+    """Else an emulated run could cost more than its reservation."""
+    for profile in settings.profiles:
+        for name, usd_per_hour in settings.prices_of(profile).items():
+            assert instance_type(name).on_demand_usd_per_hour == float(usd_per_hour), name
 
 
 def test_an_unknown_environment_is_answered_with_the_names_there_are() -> None:

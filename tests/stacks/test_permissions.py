@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import app
+from spotkeeper.contract.budgets import SWITCH_PARTITION, budget_partition
 from spotkeeper.contract.ledger import completion_request, instance_partition
 from stacks.environments import DEV
 from tests.stacks.synthesized import Assembly
@@ -78,7 +79,8 @@ def test_a_job_reads_and_writes_ledger_items_of_runs_only_and_never_without_nami
 
     assert condition == {"ForAllValues:StringLike": {}, "Null": {"dynamodb:LeadingKeys": "false"}}
     assert fnmatch.fnmatchcase(request["Key"]["pk"]["S"], pattern)
-    assert not fnmatch.fnmatchcase(instance_partition("i-0abc"), pattern)
+    for closed in (instance_partition("i-0abc"), budget_partition("run/resnet-1"), SWITCH_PARTITION):
+        assert not fnmatch.fnmatchcase(closed, pattern)
 
 
 def test_a_host_may_join_its_cluster_and_do_exactly_this(dev: Assembly) -> None:
@@ -132,13 +134,16 @@ def test_starting_a_job_needs_its_image_and_its_log_stream(dev: Assembly) -> Non
 
 
 MOVES_RUNS = {
+    ("batch:CancelJob", "arn:aws:batch:us-east-1:123456789012:job/*"),
     ("batch:DescribeJobs", "*"),
     ("batch:ListJobs", "*"),
     ("batch:SubmitJob", "arn:aws:batch:us-east-1:123456789012:job-definition/*"),
     ("batch:TagResource", "arn:aws:batch:us-east-1:123456789012:job/*"),
     ("batch:TerminateJob", "arn:aws:batch:us-east-1:123456789012:job/*"),
     ("s3:ListBucket", "arn:aws:service:us-east-1:123456789012:Checkpoints620E2F20.Arn"),
+    ("ssm:GetParameter", "arn:aws:ssm:us-east-1:123456789012:parameter/spotkeeper/dev/descriptor"),
 }
+MOVES_MONEY = {"ConditionCheckItem", "GetItem", "PutItem", "Query", "UpdateItem"}
 LEDGER = "arn:aws:service:us-east-1:123456789012:LedgerB7379752.Arn"
 
 
@@ -146,11 +151,11 @@ LEDGER = "arn:aws:service:us-east-1:123456789012:LedgerB7379752.Arn"
     ("function", "ledger_actions", "others"),
     [
         ("RecordInterruption", {"UpdateItem"}, set()),
-        ("ObserveJob", {"GetItem", "PutItem", "Query", "UpdateItem"}, MOVES_RUNS),
+        ("ObserveJob", MOVES_MONEY, MOVES_RUNS),
         ("RecordBlockedQueue", {"GetItem", "PutItem"}, {("batch:DescribeJobs", "*")}),
         (
             "SweepRuns",
-            {"GetItem", "PutItem", "Query", "UpdateItem"},
+            MOVES_MONEY,
             {*MOVES_RUNS, ("dynamodb:Query", f"{LEDGER}/index/listing")},
         ),
     ],
@@ -158,7 +163,7 @@ LEDGER = "arn:aws:service:us-east-1:123456789012:LedgerB7379752.Arn"
 def test_a_handler_may_do_exactly_this(
     dev: Assembly, function: str, ledger_actions: set[str], others: set[tuple[str, str]]
 ) -> None:
-    spot_queues = {("batch:SubmitJob", arn) for arn in queues_of(dev, "spot")}
+    queues = {("batch:SubmitJob", arn) for market in ("spot", "on_demand") for arn in queues_of(dev, market)}
     permissions = set(allowed(dev, "recovery", function))
 
     assert {action.partition(":")[2] for action, on in permissions if on == LEDGER} == ledger_actions
@@ -173,7 +178,7 @@ def test_a_handler_may_do_exactly_this(
     }
     logs = {(action, on) for action, on in rest if action in ("logs:CreateLogStream", "logs:PutLogEvents")}
     assert len(logs) == 2
-    assert rest - own_queue - logs == others | (spot_queues if others >= MOVES_RUNS else set())
+    assert rest - own_queue - logs == others | (queues if others >= MOVES_RUNS else set())
 
 
 def queues_of(assembly: Assembly, market: str) -> set[str]:
@@ -183,12 +188,30 @@ def queues_of(assembly: Assembly, market: str) -> set[str]:
     return {profile[f"{market}_queue"] for profile in stored["profiles"].values()}
 
 
-def test_no_handler_may_submit_to_an_on_demand_queue(any_environment: Assembly) -> None:
-    """What costs more has to be reserved first, and nothing reserves yet."""
-    submitted_to = {on for action, on in allowed(any_environment, "recovery") if action == "batch:SubmitJob"}
+def test_only_what_reserves_first_may_submit_to_an_on_demand_queue(any_environment: Assembly) -> None:
+    on_demand = queues_of(any_environment, "on_demand")
+    may_submit = {
+        id_.partition("RoleDefaultPolicy")[0]
+        for stack in any_environment.templates
+        for id_ in any_environment.resources(stack, "AWS::IAM::Policy")
+        for action, on in allowed(any_environment, stack, id_)
+        if action == "batch:SubmitJob" and (on in on_demand or on == "*")
+    }
 
-    assert queues_of(any_environment, "spot") <= submitted_to
-    assert queues_of(any_environment, "on_demand").isdisjoint(submitted_to)
+    assert on_demand
+    assert may_submit == {"ObserveJob", "SweepRuns"}
+
+
+def test_people_get_a_policy_that_submits_to_spot_and_denies_on_demand(any_environment: Assembly) -> None:
+    policy = any_environment.one("batch", "AWS::IAM::ManagedPolicy", "SubmitPolicy")
+    spot, tags, never = any_environment.resolved("batch", policy["PolicyDocument"]["Statement"])
+
+    assert (spot["Effect"], spot["Action"]) == ("Allow", "batch:SubmitJob")
+    definitions = "arn:aws:batch:us-east-1:123456789012:job-definition/*"
+    assert set(spot["Resource"]) == {*queues_of(any_environment, "spot"), definitions}
+    assert (tags["Effect"], tags["Action"]) == ("Allow", "batch:TagResource")
+    assert (never["Effect"], never["Action"]) == ("Deny", "batch:SubmitJob")
+    assert set(as_list(never["Resource"])) == queues_of(any_environment, "on_demand")
 
 
 def test_handlers_list_manifests_only(dev: Assembly) -> None:

@@ -139,7 +139,9 @@ def test_the_rules_watch_all_queues_of_the_environment_within_the_size_of_a_patt
 
 def test_more_queues_than_a_pattern_holds_are_refused_when_they_are_synthesized(tmp_path: Path) -> None:
     def with_profiles(count: int) -> Environment:
-        return replace(DEV, profiles=(CPU, *(replace(CPU, name=f"cpu-{index}") for index in range(1, count))))
+        profiles = (CPU, *(replace(CPU, name=f"cpu-{index}") for index in range(1, count)))
+        # Without prices, with which the descriptor would be full first.
+        return replace(DEV, profiles=profiles, on_demand_prices_usd={})
 
     app.assemble(with_profiles(7), str(tmp_path / "7")).synth()
     fits = Assembly(tmp_path / "7", "dev")
@@ -230,6 +232,7 @@ def test_a_function_runs_its_handler_with_the_ledger_and_powertools(dev: Assembl
     assert visibility >= 6 * properties["Timeout"]
     assert dev.resolved("recovery", properties["Environment"]["Variables"]) == {
         "SPOTKEEPER_LEDGER_TABLE": "spotkeeper-dev-storage-LedgerB7379752-0123456789ab",
+        "SPOTKEEPER_DESCRIPTOR": "/spotkeeper/dev/descriptor",
         "SPOTKEEPER_URI": "s3://spotkeeper-dev-storage-Checkpoints620E2F20-0123456789ab",
         "POWERTOOLS_SERVICE_NAME": handler,
         "POWERTOOLS_METRICS_NAMESPACE": "Spotkeeper",

@@ -1,11 +1,15 @@
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from spotkeeper.contract.descriptor import Caps
+from spotkeeper.policy import money
+from spotkeeper.policy.money import check_microusd, parse_usd
 from stacks.environments import CPU, DEV, GPU_24GB, GPU_80GB_X8
 from stacks.instance_types import INSTANCE_TYPES
-from stacks.settings import Profile, memory_for_a_job_mib
+from stacks.settings import MAX_USD, Profile, memory_for_a_job_mib
 
 ZONES = ("eu-west-1a", "eu-west-1b")
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:team/hub-token-a1B2c3"
@@ -71,6 +75,26 @@ def teams(count: int) -> tuple[str, ...]:
         ({"log_retention": 30}, "log_retention must be one of logs.RetentionDays.* got 30"),
         ({"is_protected": "no"}, "is_protected must be True or False, got 'no'"),
         ({"is_protected": 0}, "is_protected must be True or False, got 0"),
+        ({"team_caps": {"sales": Caps()}}, r"team_caps must name teams of \('research',\), got 'sales': add the team"),
+        ({"team_caps": {"research": Caps(total_usd="1,0")}}, r"team_caps\['research'\].total_usd must be .* got '1,0'"),
+        (
+            {"total_cap_usd_per_month": "100"},
+            "without the prices of g5.16xlarge, .* leased .*'gpu-24gb'",
+        ),
+        ({"team_caps": {"research": Caps(total_usd="1")}}, "a total cap is set, and without the prices"),
+        ({"on_demand_prices_usd": {"m5.xlrage": "1"}}, "must name types of the table in .* got 'm5.xlrage'"),
+        ({"on_demand_prices_usd": {"m5.xlarge": 0.192}}, r"on_demand_prices_usd\['m5.xlarge'\] must be .* got 0.192"),
+        ({"on_demand_prices_usd": {"m5.xlarge": "0.00"}}, "must be above 0: no instance is free"),
+        ({"fallback_after_seconds": 299}, "fallback_after_seconds must be 300 to 604800 .* got 299"),
+        ({"segment_seconds": 899}, "segment_seconds must be 900 to 432000 .* got 899"),
+        ({"segment_seconds": 3600.0}, "a whole number, got 3600.0"),
+        ({"standby_after_seconds": 86401}, "standby_after_seconds must be 300 to 86400 .* got 86401"),
+        ({"standby_age_seconds": 59}, "standby_age_seconds must be 60 to 86400 .* got 59"),
+        ({"standby_patience_seconds": True}, "standby_patience_seconds must be .* got True"),
+        ({"budget_alert_emails": ("nobody",)}, "budget_alert_emails must be e-mail addresses, got 'nobody'"),
+        ({"budget_alert_emails": ("a@b.org", "a@b.org")}, "budget_alert_emails must name each once"),
+        ({"budget_alert_emails": tuple(f"a{n}@b.org" for n in range(11))}, "at most 10 .* got 11: name a mailing list"),
+        ({"budget_alert_emails": ("a@b.org",), "fallback_cap_usd_per_month": "0"}, "needs a cap above .0 to alert of"),
     ],
 )
 def test_an_environment_that_cannot_work_is_refused_with_field_rule_and_value(
@@ -78,6 +102,44 @@ def test_an_environment_that_cannot_work_is_refused_with_field_rule_and_value(
 ) -> None:
     with pytest.raises(ValueError, match=expected):
         replace(DEV, **change)
+
+
+NOT_MONEY: list[Any] = [
+    "10,00", "-1", "+1", "1e3", "1e308", "NaN", "inf", "", " 5", "5 ", "$5", "5.", ".5", "0.1234567", "10000000.01",
+    "\u0665", 5, 5.0, True, 1e308, float("nan"), float("inf"), Decimal(5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", NOT_MONEY, ids=repr)
+@pytest.mark.parametrize("cap", ["fallback_cap_usd_per_month", "total_cap_usd_per_month"])
+def test_what_is_no_plain_amount_of_dollars_is_refused(cap: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"Environment.{cap} must be US dollars as text .* such as '20'"):
+        replace(DEV, **{cap: value})
+
+
+@pytest.mark.parametrize("value", ["0", "20", "12.50", "0.000001", "10000000"])
+def test_the_control_plane_reads_every_amount_that_the_settings_take(value: str) -> None:
+    assert replace(DEV, fallback_cap_usd_per_month=value).fallback_cap_usd_per_month == value
+    assert check_microusd(parse_usd(value)) == Decimal(value) * 1_000_000
+    assert MAX_USD == money.MAX_USD
+
+
+def test_prices_that_the_operator_states_come_before_the_table_and_a_type_without_a_price_is_absent() -> None:
+    settings = replace(DEV, on_demand_prices_usd={"g5.xlarge": "2"})
+
+    assert settings.prices_of(GPU_24GB) == {
+        "g5.xlarge": "2",
+        "g5.2xlarge": "1.212",
+        "g6.xlarge": "0.8048",
+        "g6.2xlarge": "0.9776",
+    }
+    assert settings.prices_of(CPU) == {}
+
+
+def test_in_a_region_without_a_table_no_price_is_known() -> None:
+    settings = replace(DEV, region="eu-north-1", availability_zones=("eu-north-1a", "eu-north-1b"))
+
+    assert settings.prices_of(GPU_24GB) == {}
 
 
 @pytest.mark.parametrize(
@@ -131,6 +193,12 @@ def test_a_refused_secret_is_not_repeated_in_the_message() -> None:
         {"secret_arns": (SECRET, SECRET.replace("hub", "lab"))},
         {"image_repositories": ("trainer", "team/trainer", "a.b", "team/sub-team/a__b.c")},
         {"spot_max_vcpus": 100_000, "on_demand_max_vcpus": 4},
+        {"fallback_after_seconds": 300, "segment_seconds": 900, "standby_after_seconds": 300},
+        {"standby_age_seconds": 60, "standby_patience_seconds": 600},
+        {"fallback_cap_usd_per_month": "0", "budget_alert_emails": ()},
+        {"team_caps": {"research": Caps(fallback_usd="0.50", total_usd=None)}},
+        {"profiles": (CPU,), "total_cap_usd_per_month": "0", "team_caps": {"research": Caps(total_usd="1")}},
+        {"budget_alert_emails": tuple(f"first.last+{n}@sub.example.org" for n in range(10))},
         {"profiles": profiles(25)},
         {"teams": teams(500)},
         {"region": "eu-west-1", "availability_zones": ZONES},

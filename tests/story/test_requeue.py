@@ -118,7 +118,7 @@ def test_a_run_that_never_progresses_is_parked_and_resume_makes_it_finish(user: 
     assert parked.reason is not None
     assert parked.reason.endswith("no newer checkpoint in 3 of at most 3 submissions")
     mended.touch()
-    resume(run.run_id, ledger=user.connection.ledger, batch=user.connection.batch, now=now())
+    resume(run.run_id, ports=user.connection.ports, now=now())
     ended = user.ended(run)
     assert (ended.state, ended.submission) == (RunState.SUCCEEDED, 4)
 
@@ -148,7 +148,7 @@ def test_a_paused_run_saves_stops_and_goes_on_when_it_is_resumed(user: User) -> 
     pause(run.run_id, ledger=user.connection.ledger, batch=user.connection.batch, now=now())
     paused = wait_for(user, run, RunState.PAUSED)
     steps = committed(user, run)
-    resume(run.run_id, ledger=user.connection.ledger, batch=user.connection.batch, now=now())
+    resume(run.run_id, ports=user.connection.ports, now=now())
     ended = user.ended(run)
 
     assert (paused.submission, ended.state, ended.submission, ended.epoch) == (1, RunState.SUCCEEDED, 2, 2)

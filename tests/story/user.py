@@ -12,6 +12,7 @@ from spotkeeper.control.run import Attempt, Run
 from spotkeeper.control.sweep import sweep
 from spotkeeper.ops.connection import LocalEndpoint, connect
 from spotkeeper.ops.plan import Request
+from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.submission import prepare, submit
 
 T = TypeVar("T")
@@ -39,13 +40,13 @@ class User:
         self._source = source
         self._num_runs = 0
 
-    def submit(self, program: str) -> Run:
+    def submit(self, program: str, *, spending: Spending | None = None) -> Run:
         """Submit a Python program."""
         self._num_runs += 1
         self._source.mkdir(exist_ok=True)
         (self._source / "train.py").write_text(dedent(program))
         plan = prepare(
-            Request(command=("python", "train.py"), progress_seconds=1),
+            Request(command=("python", "train.py"), progress_seconds=1, spending=spending or Spending()),
             connection=self.connection,
             source_directory=self._source,
             suffix=f"{self._num_runs:04x}",

@@ -1,0 +1,37 @@
+"""A fast emulation hands out real, nearer deadlines: programs keep real time, and only what they are told is nearer.
+
+The placement times of the stored descriptor are divided by the clock's speed, once, when the parameter is loaded. Not
+the segment: it is AWS Batch's time limit of an attempt, which the emulated Batch divides by itself.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from emulation.aws import Aws
+from emulation.templates.adapt import Note
+from emulation.templates.deployment import Resource
+from spotkeeper.contract.descriptor import Descriptor
+from spotkeeper.contract.names import descriptor_parameter
+
+SHORTEST_SECONDS: Final = 1
+DIVIDED: Final = (
+    "fallback_after_seconds",
+    "standby_after_seconds",
+    "standby_age_seconds",
+    "standby_patience_seconds",
+)
+
+
+def bring_nearer(aws: Aws, resources: tuple[Resource, ...], *, environment: str, speed: float) -> tuple[Note, ...]:
+    """Divide the placement times of the environment's descriptor, if it has one; return a note of it."""
+    name = descriptor_parameter(environment)
+    stored = next((found for found in resources if found.physical_id == name), None)
+    if stored is None or speed == 1:
+        return ()
+    descriptor = Descriptor.from_json(stored.properties["Value"])
+    times = {field: getattr(descriptor.placement, field) for field in DIVIDED}
+    nearer = {field: max(SHORTEST_SECONDS, round(seconds / speed)) for field, seconds in times.items()}
+    changed = replace(descriptor, placement=replace(descriptor.placement, **nearer))
+    aws.ssm.put_parameter(Name=name, Value=changed.to_json(), Overwrite=True)
+    told = ", ".join(f"{field} {times[field]} -> {seconds}" for field, seconds in nearer.items())
+    return (Note(logical_id=stored.logical_id, type=stored.type, reason=f"at speed {speed:g}: {told}"),)

@@ -1,0 +1,29 @@
+"""Runs that wait for longer than placement lets a run wait for spot, each with why: for the log and an alarm."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.run import Run
+from spotkeeper.policy.placement import Terms
+
+MOST_LISTED: Final = 1000
+"""Newest open runs among which waits are looked for at each sweep: a few reads of the index."""
+
+
+def overdue(runs: Iterable[Run], *, terms: Terms, now: str) -> dict[str, str]:
+    """Return run -> why it waits, of those that wait and had no machine for the fallback limit. `now` is ISO 8601, UTC.
+
+    They are not stuck, they lack money or permission for on-demand: a person can give it, or let them wait.
+    """
+    return {
+        run.run_id: run.reason or "no reason recorded"
+        for run in runs
+        if run.state is RunState.WAITING and _dry_seconds(run, now) > terms.fallback_after_seconds
+    }
+
+
+def _dry_seconds(run: Run, now: str) -> float:
+    since = run.dry_since or run.created_at
+    return (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()

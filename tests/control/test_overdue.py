@@ -1,0 +1,32 @@
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.overdue import overdue
+from spotkeeper.policy.placement import Terms
+from tests.control.fakes import new_run
+
+TERMS = Terms(
+    fallback_after_seconds=1800,
+    segment_seconds=14_400,
+    standby_after_seconds=900,
+    standby_age_seconds=1200,
+    standby_patience_seconds=1800,
+)
+NOW = "2026-11-23T19:00:00+00:00"
+
+
+def waiting(run_id: str, since: str, **changes: object) -> dict[str, object]:
+    return {"run_id": run_id, "state": RunState.WAITING, "created_at": since, **changes}
+
+
+def test_only_a_run_that_waits_beyond_the_limit_is_named_with_its_reason() -> None:
+    facts: list[dict[str, object]] = [
+        waiting("long", "2026-11-23T18:29:59+00:00", reason="no spot capacity"),
+        waiting("at-the-limit", "2026-11-23T18:30:00+00:00"),
+        waiting("had-a-machine", "2026-11-23T12:00:00+00:00", dry_since="2026-11-23T18:45:00+00:00"),
+        waiting("untold", "2026-11-23T12:00:00+00:00"),
+        waiting("running", "2026-11-23T12:00:00+00:00", state=RunState.RUNNING),
+        waiting("parked", "2026-11-23T12:00:00+00:00", state=RunState.PARKED),
+    ]
+
+    found = overdue((new_run(**fact) for fact in facts), terms=TERMS, now=NOW)  # type: ignore[arg-type]
+
+    assert found == {"long": "no spot capacity", "untold": "no reason recorded"}
