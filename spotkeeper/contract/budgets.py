@@ -1,8 +1,10 @@
 """Keys of the money in the ledger: what may be spent by whom, and what is reserved for what.
 
     BUDGET#<holder>          BUDGET                   caps of a holder, and what is left of them
-    RUN#<run>                RESERVATION#<submission:04>   money set aside before the job was submitted
+    RESERVATIONS#<run>       RESERVATION#<submission:04>   money set aside before the job was submitted
     SWITCH                   SWITCH                   the environment's kill switch of on-demand
+
+No key begins with `RUN#`: a job may write its run's items, and must not touch its money.
 
 Holders are `environment#<month>`, `team/<team>#<month>`, `sweep/<sweep>` and `run/<run>`; a month is `2026-11`, UTC,
 the one in which the money was reserved. A reservation is found under `unsettled` of the listing index until settled.
@@ -20,6 +22,11 @@ LISTING_UNSETTLED: Final = "unsettled"
 def budget_partition(holder: str) -> str:
     """Partition of a holder's budget."""
     return f"BUDGET#{holder}"
+
+
+def reservations_partition(run_id: str) -> str:
+    """Partition of a run's reservations."""
+    return f"RESERVATIONS#{run_id}"
 
 
 def reservation_sort_key(submission: int) -> str:

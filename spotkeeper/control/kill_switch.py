@@ -24,10 +24,10 @@ def turn(*, is_off: bool, reason: str | None, ports: Ports) -> Switch:
 
 
 def enforce(run: Run, reservation: Reservation, *, ports: Ports) -> bool:
-    """Stop the on-demand job of an open submission if the switch is off; return whether it was."""
+    """Stop the on-demand jobs of an open submission if the switch is off; return whether there were any."""
     if reservation.market is not Market.ON_DEMAND or not ports.budgets.switch().is_off:
         return False
-    for job in jobs_of(run, reservation, ports):
-        if not job.has_ended:
-            ports.batch.terminate(job.job_id, SWITCHED_OFF_REASON)
-    return True
+    running = [job for job in jobs_of(run, reservation, ports) if not job.has_ended]
+    for job in running:
+        ports.batch.terminate(job.job_id, SWITCHED_OFF_REASON)
+    return bool(running)

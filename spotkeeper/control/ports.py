@@ -180,11 +180,12 @@ class Budgets(Protocol):
         """
 
     def reserve(
-        self, run: Run, reservation: Reservation, *, switch: Switch, exempt: Collection[str] = (), **changes: Any
+        self, run: Run, reservation: Reservation, *, switch: Switch | None, exempt: Collection[str] = (), **changes: Any
     ) -> Run:
         """Write `changes` to the run and set the money aside with every holder, or do nothing at all.
 
-        The holders in `exempt` are charged, but not asked. `switch` is the kill switch as it was read.
+        The holders in `exempt` are charged, but not asked. `switch` is the kill switch as it was read; None for spot,
+        which it does not concern.
 
         Raises:
             Conflict: the run is no longer at `run.version`, or the submission has a reservation.

@@ -261,6 +261,8 @@ def _after_wait(run: Run, ports: Ports, now: str) -> Observation:
         placed = begin.shortage(run, ports=ports, now=now).placement
         market, reason = placed.market, placed.reason
     moved, outcome, reason = _begin(run, market, reason, {}, ports, now)
+    if outcome is not Outcome.REQUEUED:  # to ask spot again is no news
+        _note(moved, run.submission, outcome, reason, ports, now)
     if moved.state is not RunState.SUBMITTING:
         return Observation(outcome=Outcome.UNCHANGED, reason=reason, run=moved)
     done = Outcome.FELL_BACK if outcome is Outcome.FELL_BACK else Outcome.SUBMITTED

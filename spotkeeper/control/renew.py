@@ -37,8 +37,8 @@ def renew(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> bool
     try:
         ports.budgets.extend(reservation, max(lease_microusd(price, LEASE_SECONDS), needed - reservation.microusd))
     except OverBudget:
-        for job in jobs:
-            if not job.has_ended:
-                ports.batch.terminate(job.job_id, OVER_BUDGET_REASON)
-        return True
+        running = [job for job in jobs if not job.has_ended]
+        for job in running:
+            ports.batch.terminate(job.job_id, OVER_BUDGET_REASON)
+        return bool(running)
     return False

@@ -100,7 +100,7 @@ def spot(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str, submis
     amount = lease_microusd(price, LEASE_SECONDS + AROUND_SECONDS)
     named = changes if submission is None else {"submission": submission}
     reservation = _reservation(run, named, Market.SPOT, profile.spot_queue, price, amount, budgets, now)
-    return _reserve(run, reservation, dict(changes), ports, switch=ports.budgets.switch(), exempt=set())
+    return _reserve(run, reservation, dict(changes), ports, switch=None, exempt=set())
 
 
 def affords_on_demand(run: Run, *, ports: Ports, now: str) -> bool:
@@ -163,7 +163,7 @@ def _reserve(
     changes: dict[str, Any],
     ports: Ports,
     *,
-    switch: Switch,
+    switch: Switch | None,
     exempt: set[str],
 ) -> Run | Held:
     try:

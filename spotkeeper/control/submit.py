@@ -16,6 +16,7 @@ from spotkeeper.contract.names import job_name
 from spotkeeper.control import reserve
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
 from spotkeeper.control.ports import Batch, Conflict, Ledger, Ports, Refused, ReplyLost, Throttled, UnknownRun
+from spotkeeper.control.requeue import after
 from spotkeeper.control.run import Run
 from spotkeeper.control.submission_rate import may_submit
 from spotkeeper.policy.placement import Market
@@ -75,7 +76,7 @@ def next_submission(run: Run, *, now: str) -> dict[str, Any]:
 def submit(run: Run, *, ports: Ports, now: str) -> Run:
     """Record a new run, submit its first job, and return the run as the ledger then holds it.
 
-    A run whose first hour no budget allows is PARKED, with the reason.
+    A run whose first hour its own cap does not allow is PARKED, and WAITING where another's does not, with the reason.
 
     Raises:
         Conflict: the run id is taken.
@@ -127,7 +128,9 @@ def _secure(run: Run, ports: Ports, now: str) -> Run:
     held = reserve.spot(run, {}, ports=ports, now=now)
     if isinstance(held, Run):
         return held
-    return ports.ledger.advance(run, state=RunState.PARKED, reason=held.reason)
+    if held.is_own:
+        return ports.ledger.advance(run, state=RunState.PARKED, reason=held.reason)
+    return ports.ledger.advance(run, state=RunState.WAITING, wait_until=after(now, 0), reason=held.reason)
 
 
 def _send(run: Run, ports: Ports, now: str) -> Run:

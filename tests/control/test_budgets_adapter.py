@@ -146,6 +146,16 @@ def test_a_switch_that_was_turned_since_it_was_read_stops_the_reservation(money:
     money.reserve(switch=turned)
 
 
+def test_a_lease_on_spot_does_not_ask_for_the_switch(money: Money) -> None:
+    money.budgets.turn(money.budgets.switch(), is_off=True, reason="month end")
+
+    money.reserve(switch=None, of={"market": Market.SPOT})
+
+    budget = money.budgets.get(RUN_HOLDER)
+    assert budget is not None
+    assert budget.total.reserved == 4
+
+
 def test_settling_books_what_was_spent_and_gives_the_rest_back_once(money: Money) -> None:
     money.reserve()
 

@@ -62,6 +62,14 @@ def test_a_run_that_cannot_pay_its_first_hour_is_parked_and_goes_on_when_its_cap
     assert resume(RUN, ports=world.ports, now=NOW).state is RunState.SUBMITTED
 
 
+def test_a_run_whose_first_hour_the_month_does_not_allow_waits_for_the_next_one() -> None:
+    world = World(terms=replace(TERMS, limits=Limits(total_microusd=1 * USD)))
+
+    run = world.submit(new_run())
+
+    assert (run.state, run.wait_until, world.batch.requests) == (RunState.WAITING, after(5), [])
+
+
 def test_a_lease_is_renewed_before_it_runs_out() -> None:
     world = running(20)
 

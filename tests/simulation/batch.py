@@ -40,8 +40,8 @@ STUCK_SECONDS: Final = 86400.0
 CAPACITY_CANCEL: Final = "Canceled by JobStateTimeLimit action due to reason: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
 CAPACITY_SECONDS: Final = 900.0
 """Time limit of a job that finds no capacity."""
-LISTED_AFTER_SECONDS: Final = 240.0
-"""A job younger than this may be missing in ListJobs."""
+LISTED_AFTER_SECONDS: Final = 550.0
+"""A job younger than this may be missing in ListJobs: nearly as long as settlement allows for."""
 STOP_GRACE_SECONDS: Final = 30.0
 NOTICE_SECONDS: Final = 120.0
 CUT_OFF_SECONDS: Final = (60.0, 1500.0, 5000.0)

@@ -51,13 +51,13 @@ class BudgetTable:
         return after
 
     def reserve(
-        self, run: Run, reservation: Reservation, *, switch: Switch, exempt: Collection[str] = (), **changes: Any
+        self, run: Run, reservation: Reservation, *, switch: Switch | None, exempt: Collection[str] = (), **changes: Any
     ) -> Run:
         self._check(run)
         key = (reservation.run_id, reservation.submission)
         if key in self.reserved:
             raise Conflict
-        if switch.generation != self.turned.generation:
+        if switch is not None and switch.generation != self.turned.generation:
             raise SwitchedOff
         self._require(reservation, [holder for holder in reservation.holders if holder not in exempt])
         self._charge(reservation)

@@ -9,12 +9,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any, Protocol, TypeVar
 
+from spotkeeper.contract import tags
 from spotkeeper.contract.checkpoint_layout import commit_prefix, parse_manifest_key
 from spotkeeper.contract.ledger import PARTITION_KEY, SORT_KEY, RunState, run_partition
 from spotkeeper.control.budget import Budget, Reservation, Switch
 from spotkeeper.control.ports import Conflict, Job, Refused, ReplyLost, Throttled
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
 from spotkeeper.control.submission_rate import SUBMISSIONS_PER_SECOND
+from spotkeeper.policy.placement import Market
 from spotkeeper.trainer.store import Stat
 from tests.simulation import faults
 from tests.simulation.budget_table import BudgetTable
@@ -350,7 +352,7 @@ class LinkedBudgets:
         return self._write("budgets.set_limits", lambda table: table.set_limits(budget, fallback=fallback, total=total))
 
     def reserve(
-        self, run: Run, reservation: Reservation, *, switch: Switch, exempt: Collection[str] = (), **changes: Any
+        self, run: Run, reservation: Reservation, *, switch: Switch | None, exempt: Collection[str] = (), **changes: Any
     ) -> Run:
         return self._write(
             "budgets.reserve",
@@ -386,10 +388,10 @@ class LinkedBatch:
 
     def submit(self, request: Mapping[str, Any]) -> str:
         self._watcher.job_requested(request["jobName"], self._link.name)
+        swarm = self._link.swarm
+        table = swarm.submit_on_demand if request["tags"][tags.MARKET] == Market.ON_DEMAND else swarm.submit
         try:
-            return self._link.call(
-                "batch.submit", self._link.swarm.submit, lambda: self._service.submit(request), lost=ReplyLost
-            )
+            return self._link.call("batch.submit", table, lambda: self._service.submit(request), lost=ReplyLost)
         except Refused:
             self._service.refuse(request)
             raise

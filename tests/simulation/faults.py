@@ -39,6 +39,8 @@ SUBMIT: Final[_Highest] = {
     CRASH_AFTER: 0.2,
 }
 SLOT: Final[_Highest] = {**READ, REPLY_LOST: 0.05, CROWDED: 0.5}
+SUBMIT_ON_DEMAND: Final[_Highest] = {**SUBMIT, REQUEST_LOST: 0.3, REPLY_LOST: 0.6, CRASH_AFTER: 0.4, REFUSED: 0.02}
+"""Harder, because a twin on on-demand costs money and few runs come there."""
 LOOK_UP: Final[_Highest] = {**READ, STALE: 0.6}
 STORE: Final[_Highest] = {REQUEST_LOST: 0.03, REPLY_LOST: 0.03, CRASH_BEFORE: 0.01, CRASH_AFTER: 0.02, **_SLOW}
 CLAIM: Final[_Highest] = {THROTTLED: 0.1, REPLY_LOST: 0.15, CRASH_BEFORE: 0.05, CRASH_AFTER: 0.08, **_SLOW}
@@ -47,7 +49,7 @@ EVENT: Final[_Highest] = {"lost": 0.4, "twice": 0.3, **dict.fromkeys(_HOURS, 0.0
 HOST: Final[_Highest] = {"notice": 0.7, "lost": 0.5, "cut off": 0.8, "does not start": 0.3, "drained": 0.1}
 BOOT: Final[_Highest] = {150.0: 0.3, 400.0: 0.3, 1500.0: 0.1}
 """How long an image takes to come, where that is slow."""
-CAPACITY: Final[_Highest] = {"none": 0.2, "stuck": 0.15, 600.0: 0.3, 3600.0: 0.2}
+CAPACITY: Final[_Highest] = {"none": 0.4, "stuck": 0.15, 600.0: 0.3, 3600.0: 0.2}
 """How long a job waits; "none" ends with Batch's time limit, "stuck" has a cause that Batch's limit does not know."""
 ON_DEMAND_HOST: Final[_Highest] = {"lost": 0.3, "does not start": 0.15, "drained": 0.05}
 CAP_USD: Final[_Highest] = {0: 0.3, 1: 0.3, 3: 0.3, 80: 0.3}
@@ -61,6 +63,7 @@ class Swarm:
     read: Table = ()
     write: Table = ()
     submit: Table = ()
+    submit_on_demand: Table = ()
     look_up: Table = ()
     store: Table = ()
     claim: Table = ()
@@ -86,6 +89,7 @@ class Swarm:
             read=_table(random, READ),
             write=_table(random, WRITE),
             submit=_table(random, SUBMIT),
+            submit_on_demand=_table(random, SUBMIT_ON_DEMAND),
             look_up=_table(random, LOOK_UP),
             store=_table(random, STORE),
             claim=_table(random, CLAIM),

@@ -144,9 +144,9 @@ class Unturnable(BudgetTable):
     """Does not ask whether the switch is the one that was read."""
 
     def reserve(
-        self, run: Run, reservation: Reservation, *, switch: Switch, exempt: Collection[str] = (), **changes: Any
+        self, run: Run, reservation: Reservation, *, switch: Switch | None, exempt: Collection[str] = (), **changes: Any
     ) -> Run:
-        assert switch is not None
+        assert switch is None or switch.generation <= self.turned.generation
         return super().reserve(run, reservation, switch=self.turned, exempt=exempt, **changes)
 
 

@@ -67,7 +67,7 @@ class DynamoDBBudgets:
         return self.get(budget.holder) or budget
 
     def reserve(
-        self, run: Run, reservation: Reservation, *, switch: Switch, exempt: Collection[str] = (), **changes: Any
+        self, run: Run, reservation: Reservation, *, switch: Switch | None, exempt: Collection[str] = (), **changes: Any
     ) -> Run:
         """Write changes to the run, a reservation and all its holders' budgets, or nothing."""
         after = run.advanced(**changes)
@@ -81,10 +81,12 @@ class DynamoDBBudgets:
                     "ExpressionAttributeNames": {"#pk": contract.PARTITION_KEY},
                 }
             },
-            self._unturned(switch),
+            *([self._unturned(switch)] if switch is not None else []),
             *(self._reserving(reservation, holder, is_hard=holder not in exempt) for holder in reservation.holders),
         ]
-        self._transact(actions, holders_from=3, reservation=reservation, switch_at=2)
+        holders_from = len(actions) - len(reservation.holders)
+        switch_at = None if switch is None else 2
+        self._transact(actions, holders_from=holders_from, reservation=reservation, switch_at=switch_at)
         return after
 
     def extend(self, reservation: Reservation, microusd: int) -> Reservation:
@@ -157,7 +159,7 @@ class DynamoDBBudgets:
             KeyConditionExpression="#pk = :pk AND begins_with(#sk, :prefix)",
             ExpressionAttributeNames={"#pk": contract.PARTITION_KEY, "#sk": contract.SORT_KEY},
             ExpressionAttributeValues={
-                ":pk": {"S": contract.run_partition(run_id)},
+                ":pk": {"S": keys.reservations_partition(run_id)},
                 ":prefix": {"S": keys.RESERVATION_SORT_PREFIX},
             },
         )
@@ -306,7 +308,8 @@ def _budget_key(holder: str) -> dict[str, Any]:
 
 
 def _reservation_key(reservation: Reservation) -> dict[str, Any]:
-    return item_key(contract.run_partition(reservation.run_id), keys.reservation_sort_key(reservation.submission))
+    partition = keys.reservations_partition(reservation.run_id)
+    return item_key(partition, keys.reservation_sort_key(reservation.submission))
 
 
 def _switch_key() -> dict[str, Any]:
