@@ -92,17 +92,27 @@ def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | str:
     submission = named[1]
     is_current = submission == run.submission
 
-    is_adopted = is_current and run.job_id is None and run.is_live
-    if is_adopted:
-        # The reply to SubmitJob was lost, or is not recorded yet.
-        run = ledger.advance(run, state=RunState.SUBMITTED, job_id=job.job_id)
+    adopted = _adoption(run, submission, job)
+    if adopted:
+        run = ledger.advance(run, **adopted)
     known = {item.attempt: item for item in ledger.attempts(run.run_id) if item.submission == submission}
     holder = run.job_id if is_current else _holder(run, submission, known.values()) or job.job_id
     if holder != job.job_id or submission > run.highest:
         return f"submission {submission} of run {run.run_id} is held by job {holder}, not by {job.job_id}"
 
     last, is_added = _fold_attempts(run, submission, job, known, ledger)
-    return Folded(run=run, job=job, last=last, is_current=is_current, is_news=is_adopted or is_added)
+    return Folded(run=run, job=job, last=last, is_current=is_current, is_news=bool(adopted) or is_added)
+
+
+def _adoption(run: Run, submission: int, job: Job) -> dict[str, Any]:
+    """Return the changes by which a run takes up a job: the reply to SubmitJob was lost, or is not recorded yet."""
+    if not run.is_live:
+        return {}
+    if submission == run.submission and run.job_id is None:
+        return {"state": RunState.SUBMITTED, "job_id": job.job_id}
+    if submission == run.standby_submission and run.standby_job_id is None:
+        return {"standby_job_id": job.job_id}
+    return {}
 
 
 def _holder(run: Run, submission: int, known: Iterable[Attempt]) -> str | None:

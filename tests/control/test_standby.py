@@ -9,7 +9,7 @@ from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import STANDBY_REASON
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.pause import pause
-from spotkeeper.control.ports import JobAttempt, JobStatus
+from spotkeeper.control.ports import Job, JobAttempt, JobStatus
 from spotkeeper.policy.money import MICROUSD_PER_USD
 from tests.control.fakes import ON_DEMAND_QUEUE, SPOT_QUEUE, MemoryBatch, new_run
 from tests.control.reconciled import HOST, NORMAL, RUN, World, after
@@ -164,6 +164,29 @@ def test_a_lost_reply_to_the_standbys_submission_is_resolved_by_its_name() -> No
     world.look(minute=STARTED + 20)
     assert world.run.standby_job_id == "job-3"
     assert len(world.batch.requests) == 3
+
+
+def test_of_two_standbys_under_one_number_the_first_to_be_seen_is_the_one() -> None:
+    class LosesOne(MemoryBatch):
+        def submit(self, request: Any) -> str:
+            self.lost_replies = int(request["jobName"] == f"{RUN}-3")
+            return super().submit(request)
+
+        def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
+            return super().find(name, queue=queue) if name != f"{RUN}-3" else ()
+
+    world = on_demand(LosesOne())
+    world.look(minute=STARTED + 15)
+    world.look(minute=STARTED + 16)
+    assert {job.name for job in list(world.batch.jobs.values())[2:]} == {f"{RUN}-3"}
+    for job_id in ("job-4", "job-3"):
+        world.change(job_id, JobStatus.RUNNING, JobAttempt(started_at=after(58)))
+
+    world.hear("job-4", minute=59)
+    assert world.hear("job-3", minute=59) is Outcome.IGNORED
+
+    assert world.run.standby_job_id == "job-4"
+    assert world.ledger.attempt_items[RUN, 3, 1].job_id == "job-4"
 
 
 def test_a_run_that_has_saved_nothing_gets_no_standby_because_it_would_lose_everything() -> None:

@@ -466,12 +466,16 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {settle: (("LOOK_UP_SECONDS: Final = 600", "LOOK_UP_SECONDS: Final = 0"),)},
         ),
         "settled-while-running": _mutant(
-            "a reservation is settled although a job of its name still runs",
+            "a reservation is settled although its submission goes on",
             {
                 settle: (
+                    (" or is_open(run, reservation.submission):", ":"),
                     ("    if running or _seconds", "    if _seconds"),
                     ("    for job in running:\n        ports.batch.terminate(job.job_id, TWIN_REASON)\n", ""),
-                )
+                ),
+                reservations: (
+                    ("    if not is_open(run, submission):", "    if not is_open(run, submission) or True:"),
+                ),
             },
         ),
         "twin-unpaid": _mutant(
