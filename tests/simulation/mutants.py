@@ -427,7 +427,14 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "cap-unasked": _mutant(
             "money is reserved without the condition that enough is left",
-            {reserve: (("    if seconds is None:", "    if seconds is None and False:"),)},
+            {
+                reserve: (
+                    (
+                        "    seconds = _longest_seconds(run, price, hard, ports)",
+                        "    seconds = _longest_seconds(run, price, hard, ports) or 3000",
+                    ),
+                )
+            },
             table=_with_money(Credulous),
         ),
         "deadline-crosses-every-cap": _mutant(
