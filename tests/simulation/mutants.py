@@ -461,8 +461,16 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {reserve: (("    if switch.is_off:", "    if False:"),)},
         ),
         "sent-without-end": _mutant(
-            "SubmitJob is called again and again while its replies are lost",
-            {submit: (("        if run.num_sends > MOST_TWINS:", "        if False:"),)},
+            "SubmitJob is called again while its replies are lost; look-ups, which hide it, are gone too",
+            {
+                submit: (
+                    ("        if run.num_sends > MOST_TWINS:", "        if False:"),
+                    (
+                        "        if jobs:\n            return _record",
+                        "        if jobs and False:\n            return _record",
+                    ),
+                )
+            },
         ),
         "on-demand-retried": _mutant(
             "a job on on-demand has the attempts of one on spot",
