@@ -8,7 +8,7 @@ from typing import Any, Final
 from spotkeeper.contract.handover import handover_request, ready_request
 from spotkeeper.contract.ledger import RunState, claim_request, completion_request, placement_request
 from spotkeeper.control.budget import Budget, Limits, Reservation, Switch
-from spotkeeper.control.run import Attempt, HistoryEvent, Interruption, Run
+from spotkeeper.control.run import SUBMITTED_AGAIN_FROM, Attempt, HistoryEvent, Interruption, Run
 from spotkeeper.control.submit import next_submission
 from spotkeeper.policy.placement import Market
 from tests.control.fakes import new_run
@@ -174,10 +174,11 @@ def set_limits(random: Random, known: Known) -> Call | None:
 
 def reserve(random: Random, known: Known) -> Call | None:
     run = known.runs.get(RUN_IDS[0])
-    changes = _legal_changes(random, run, is_next=random.random() < 0.7) if run else None
-    if run is None or changes is None or set(HOLDERS) - set(known.budgets):
+    if run is None:
         return None
-    submission = changes.get("submission", random.randint(run.submission, run.submission + 1))
+    is_next = run.state in SUBMITTED_AGAIN_FROM and random.random() < 0.7
+    changes: dict[str, Any] = next_submission(run, now="T") if is_next else {"reason": random.choice(["x", None])}
+    submission: int = changes.get("submission", random.randint(1, 4))
     asked = Reservation(
         run_id=run.run_id,
         submission=submission,
@@ -289,7 +290,7 @@ THEMES: Final[tuple[Mapping[Operation, int], ...]] = (
 """What a sequence is about, with how often each operation is drawn: all at once, they would seldom meet."""
 
 
-def _legal_changes(random: Random, run: Run, *, is_next: bool = False) -> dict[str, Any] | None:
+def _legal_changes(random: Random, run: Run) -> dict[str, Any] | None:
     """Return changes that the state machine allows from the run as it is known."""
     menu: list[dict[str, Any]] = [
         {"state": random.choice(list(RunState)), "job_id": random.choice(JOB_IDS)},
@@ -299,9 +300,10 @@ def _legal_changes(random: Random, run: Run, *, is_next: bool = False) -> dict[s
         {"pause_requested_at": random.choice(["T", None]), "num_stalls": random.randint(0, 2)},
         {"standby_submission": run.highest + 1, "highest_submission": run.highest + 1, "standby_job_id": "job-2"},
         {"standby_submission": None, "standby_job_id": None, "handover_asked_at": None},
+        {"submission": run.standby_submission or 1, "state": RunState.SUBMITTED},
         next_submission(run, now="T"),
     ]
-    changes = menu[-1] if is_next else random.choice(menu)
+    changes = random.choice(menu)
     try:
         run.advanced(**changes)
     except ValueError:

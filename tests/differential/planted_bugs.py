@@ -35,7 +35,7 @@ BUGS: Final[Mapping[str, Bug]] = {
     "a claim ignores the user's wish": Bug("RUN", CONDITION, r" AND attribute_not_exists\(#(cancel|pause)\)"),
     "a completed run may be claimed": Bug("RUN", CONDITION, r" AND attribute_not_exists\(#completion\)"),
     "any epoch may record its completion": Bug("RUN", CONDITION, "#epoch = :epoch AND "),
-    "the run's own job may pose as its standby": Bug("RUN", CONDITION, " AND #submission <> :submission"),
+    "any job may pose as the standby": Bug("RUN", CONDITION, "#standby_submission = :submission AND "),
     "an attempt may be written from any version": Bug("ATTEMPT", CONDITION, ".+", ALWAYS),
     "an event may change what was recorded": Bug("EVENT", CONDITION, ".+", ALWAYS),
     "a later notice replaces the first": Bug("INTERRUPTION", UPDATE, r"if_not_exists\(#f\d, (:f\d)\)", r"\1"),
@@ -57,9 +57,9 @@ BUGS: Final[Mapping[str, Bug]] = {
 def planted(bug: Bug, client: "DynamoDBClient") -> Iterator[None]:
     """Change what the client sends."""
 
-    def changed(params: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def changed(params: dict[str, Any], **_: Any) -> Any:
         params = deepcopy(params)
-        for write in _writes(params):
+        for write in actions_of(params):
             if _sort_key(write).startswith(bug.sort_key) and bug.expression in write:
                 write[bug.expression] = re.sub(bug.pattern, bug.instead, write[bug.expression])
                 _tidy(write)
@@ -72,7 +72,8 @@ def planted(bug: Bug, client: "DynamoDBClient") -> Iterator[None]:
         client.meta.events.unregister("provide-client-params.dynamodb.*", changed)
 
 
-def _writes(params: dict[str, Any]) -> list[dict[str, Any]]:
+def actions_of(params: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the actions of a transaction, or the request itself."""
     return [next(iter(action.values())) for action in params.get("TransactItems", [])] or [params]
 
 

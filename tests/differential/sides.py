@@ -1,7 +1,8 @@
 """The sides that are compared: what tests believe, and what ships, on an emulator."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +14,7 @@ from spotkeeper.control.aws.ledger import DynamoDBLedger, read_plain
 from spotkeeper.control.ports import Budgets, Conflict, Ledger
 from spotkeeper.control.run import Run
 from tests.control.fakes import MemoryBudgets, MemoryLedger
+from tests.differential.emulator import Emulator
 from tests.differential.stored_items import Items, expected_items, items_of_table, run_item, without_keys
 from tests.simulation.budget_table import BudgetTable
 from tests.simulation.expressions import ConditionFailed
@@ -44,17 +46,27 @@ class Side:
     items: Callable[[], Items]
 
 
+def beside(fake: Callable[[], Side], emulator: Emulator) -> Callable[[], AbstractContextManager[tuple[Side, Side]]]:
+    """Return what gives an empty fake, and the shipped adapters on an empty table."""
+
+    @contextmanager
+    def sides() -> Iterator[tuple[Side, Side]]:
+        with emulator.table() as table:
+            yield fake(), emulated(emulator.client, table)
+
+    return sides
+
+
 def emulated(client: "DynamoDBClient", table: str) -> Side:
     """Return the shipped adapters, and the trainer's requests, on an emulator."""
 
     def update(request: Mapping[str, Any]) -> dict[str, Any] | None:
         try:
-            reply = client.update_item(**{**request, "TableName": table})
+            reply: Any = client.update_item(**{**request, "TableName": table})
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
-            item: Any = error.response.get("Item")
-            raise Refused(without_keys(read_plain(item)) if item else None) from error
+            raise Refused(_shown(error.response)) from error
         return without_keys(read_plain(reply["Attributes"])) if "Attributes" in reply else None
 
     return Side(
@@ -63,6 +75,10 @@ def emulated(client: "DynamoDBClient", table: str) -> Side:
         update=update,
         items=lambda: items_of_table(client, table),
     )
+
+
+def _shown(reply: Mapping[str, Any]) -> dict[str, Any] | None:
+    return without_keys(read_plain(reply["Item"])) if "Item" in reply else None
 
 
 def simulated() -> Side:

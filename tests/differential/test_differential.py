@@ -4,27 +4,15 @@ Random sequences are done to both. Every result, every refusal and, at the end, 
 emulator cannot tell is said in emulator.py.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from tests.differential.emulator import Emulator
 from tests.differential.planted_bugs import BUGS, planted
 from tests.differential.sequences import Sides, compare, sequence, shrunk
-from tests.differential.sides import Side, emulated, remembered, simulated
+from tests.differential.sides import beside, remembered, simulated
 
 NUM_SEQUENCES, NUM_PARTS = 2000, 4
 MOST_SEQUENCES = 300
-
-
-def beside(fake: Callable[[], Side], emulator: Emulator) -> Sides:
-    @contextmanager
-    def sides() -> Iterator[tuple[Side, Side]]:
-        with emulator.table() as table:
-            yield fake(), emulated(emulator.client, table)
-
-    return sides
 
 
 @pytest.mark.parametrize("part", range(NUM_PARTS))
