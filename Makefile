@@ -56,8 +56,9 @@ check: $(READY) ## format, lint, types, import rules, templates, Dockerfiles
 OUT ?= cdk.out
 .PHONY: synth
 synth: $(READY) ## write the CloudFormation templates of ENV (dev, staging, prod) into cdk.out
-	@rm -rf $(OUT)
-	@CDK_OUTDIR=$(OUT) $(BIN)/python app.py $(ENV)
+	@rm -rf $(OUT).new
+	@CDK_OUTDIR=$(OUT).new $(BIN)/python app.py $(ENV) || { rm -rf $(OUT).new; exit 1; }
+	@rm -rf $(OUT) && mv $(OUT).new $(OUT)  # only now: what is refused takes nothing away
 	@echo "$(OUT): templates of $(ENV)"
 
 # Only these three need the CDK command line, an account and Docker.

@@ -29,9 +29,7 @@ def run(script: str, folder: Path, mark: str) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(
     ("script", "code"), [("exit 0", 0), ("exit 75", 75), ("kill -TERM $$", 143), ("kill -KILL $$", 137)]
 )
-def test_exit_codes_are_those_of_a_container_engine(
-    tmp_path: Path, mark: str, script: str, code: int
-) -> None:
+def test_exit_codes_are_those_of_a_container_engine(tmp_path: Path, mark: str, script: str, code: int) -> None:
     assert run(script, tmp_path, mark)[0] == code
 
 
