@@ -83,11 +83,10 @@ def _wait_for_signal(cloud: Cloud) -> int:
         received.append(number)
         stop.set()
 
-    before = {
-        number: signal.signal(number, note)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN  # nohup asks to outlive the terminal
-    }
+    endings = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
+        endings.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in endings}
     said = 0
     try:
         while not stop.wait(_REPORT_SECONDS):
