@@ -63,10 +63,13 @@ check: $(READY) ## format, lint, types, import rules, templates, Dockerfiles
 	@$(BIN)/cfn-lint 'build/check/*/*.template.json'
 
 OUT ?= cdk.out
+# Written here first, so that an environment that is refused does not cost the templates that were there.
+SYNTHESIZED := build/synthesized-$(ENV)
 .PHONY: synth
 synth: $(READY) ## write the CloudFormation templates of ENV (dev, staging, prod) into cdk.out
-	@rm -rf $(OUT)
-	@CDK_OUTDIR=$(OUT) $(BIN)/python app.py $(ENV)
+	@rm -rf $(SYNTHESIZED)
+	@CDK_OUTDIR=$(SYNTHESIZED) $(BIN)/python app.py $(ENV)
+	@rm -rf $(OUT) && mkdir -p $(dir $(OUT)) && mv $(SYNTHESIZED) $(OUT)
 	@echo "$(OUT): templates of $(ENV)"
 
 # Only these three need the CDK command line, an account and Docker.

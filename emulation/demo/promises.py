@@ -63,9 +63,9 @@ def check(seen: Evidence) -> tuple[Promise, ...]:
 def _succeeded(seen: Evidence) -> Promise:
     run = seen.run
     return Promise(
-        "the run succeeded, by the completion record of its last epoch",
+        "the run succeeded, by the completion record of its last fencing epoch",
         run.state is RunState.SUCCEEDED and run.is_complete,
-        f"state {run.state}, epoch {run.epoch}, record of epoch {run.completion.epoch if run.completion else 'none'}",
+        f"state {run.state}, fencing epoch {run.epoch}, record of {run.completion.epoch if run.completion else 'none'}",
     )
 
 
@@ -95,9 +95,9 @@ def _never_two_at_once(rows: Sequence[Row]) -> Promise:
     ]
     epochs = [row.attempt.epoch or 0 for row in rows]
     return Promise(
-        "never two attempts at once, and each has a higher epoch",
+        "never two attempts at once, and each has a higher fencing epoch",
         not overlaps and epochs == sorted(set(epochs)),
-        "; ".join(overlaps) or f"epochs {', '.join(map(str, epochs))}",
+        "; ".join(overlaps) or f"fencing epochs {', '.join(map(str, epochs))}",
     )
 
 

@@ -59,7 +59,11 @@ class Story:
     def say(self, text: str, style: str = "") -> None:
         """Print a line."""
         minutes, seconds = divmod(int(self.seconds), 60)
-        self._console.print(Text(f"{minutes:3}:{seconds:02} ", style="dim") + Text(text, style=style), soft_wrap=True)
+        self._print(Text(f"{minutes:3}:{seconds:02} ", style="dim"), Text(text, style=style))
+
+    def end_progress(self) -> None:
+        """Take the bar away: nothing trains any more."""
+        self._progress.stop()
 
     def progress(self, event: dict[str, Any]) -> None:
         """Show how far the training is: on the bar, or in a line now and then."""
@@ -112,9 +116,9 @@ class Story:
             self._console.print(
                 f"Saved {total.saved_percent:.0f} % against the same machine time on demand; boot, repeated work and "
                 "lingering are in it.\n"
-                "Prices are emulated: drawn from the seed, near real ones. AWS would not even charge a machine\n"
+                "Prices are emulated: drawn from the seed, near real ones. AWS would not even charge a machine "
                 "that it takes back within its first hour.",
-                soft_wrap=True,
+                soft_wrap=not self._console.is_terminal,
             )
 
     def show_promises(self, promises: Sequence[Promise]) -> None:
@@ -122,7 +126,18 @@ class Story:
         self._console.print("\nPromises", style="italic")
         for promise in promises:
             mark = Text("  kept   ", style="green") if promise.is_kept else Text("  BROKEN ", style="bold red")
-            self._console.print(mark + Text(promise.text) + Text(f" ({promise.evidence})", style="dim"), soft_wrap=True)
+            self._print(mark, Text(promise.text) + Text(f" ({promise.evidence})", style="dim"))
+
+    def _print(self, start: Text, rest: Text) -> None:
+        """Print a line; a terminal gets it wrapped between words, and a file whole, so that it can be searched."""
+        if not self._console.is_terminal:
+            self._console.print(start + rest, soft_wrap=True)
+            return
+        line = Table.grid()
+        line.add_column(no_wrap=True)
+        line.add_column(overflow="fold")
+        line.add_row(start, rest)
+        self._console.print(line)
 
 
 def _usd(amount: Decimal) -> str:

@@ -99,13 +99,13 @@ def test_each_promise_can_be_broken(change: dict[str, object], text: str) -> Non
 def test_two_attempts_at_once_break_a_promise() -> None:
     rows = (SEEN.rows[0], replace(SEEN.rows[1], start_seconds=9.0), SEEN.rows[2])
 
-    assert broken(replace(SEEN, rows=rows)) == ["never two attempts at once, and each has a higher epoch"]
+    assert broken(replace(SEEN, rows=rows)) == ["never two attempts at once, and each has a higher fencing epoch"]
 
 
 def test_an_epoch_that_does_not_rise_breaks_a_promise() -> None:
     rows = (SEEN.rows[0], replace(SEEN.rows[1], attempt=replace(SEEN.rows[1].attempt, epoch=1)), SEEN.rows[2])
 
-    assert broken(replace(SEEN, rows=rows)) == ["never two attempts at once, and each has a higher epoch"]
+    assert broken(replace(SEEN, rows=rows)) == ["never two attempts at once, and each has a higher fencing epoch"]
 
 
 def test_work_lost_after_a_notice_breaks_a_promise() -> None:
