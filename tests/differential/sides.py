@@ -90,7 +90,7 @@ def simulated() -> Side:
         if table.runs[run.run_id].version != run.version:
             raise Conflict
 
-    budgets = _SimulatedBudgets(check, lambda run, changes: ledger.advance(run, **changes))
+    budgets = _SimulatedBudgets(check, lambda run, changes, _: ledger.advance(run, **changes))
     return Side(ledger=ledger, budgets=budgets, update=_update(table), items=lambda: _items(table, budgets))
 
 
@@ -141,11 +141,12 @@ def _items(table: LedgerTable, budgets: BudgetTable) -> Items:
 
 
 class _SimulatedBudgets(MemoryBudgets):
-    def __init__(self, check: Callable[[Run], None], advance: Callable[[Run, Mapping[str, Any]], Run]) -> None:
+    def __init__(self, check: Callable[[Run], None], advance: Callable[[Run, Mapping[str, Any], str], Run]) -> None:
         BudgetTable.__init__(self, check, advance)
 
 
 class _Unwatched:
+    def money_changed(self, *_: object) -> None: ...
     def run_changed(self, *_: object) -> None: ...
     def attempt_changed(self, *_: object) -> None: ...
     def slot_taken(self, *_: object) -> None: ...

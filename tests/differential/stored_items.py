@@ -74,7 +74,7 @@ def expected_items(
         items[f"BUDGET#{budget.holder}", "BUDGET"] = {**caps, "version": budget.version}
     for made in reservations:
         unsettled = {} if made.settled_at else {"listing": "unsettled"}
-        items[f"RUN#{made.run_id}", f"RESERVATION#{made.submission:04d}"] = {**attributes(made), **unsettled}
+        items[f"RESERVATIONS#{made.run_id}", f"RESERVATION#{made.submission:04d}"] = {**attributes(made), **unsettled}
     if switch.generation:
         items["SWITCH", "SWITCH"] = attributes(switch)
     return items
