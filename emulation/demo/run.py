@@ -48,7 +48,7 @@ MAX_LOST_SECONDS: Final = 3
 MOST_INTERRUPTIONS: Final = 8
 """Batch gives a job ten attempts, and each interruption takes about 12 s."""
 TIME_LIMIT_SECONDS: Final = 300.0
-"""A demo that takes longer has failed; more than three interruptions are given more."""
+"""A demo that takes longer has failed; more than three interruptions, or a trace, are given more."""
 MOST_SPEED: Final = 6 * 3600 / TIME_LIMIT_SECONDS
 """Batch ends an attempt after 6 h / speed, which must not come before the demo's own limit."""
 SETTLE_SECONDS: Final = 20.0
@@ -78,7 +78,8 @@ class Options:
     @property
     def time_limit_seconds(self) -> float:
         """Real seconds after which the demo has failed."""
-        return TIME_LIMIT_SECONDS * max(1.0, (self.with_notice + self.without_notice) / 3)
+        interruptions = MOST_INTERRUPTIONS if self.trace else self.with_notice + self.without_notice
+        return TIME_LIMIT_SECONDS * max(1.0, interruptions / 3)
 
 
 def tell(options: Options, console: Console) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def test_more_interruptions_have_as_much_room_and_time_each_as_three_have(interr
 
     assert int(options.command[-1]) / interruptions >= STEPS // 3
     assert options.time_limit_seconds / interruptions >= Options().time_limit_seconds / 3
+    trace = Trace((Sample(0, available=True), Sample(60, available=False)), seconds=120)
+    assert replace(options, trace=trace).time_limit_seconds >= options.time_limit_seconds
 
 
 @pytest.mark.parametrize(
