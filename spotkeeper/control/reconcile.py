@@ -261,7 +261,7 @@ def _after_wait(run: Run, ports: Ports, now: str) -> Observation:
         placed = begin.shortage(run, ports=ports, now=now).placement
         market, reason = placed.market, placed.reason
     moved, outcome, reason = _begin(run, market, reason, {}, ports, now)
-    if outcome is not Outcome.REQUEUED:  # to ask spot again is no news
+    if market is Market.ON_DEMAND or outcome is not Outcome.REQUEUED:  # to ask spot again is no news
         _note(moved, run.submission, outcome, reason, ports, now)
     if moved.state is not RunState.SUBMITTING:
         return Observation(outcome=Outcome.UNCHANGED, reason=reason, run=moved)

@@ -34,7 +34,7 @@ HANDLERS = {
     "observe_job": (observe_job, rf"{RUN_ID}: unchanged: .*"),
     "record_blocked_queue": (record_blocked_queue, r"(no run: ignored|digits-7fq2: recorded): .*"),
     "record_interruption": (record_interruption, r"recorded for i-[0-9a-f]{8,17}"),
-    "sweep_runs": (sweep_runs, r"finished: True, outcomes: \{.*\}, failures: \{\}"),
+    "sweep_runs": (sweep_runs, r"finished: True, outcomes: \{.*\}, reservations: \{\}, failures: \{\}, .*"),
 }
 """With how each begins to say that it has done what an event asks."""
 
@@ -78,13 +78,14 @@ def written_by(service: str) -> Iterator[tuple[io.TextIOWrapper, io.StringIO]]:
     """Take what the service logs, in UTF-8 as Lambda does, and what it prints."""
     log, printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
     handler = Logger(service=service).registered_handler
-    assert hasattr(handler, "setStream")
-    before = handler.setStream(log)
+    assert hasattr(handler, "stream")
+    # Not setStream, which flushes what another test has left behind, closed.
+    before, handler.stream = handler.stream, log
     try:
         with redirect_stdout(printed):
             yield log, printed
     finally:
-        handler.setStream(before)
+        handler.stream = before
 
 
 @pytest.mark.parametrize("service", HANDLERS)
