@@ -21,9 +21,7 @@ def overdue(runs: Iterable[Run], *, terms: Terms, now: str) -> dict[str, str]:
     return {
         run.run_id: run.reason or "its job waits for spot capacity"
         for run in runs
-        if run.state in _WITHOUT_MACHINE
-        and run.market == Market.SPOT
-        and _dry_seconds(run, now) > terms.fallback_after_seconds
+        if _waits_for_spot(run) and _dry_seconds(run, now) > terms.fallback_after_seconds
     }
 
 
