@@ -31,7 +31,7 @@ def main(given: argparse.Namespace) -> int:
     )
     console = Console()
     is_kept = tell(options, console)
-    kept = "Every promise was kept. `python -m emulation up` keeps an environment up for `spotkeeper --local …`."
+    kept = "Every promise was kept. `python -m emulation up` keeps an environment up for\n`spotkeeper --local …`."
     broken = "A promise was broken: run it again with --keep DIR, and read DIR/cloud/jobs."
     console.print(f"\n{kept if is_kept else broken}", style="bold" if is_kept else "bold red", soft_wrap=True)
     return 0 if is_kept else 1

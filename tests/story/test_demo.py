@@ -24,6 +24,6 @@ def test_the_demo_keeps_every_promise_and_leaves_nothing_behind(tmp_path: Path) 
     )
 
     assert told.returncode == 0, told.stdout + told.stderr
-    assert told.stdout.count("  kept   ") == 8
+    assert told.stdout.count("  kept   ") == 13
     assert "bit-identical" in told.stdout
     assert list(tmp_path.iterdir()) == []
