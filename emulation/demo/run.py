@@ -106,7 +106,7 @@ def tell(options: Options, console: Console) -> bool:
     with ExitStack() as stack:
         work_dir = stack.enter_context(_work_dir(options.keep))
         story = stack.enter_context(Story(console))
-        story.say(f"Spotkeeper demo, seed {options.seed}: AWS is emulated on this machine, no account is used", "bold")
+        story.say(f"Spotkeeper demo, seed {options.seed}: AWS is emulated here, no account is used", "bold")
         uninterrupted = UninterruptedRun(options.training, program_folder=EXAMPLES, work_dir=work_dir / "uninterrupted")
         stack.callback(uninterrupted.stop)
         conditions = Conditions(seed=options.seed, speed=options.speed, trace=options.trace)
