@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from emulation.demo.run_jobs import RunJob
 from emulation.ec2.market import SpotMarket
 from spotkeeper.contract.log_lines import LogEvent
+from spotkeeper.policy.placement import Market
 
 
 class Drought:
@@ -19,11 +21,19 @@ class Drought:
         self._market.dry()
 
     def see(self, event: dict[str, Any], *, is_on_demand: bool) -> bool:
-        """Take note of a structured line of an attempt; end the drought with on-demand's first progress, and say so.
+        """Take note of a structured line of an attempt; end the drought with on-demand's first progress, and say so."""
+        return self._end_if(is_over=is_on_demand and event["event"] == LogEvent.PROGRESS)
 
-        So early that the first standby finds capacity: one that found none would be followed after a pause only.
+    def see_job(self, job: RunJob, status: str) -> bool:
+        """Take note of a job; end the drought when a standby waits in its queue before that, and say so.
+
+        A standby that found nothing would be followed by another after a pause only, perhaps too late for this story.
         """
-        if not self.is_on or not is_on_demand or event["event"] != LogEvent.PROGRESS:
+        is_standby = job.submission > 1 and job.market == Market.SPOT
+        return self._end_if(is_over=is_standby and status == "RUNNABLE")
+
+    def _end_if(self, *, is_over: bool) -> bool:
+        if not self.is_on or not is_over:
             return False
         self.is_on = False
         self._market.restore()

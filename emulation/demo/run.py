@@ -54,7 +54,7 @@ MAX_LOST_SECONDS: Final = 3
 MOST_INTERRUPTIONS: Final = 8
 """Batch gives a job ten attempts, and each interruption takes about 12 s."""
 USUAL_SPEED: Final = 60.0
-TIME_LIMIT_SECONDS: Final = 300.0
+TIME_LIMIT_SECONDS: Final = 400.0
 """A demo that takes longer at the usual speed has failed."""
 LOOK_SECONDS: Final = 0.2
 """Between two looks at the run."""
@@ -236,12 +236,17 @@ class _Demo:
                 self._story.say("AWS has no spot capacity in any pool", "yellow")
             self._interrupter.carry_out()
         if self._drought.see(event, is_on_demand=log.instance.market == "on-demand"):
-            self._story.say("spot is back: AWS has capacity again", "yellow")
+            self._tell_end_of_drought()
 
     def _tell_job(self, job: RunJob, detail: dict[str, Any]) -> None:
         sentence = shortage(detail, is_dry=self._drought.is_on and job.market == Market.SPOT)
         if sentence is not None:
             self._story.say(sentence, "cyan")
+        if self._drought.see_job(job, detail["status"]):
+            self._tell_end_of_drought()
+
+    def _tell_end_of_drought(self) -> None:
+        self._story.say("spot is back: AWS has capacity again", "yellow")
 
     def _tell(self, log: AttemptLog, event: dict[str, Any]) -> None:
         say = self._story.say

@@ -112,6 +112,23 @@ def test_the_drought_takes_all_spot_capacity_and_ends_with_the_first_progress_on
     assert not drought.see(PROGRESS, is_on_demand=True)
 
 
+def test_a_standby_does_not_wait_in_vain_for_the_end_of_the_drought(market: SpotMarket) -> None:
+    drought = Drought(market)
+    run_job = RunJob(job_id="a", submission=1, market="spot", created_at=START)
+
+    drought.begin()
+    seen = [
+        drought.see_job(run_job, "RUNNABLE"),
+        drought.see_job(replace(run_job, submission=2, market="on-demand"), "RUNNABLE"),
+        drought.see_job(replace(run_job, submission=3), "SUBMITTED"),
+        has_spot(market),
+        drought.see_job(replace(run_job, submission=3), "RUNNABLE"),
+        has_spot(market),
+    ]
+
+    assert seen == [False, False, False, False, True, True]
+
+
 def broken(seen: MarketEvidence) -> list[str]:
     return [promise.text for promise in check_markets(seen) if not promise.is_kept]
 
@@ -145,10 +162,10 @@ def test_the_waiting_of_a_standby_is_a_charge_of_its_own_that_on_demand_would_no
     told = bill(ROWS, market)
 
     assert [(charge.attempt, charge.item, charge.time.seconds) for charge in told.charges] == [
-        ("1.1", Item.SPOT, 10),
-        ("2.1", Item.ON_DEMAND, 20),
-        ("3.1", Item.STANDBY, 12),
-        ("3.1", Item.SPOT, 18),
+        ("1.1", Item.SPOT, Decimal(10)),
+        ("2.1", Item.ON_DEMAND, Decimal(20)),
+        ("3.1", Item.STANDBY, Decimal(12)),
+        ("3.1", Item.SPOT, Decimal(18)),
     ]
     assert told.usd_of(Item.STANDBY) == 12 * Decimal("0.06") / 3600
     assert told.usd_of(Item.ON_DEMAND) == 20 * Decimal("0.192") / 3600
@@ -161,7 +178,7 @@ def test_a_standby_that_never_had_the_run_is_waiting_from_end_to_end(market: Spo
 
     (charge,) = bill([left], market).charges
 
-    assert (charge.item, charge.time.seconds) == (Item.STANDBY, 30)
+    assert (charge.item, charge.time.seconds) == (Item.STANDBY, Decimal(30))
 
 
 RUN = Run(
