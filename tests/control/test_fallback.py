@@ -247,7 +247,7 @@ def test_an_unanswered_on_demand_submission_is_sent_twice_at_most_and_its_twin_i
     assert ("job-3", TWIN_REASON) in batch.terminated
     fenced = JobAttempt(started_at=after(55), stopped_at=after(56), exit_code=76, status_reason=NORMAL)
     world.change("job-3", JobStatus.FAILED, fenced, status_reason=NORMAL, stopped_at=after(81))
-    world.sweep(minute=95)
+    world.sweep(minute=97)
 
     spent = world.budgets.budgets[environment_holder(MONTH)].fallback.spent
     assert spent == sum(-(-(minutes * 60 + 1500) * USD // 3600) for minutes in (20, 1))
@@ -268,9 +268,9 @@ def test_an_on_demand_submission_that_never_became_a_job_is_given_up_and_costs_n
     world.look(minute=34)
     world.look(minute=36)
 
-    assert world.look(minute=55) is Outcome.WAITING
-    world.sweep(minute=56)
-    world.sweep(minute=80)
+    assert world.look(minute=65) is Outcome.WAITING
+    world.sweep(minute=66)
+    world.sweep(minute=90)
 
     assert world.budgets.budgets[environment_holder(MONTH)].fallback.spent == 0
     assert world.budgets.reserved[RUN, 2].settled_at is not None

@@ -478,7 +478,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "settled-at-once": _mutant(
             "a reservation is settled although a job of its name may still show up",
-            {settle: (("LOOK_UP_SECONDS: Final = 600", "LOOK_UP_SECONDS: Final = 0"),)},
+            {settle: (("LOOK_UP_SECONDS: Final = 900", "LOOK_UP_SECONDS: Final = 0"),)},
         ),
         "settled-while-running": _mutant(
             "a reservation is settled although its submission goes on",
