@@ -1,6 +1,7 @@
 """The programs that stories submit, and what they tell of their training."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 LIBRARY_PROGRAM = """
@@ -84,4 +85,4 @@ class Trained:
 def overlaps(steps: list[Trained]) -> list[tuple[Trained, Trained]]:
     """Return the steps that were trained at the same time."""
     ordered = sorted(steps, key=lambda step: step.began)
-    return [pair for pair in zip(ordered, ordered[1:], strict=False) if pair[1].began < pair[0].ended]
+    return [(before, after) for before, after in pairwise(ordered) if after.began < before.ended]

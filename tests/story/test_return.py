@@ -1,5 +1,7 @@
 """Spot goes and comes back: a run falls back to on-demand, and a standby takes it back to spot."""
 
+from pathlib import Path
+
 import pytest
 
 from emulation.cloud import Cloud
@@ -55,6 +57,66 @@ def test_a_run_without_spot_pays_for_on_demand_until_a_standby_asks_for_it_and_l
     told = [(one.submission, one.market, one.epoch, one.cause) for one in user.attempts(run)]
     assert told == [(2, "on-demand", 1, Cause.YIELDED), (3, "spot", 2, Cause.COMPLETED)]
     assert_money_is_settled(user, run)
+
+
+SAVES_SLOWLY = """
+    import os, pathlib, signal, sys, time, boto3
+
+    s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    bucket = os.environ["SPOTKEEPER_URI"].removeprefix("s3://")
+    epoch = int(os.environ["SPOTKEEPER_EPOCH"])
+
+    def commit(step):
+        key = f"commit/{{os.environ['SPOTKEEPER_RUN_ID']}}/{{epoch:06}}-{{step:012}}.json"
+        s3.put_object(Bucket=bucket, Key=key, Body=b"{{}}", IfNoneMatch="*")
+
+    def save(*_):
+        while not pathlib.Path({may_end!r}).exists():
+            time.sleep(0.05)
+        commit(2)
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, save)
+    if epoch == 1:
+        commit(1)
+        time.sleep(600)
+"""
+"""Told to stop, it saves for as long as the story needs."""
+
+
+def test_the_word_of_the_user_wins_over_a_standby_that_has_asked_for_the_run(
+    cloud: Cloud, user: User, tmp_path: Path
+) -> None:
+    may_end = tmp_path / "may-end"
+    program = SAVES_SLOWLY.format(may_end=str(may_end))
+    cloud.market.dry()
+    runs = [user.submit(program, spending=Spending.of(fallback_cap="5")) for _ in range(2)]
+    user.sweep(at=later(60))  # withdraws both at once; Batch's own limit is for the head of the queue alone
+    to_cancel, to_pause = [user.falls_back(run) for run in runs]
+    cloud.market.restore()
+    standbys = []
+    for run, command in ((to_cancel, "cancel"), (to_pause, "pause")):
+        asked = eventually(lambda run=run: user.run(run), lambda found: found.handover_asked_at)  # type: ignore[misc]
+        user.types(command, run.run_id)
+        standbys.append(asked.standby_job_id)
+    may_end.touch()
+
+    cancelled = user.ended(to_cancel)
+    paused = eventually(lambda: user.run(to_pause), lambda found: found.state is RunState.PAUSED)
+
+    assert (cancelled.state, cancelled.submission, cancelled.epoch) == (RunState.CANCELLED, 2, 1)
+    assert (paused.submission, paused.epoch, paused.standby_submission) == (2, 1, None)
+    for job_id in (to_cancel.job_id, to_pause.job_id, *standbys):
+        assert job_id is not None
+        assert cloud.batch.wait(job_id, {"SUCCEEDED", "FAILED"}, 20)["status"] == "FAILED"
+    for run, cause in ((to_cancel, Cause.CANCELLED), (to_pause, Cause.PAUSED)):
+        held, standby = eventually(lambda run=run: user.attempts(run), lambda told: told[-1].cause)  # type: ignore[misc]
+        assert (held.cause, held.epoch) == (cause, 1)
+        assert (standby.market, standby.epoch, standby.cause) == (None, None, Cause.STANDBY)
+    assert user.num_commits(to_pause) == 2
+    user.types("resume", to_pause.run_id)
+    ended = user.ended(to_pause)
+    assert (ended.state, ended.market, ended.submission, ended.epoch) == (RunState.SUCCEEDED, "spot", 4, 2)
 
 
 def events(output: str) -> list[str]:
