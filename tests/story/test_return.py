@@ -39,7 +39,7 @@ def test_a_run_without_spot_pays_for_on_demand_until_a_standby_asks_for_it_and_l
     reserved = {one.submission: one.microusd for one in user.connection.budgets.reservations(run.run_id)}
     assert reserved[2] == on_demand.reserved_microusd
     cloud.market.restore()
-    asked = eventually(lambda: user.run(run), lambda found: found.handover_asked_at or found.submission == 3)
+    asked = eventually(lambda: user.run(run), lambda found: found.handover_asked_at or found.submission == 3, 60)
     ended = user.ended(run)
 
     assert (asked.submission, asked.standby_submission, asked.epoch) == (2, 3, 1)
