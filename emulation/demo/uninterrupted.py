@@ -4,6 +4,7 @@ import os
 import secrets
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from emulation.batch.processes import MARK, Reaper
@@ -36,13 +37,15 @@ class UninterruptedRun:
         self._reaper = Reaper(emulation_id)  # ends the training even if the demo itself is killed
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                ["nice", "-n", "5", sys.executable, *command[1:]],
+                [sys.executable, *command[1:]],
                 cwd=program_folder,
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+        with suppress(ProcessLookupError):  # it may have ended
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, 5)
 
     def wait(self, timeout_seconds: float) -> None:
         """Wait for the end.

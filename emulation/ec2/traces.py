@@ -4,6 +4,8 @@ import csv
 import gzip
 import io
 import json
+import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +13,9 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-_CSV_EXPECTED: Final = "expected the columns time,available[,spot_price]: a time, 0 or 1, USD per hour"
+_CSV_EXPECTED: Final = (
+    "expected the columns time,available[,spot_price]: a time, 0 or 1, USD per hour above 0 or nothing"
+)
 _JSON_EXPECTED: Final = 'expected {"metadata": {"gap_seconds": 600}, "data": [1, 0, …]} with 1 = available'
 
 
@@ -50,7 +54,8 @@ def read_trace(path: Path) -> Trace:
 
     Args:
         path: `.csv` with the columns `time,available[,spot_price]` (time as ISO 8601 or in seconds), or `.json` as
-            `{"metadata": {"gap_seconds": 600}, "data": [1, 0, …]}`; either may end in `.gz`.
+            `{"metadata": {"gap_seconds": 600}, "data": [1, 0, …]}`; either may end in `.gz`, and begin with a byte
+            order mark, as spreadsheets write it.
 
     Raises:
         ValueError: if the file is not such a trace; the message names the file, the line and what is expected.
@@ -62,8 +67,8 @@ def read_trace(path: Path) -> Trace:
         raise ValueError(f"{path}: a trace's name ends in .csv, .csv.gz, .json or .json.gz")
     try:
         content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
-    except (gzip.BadGzipFile, EOFError, UnicodeDecodeError) as error:
+        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
+    except (gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not {'gzip-compressed ' * (path.suffix == '.gz')}text: {error}") from error
     return _read_csv(path, text) if kind == ".csv" else _read_json(path, text)
 
@@ -109,8 +114,8 @@ def _read_csv(path: Path, text: str) -> Trace:
         try:
             at_seconds = _seconds(row["time"])
             available = {"0": False, "1": True}[row["available"].strip()]
-            price = float(row["spot_price"]) if row.get("spot_price") else None
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            price = _usd(row["spot_price"]) if row.get("spot_price") else None
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{where}: {_CSV_EXPECTED}; got {dict(row)}") from error
         origin = at_seconds if origin is None else origin
         if samples and at_seconds - origin <= samples[-1].seconds:
@@ -123,9 +128,19 @@ def _read_csv(path: Path, text: str) -> Trace:
 
 def _seconds(text: str) -> float:
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
         return datetime.fromisoformat(text).timestamp()
+    if not math.isfinite(seconds):  # NaN is after nothing and before nothing
+        raise ValueError(f"a time must be finite; got {text!r}")
+    return seconds
+
+
+def _usd(text: str) -> float:
+    usd = float(text)
+    if not 0 < usd < math.inf:
+        raise ValueError(f"a price must be above 0; got {text!r}")
+    return usd
 
 
 def _read_json(path: Path, text: str) -> Trace:
@@ -137,10 +152,19 @@ def _read_json(path: Path, text: str) -> Trace:
         gap_seconds, data = float(document["metadata"]["gap_seconds"]), document["data"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}, line 1: {_JSON_EXPECTED}; got {text[:60]!r}") from error
-    if gap_seconds <= 0 or not isinstance(data, list) or not data:
-        raise ValueError(f"{path}, line 1: {_JSON_EXPECTED}; got gap_seconds {gap_seconds}, data {str(data)[:40]}")
+    if not 0 < gap_seconds < math.inf:  # JSON of Python's knows NaN and Infinity
+        where = f"{path}, line {_line_of('gap_seconds', text)}"
+        raise ValueError(f"{where}: {_JSON_EXPECTED}, a finite gap above 0; got gap_seconds {gap_seconds}")
+    where = f"{path}, line {_line_of('data', text)}"
+    if not isinstance(data, list) or not data:
+        raise ValueError(f"{where}: {_JSON_EXPECTED}; got data {str(data)[:40]}")
     for index, value in enumerate(data):
         if value not in (0, 1):
-            raise ValueError(f"{path}, line 1: {_JSON_EXPECTED}; data[{index}] is {value!r}")
+            raise ValueError(f"{where}: {_JSON_EXPECTED}; data[{index}] is {value!r}")
     samples = tuple(Sample(index * gap_seconds, bool(value)) for index, value in enumerate(data))
     return Trace(samples, len(data) * gap_seconds)
+
+
+def _line_of(key: str, text: str) -> int:
+    """Return the line of a key's name; the parser does not tell."""
+    return text.count("\n", 0, text.index(f'"{key}"')) + 1

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,15 +70,24 @@ def synthesize(environment: str, out: Path, *, app: Path = _REPOSITORY / "app.py
     """
     # The environment's own folder comes first, so that jsii finds the Node that pip installed there.
     search_path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    synthesis = subprocess.run(
-        [sys.executable, str(app), environment],
-        cwd=app.parent,
-        env={**os.environ, "PATH": search_path, "CDK_OUTDIR": str(out), "PYTHONDONTWRITEBYTECODE": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # jsii's Node leaves its folders behind when Ctrl-C ends it: they go with one of ours.
+    with tempfile.TemporaryDirectory(prefix="synthesis-", dir=out.parent, ignore_cleanup_errors=True) as temporary:
+        synthesis = subprocess.run(
+            [sys.executable, str(app), environment],
+            cwd=app.parent,
+            env={
+                **os.environ,
+                "PATH": search_path,
+                "CDK_OUTDIR": str(out),
+                "TMPDIR": temporary,
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if synthesis.returncode != 0:
         said = (synthesis.stderr.strip() or synthesis.stdout.strip()).splitlines()
         if said and errno.errorcode[errno.ENOSPC] in said[-1]:

@@ -6,6 +6,8 @@ import re
 import secrets
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +25,7 @@ from spotkeeper.ops import status as run_status
 from spotkeeper.ops.command import Program
 from spotkeeper.ops.connection import Connection, LocalEndpoint, connect
 from spotkeeper.ops.duration import duration_option
+from spotkeeper.ops.invocation import Invocation
 from spotkeeper.ops.plan import MAX_LOST_SECONDS, MIN_ATTEMPT_SECONDS, Plan, Request
 from spotkeeper.ops.source_rules import IGNORE_FILE
 from spotkeeper.ops.spending import Spending
@@ -41,7 +44,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except failure.EXPECTED as error:
-            typer.echo(f"spotkeeper: {failure.sentence(error)}", err=True)
+            typer.echo(f"spotkeeper: {_pasteable(ctx, failure.sentence(error))}", err=True)
             raise typer.Exit(failure.exit_code(error)) from error
 
 
@@ -181,15 +184,14 @@ def submit(
     if dry_run:
         _show_plan(plan)
         return
-    run = _submit(plan, connection)
-    typer.echo(
-        f"{_state_of(run)} on {run.market}, profile {run.profile}; watch: spotkeeper logs --follow {run.run_id}",
-        err=True,
-    )
-    if follow:
-        _print_log(run.run_id, connection, attempt=None, follow=True)
-    if wait or follow:
-        _exit_as(waiting.wait(run.run_id, connection, pause=_pause))
+    run = _submit(ctx, plan, connection)
+    watch = _pasteable(ctx, f"`spotkeeper logs --follow {run.run_id}`")
+    typer.echo(f"{_state_of(run)} on {run.market}, profile {run.profile}; watch: {watch}", err=True)
+    with _looking(ctx, run.run_id):
+        if follow:
+            _print_log(run.run_id, connection, attempt=None, follow=True)
+        if wait or follow:
+            _exit_as(waiting.wait(run.run_id, connection, pause=_pause))
 
 
 @app.command()
@@ -225,7 +227,8 @@ def logs(
     attempt: Annotated[int | None, typer.Option(min=1, help="Only this attempt.")] = None,
 ) -> None:
     """Print what a run's attempts wrote."""
-    _print_log(run_id, ctx.obj(), attempt=attempt, follow=follow)
+    with _looking(ctx, run_id):
+        _print_log(run_id, ctx.obj(), attempt=attempt, follow=follow)
 
 
 @app.command()
@@ -266,6 +269,30 @@ def _state_of(run: Run) -> str:
 
 def _connect(environment: str | None, region: str | None, local: LocalEndpoint | None) -> Connection:
     return connect(environment or (local.environment if local else "dev"), region=region, local=local)
+
+
+def _pasteable(ctx: typer.Context, sentence: str) -> str:
+    given = ctx.find_root().params
+    return Invocation(
+        program=sys.argv[0],
+        environment=given.get("environment"),
+        region=given.get("region"),
+        is_local=bool(given.get("local")),
+    ).pasteable(sentence)
+
+
+@contextmanager
+def _looking(ctx: typer.Context, run_id: str) -> Iterator[None]:
+    """Say, when Ctrl-C ends the looking, that it does not end the run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        told = (
+            f"run {run_id} goes on without you. Look again: `spotkeeper logs --follow {run_id}`; "
+            f"stop it for good: `spotkeeper cancel {run_id}`"
+        )
+        typer.echo(f"\nspotkeeper: {_pasteable(ctx, told)}", err=True)
+        raise typer.Exit(failure.EXIT_INTERRUPTED) from None
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
@@ -320,7 +347,7 @@ def _folder(request: Request, source: Path | None) -> Path | None:
     return here
 
 
-def _submit(plan: Plan, connection: Connection) -> Run:
+def _submit(ctx: typer.Context, plan: Plan, connection: Connection) -> Run:
     recorded: list[str] = []
 
     def announce(run_id: str) -> None:
@@ -331,7 +358,7 @@ def _submit(plan: Plan, connection: Connection) -> Run:
         return submission.submit(plan, connection=connection, now=_now(), pause=time.sleep, announce=announce)
     except KeyboardInterrupt:
         for run_id in recorded:
-            typer.echo(f"spotkeeper: {submission.unconfirmed(run_id)}", err=True)
+            typer.echo(f"spotkeeper: {_pasteable(ctx, submission.unconfirmed(run_id))}", err=True)
         raise
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore import exceptions as aws
 
 from spotkeeper.contract.descriptor import Descriptor
 from spotkeeper.contract.local_endpoint import local_endpoint_file
@@ -46,10 +46,10 @@ class LocalEndpoint:
             told = json.loads(path.read_text())
             return cls(**{name: told[name] for name in ("endpoint_url", "region", "environment")})
         except FileNotFoundError:
-            raise OperationError("no emulation is running: start one: python -m emulation up") from None
+            raise OperationError("no emulation is running: start one: `python -m emulation up`") from None
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise OperationError(
-                f"{path} is not what an emulation writes: start it again: python -m emulation up"
+                f"{path} is not what an emulation writes: start it again: `python -m emulation up`"
             ) from error
 
 
@@ -99,7 +99,7 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
         local: A running emulation instead of AWS.
 
     Raises:
-        OperationError: if no such environment is deployed there.
+        OperationError: if no such environment is deployed there, or the emulation is gone.
         ValueError: if the name is no name, or the descriptor is of another version.
     """
     parameter = descriptor_parameter(check_name("environment", environment))
@@ -115,7 +115,15 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
     ssm = boto3.client("ssm", **options)
     try:
         stored = ssm.get_parameter(Name=parameter)["Parameter"]["Value"]
-    except ClientError as error:
+    except (aws.ConnectionError, aws.HTTPClientError) as error:
+        if local is None:
+            raise
+        # One that was killed could not take back its word that it is there.
+        raise OperationError(
+            f"the emulation at {local.endpoint_url} is gone, and its runs with it: start a new one: "
+            "`python -m emulation up`"
+        ) from error
+    except aws.ClientError as error:
         if error.response["Error"]["Code"] != "ParameterNotFound":
             raise
         deploy = f"deploy it: make deploy ENV={environment}" if local is None else f"it runs {local.environment!r}"

@@ -8,6 +8,8 @@ from spotkeeper.control.ports import Conflict, Refused, ReplyLost, Throttled, Un
 
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+"""Ctrl-C: 128 and the number of SIGINT."""
 
 
 class OperationError(Exception):
@@ -50,7 +52,10 @@ def sentence(error: Exception) -> str:
         case aws.SSOError() | aws.TokenRetrievalError() | aws.CredentialRetrievalError():
             return f"the AWS sign-in is not usable ({error}): `aws sso login`"
         case aws.EndpointConnectionError() | aws.ConnectTimeoutError() | aws.ConnectionError():
-            return f"{error} Check the network, --region and, with --local, that the emulation is still running"
+            return (
+                f"{error} Check the network and --region; with --local, that the emulation still runs: "
+                "`python -m emulation up` starts one"
+            )
         case aws.ClientError():
             return _refusal(error)
         case Throttled():

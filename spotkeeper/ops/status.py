@@ -112,7 +112,9 @@ def show_status(status: RunStatus, console: Console, *, now: datetime) -> None:
         _add_row(table, "ended", run.closed_at)
     if status.checkpoint is not None:
         age = elapsed(status.checkpoint.committed_at, now)
-        _add_row(table, "checkpoint", f"step {status.checkpoint.step}, epoch {status.checkpoint.epoch}, {age} old")
+        _add_row(
+            table, "checkpoint", f"step {status.checkpoint.step}, fencing epoch {status.checkpoint.epoch}, {age} old"
+        )
     else:
         _add_row(table, "checkpoint", "none yet")
     if run.standby_submission is not None:

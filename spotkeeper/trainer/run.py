@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from spotkeeper.contract.exit_codes import EXIT_YIELDED
 from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.contract.outcome import COMPLETED, FENCED, REFUSED, STARTED, YIELDED
-from spotkeeper.trainer import gradients, live_runs, rng
+from spotkeeper.trainer import gradients, live_runs, optimization, rng
 from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints, FencedError
 from spotkeeper.trainer.engine import SynchronousEngine
 from spotkeeper.trainer.event_log import EventLog
@@ -55,9 +55,13 @@ class Run:
         `max_lost` bounds the time between two checkpoints ("90s", "15m", "1h" or seconds; by default 15 minutes);
         `SPOTKEEPER_MAX_LOST_SECONDS` goes before it. `keep`, at least 2, is the number of valid checkpoints kept.
 
+        The learning rate comes from the checkpoint too, with the optimizer; a line tells where the program has another
+        one. To train on with that, set it after making the run: `for group in opt.param_groups: group["lr"] = …`.
+
         Raises:
             ValueError: if the settings are unusable, an object cannot be saved, the newest checkpoint is of other
-                objects than these, or this process has this run open already (see `close`).
+                objects than these or has optimizers or schedulers of other classes, or this process has this run
+                open already (see `close`).
             OSError: if the store does not answer, or refuses: a `StoreRefusedError` names what has to be changed.
             FencedError: if a newer attempt has started; not caught, it ends the program with EXIT_FENCED.
         """
@@ -191,6 +195,10 @@ class Run:
             if self._is_done(total):
                 self._say(f"run {self._settings.run_id} is complete already: step {self._step} of {total}")
             else:
+                self._say(
+                    f"saves every {self._interval_seconds:g} s (max_lost), on a notice and at the end; what a kill "
+                    "loses is what came after the last save"
+                )
                 for batch in loader.batches(self._step, total - self._step):
                     try:
                         yield self._step, batch
@@ -275,6 +283,7 @@ class Run:
                 "gradients": gradients.capture(self._objects),
                 "loader": self._loader.fingerprint(),
                 "is_finished": self._is_finished,
+                "classes": optimization.classes(self._objects),
             },
         }
 
@@ -291,7 +300,7 @@ class Run:
         self._engine.check_storable(self._object_states())
         checkpoint = checkpoints.newest_valid()
         if checkpoint is None:
-            self._log.write(LogEvent.STARTED, step=0)
+            self._log.write(LogEvent.STARTED, step=0, max_lost_seconds=self._interval_seconds)
             return
         began = time.monotonic()
         self._restore(checkpoint)
@@ -300,12 +309,16 @@ class Run:
             step=self._step,
             manifest=checkpoint.key,
             seconds=round(time.monotonic() - began, 3),
+            max_lost_seconds=self._interval_seconds,
         )
         self._write_outcome(STARTED)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         state = self._engine.restore(checkpoint)
-        restore_objects(self._objects, state["objects"], checkpoint.key)
+        programs_rates = optimization.learning_rates(self._objects)
+        restore_objects(self._objects, state["objects"], state["loop"].get("classes", {}), checkpoint.key)
+        for rate in optimization.overridden_rates(programs_rates, optimization.learning_rates(self._objects)):
+            self._report_overridden(rate)
         self._loop_state = state["loop"]
         self._is_finished = state["loop"]["is_finished"]
         self._step = self._committed_step = checkpoint.manifest["step"]
@@ -336,6 +349,15 @@ class Run:
             self._log.write(LogEvent.NOTICE, step=self._step, kind=notice.kind, deadline=notice.deadline)
             if notice.kind == "rebalance":
                 self._requested = "rebalance"
+
+    def _report_overridden(self, rate: optimization.OverriddenRate) -> None:
+        values = {"checkpoint": rate.checkpoint, "program": rate.program}
+        self._log.write(LogEvent.OVERRIDDEN, object=rate.name, setting="learning rate", **values)
+        saved, given = (", ".join(f"{value:g}" for value in group) for group in values.values())
+        self._say(
+            f"{rate.name} goes on with the checkpoint's learning rate {saved}, not with the program's {given}; to "
+            f"change it, set it in {rate.name}.param_groups after making the run, or start a new run"
+        )
 
     def _report_fenced(self, error: FencedError) -> None:
         self._write_outcome(FENCED)

@@ -5,6 +5,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from spotkeeper.trainer.optimization import changed_classes
+
 
 @runtime_checkable
 class Stateful(Protocol):
@@ -34,14 +36,23 @@ def check_stateful(objects: Mapping[str, object]) -> None:
             )
 
 
-def restore_objects(objects: Mapping[str, Stateful], states: Mapping[str, Any], source: str) -> None:
+def restore_objects(
+    objects: Mapping[str, Stateful], states: Mapping[str, Any], classes: Mapping[str, str], source: str
+) -> None:
     """Load each object's state, after a check that leaves all of them untouched if one does not fit.
 
+    Args:
+        objects: What to load into.
+        states: What the checkpoint holds of them.
+        classes: Those that its optimizers and schedulers had; checkpoints of old do not tell.
+        source: The checkpoint's key.
+
     Raises:
-        ValueError: naming what is missing, left over or shaped differently, and the checkpoint at `source`.
+        ValueError: naming what is missing, left over, of another class or shaped differently, and the checkpoint.
     """
     problems = [f"{name} is in the checkpoint only" for name in states if name not in objects]
     problems += [f"{name} is not in the checkpoint" for name in objects if name not in states]
+    problems += changed_classes(objects, classes)
     for name, each in objects.items():
         if name in states and isinstance(each, torch.nn.Module):
             problems += [f"{name}.{problem}" for problem in _differences(each.state_dict(), states[name])]

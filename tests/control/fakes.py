@@ -72,7 +72,7 @@ class MemoryLedger:
         if stored.version != attempt.version:
             raise Conflict
         self.attempt_items[key] = replace(stored, **changes, version=stored.version + 1)
-        return self.attempt_items[key]
+        return replace(attempt, **changes, version=attempt.version + 1)
 
     def record_interruption(self, interruption: Interruption, *, expires_at: int) -> None:
         assert expires_at > 0
@@ -88,7 +88,8 @@ class MemoryLedger:
         return self.interruptions.get(instance_id)
 
     def list_runs(self, listing: str, limit: int) -> tuple[Run, ...]:
-        return tuple(run for run in self.runs.values() if run.listing == listing)[:limit]
+        listed = [run for run in self.runs.values() if run.listing == listing]
+        return tuple(sorted(listed, key=lambda run: run.created_at, reverse=True)[:limit])
 
     def open_run_ids(self) -> Iterator[str]:
         runs = sorted(self.runs.values(), key=lambda run: run.created_at)

@@ -17,16 +17,17 @@ def waiting(run_id: str, since: str, **changes: object) -> dict[str, object]:
     return {"run_id": run_id, "state": RunState.WAITING, "created_at": since, **changes}
 
 
-def test_only_a_run_that_waits_beyond_the_limit_is_named_with_its_reason() -> None:
+def test_a_run_that_waits_for_spot_beyond_the_limit_is_named_with_its_reason() -> None:
     facts: list[dict[str, object]] = [
         waiting("long", "2026-11-23T18:29:59+00:00", reason="no spot capacity"),
         waiting("at-the-limit", "2026-11-23T18:30:00+00:00"),
         waiting("had-a-machine", "2026-11-23T12:00:00+00:00", dry_since="2026-11-23T18:45:00+00:00"),
-        waiting("untold", "2026-11-23T12:00:00+00:00"),
+        waiting("queued", "2026-11-23T12:00:00+00:00", state=RunState.SUBMITTED),
+        waiting("on-demand", "2026-11-23T12:00:00+00:00", state=RunState.SUBMITTED, market="on-demand"),
         waiting("running", "2026-11-23T12:00:00+00:00", state=RunState.RUNNING),
         waiting("parked", "2026-11-23T12:00:00+00:00", state=RunState.PARKED),
     ]
 
     found = overdue((new_run(**fact) for fact in facts), terms=TERMS, now=NOW)  # type: ignore[arg-type]
 
-    assert found == {"long": "no spot capacity", "untold": "no reason recorded"}
+    assert found == {"long": "no spot capacity", "queued": "its job waits for spot capacity"}

@@ -20,6 +20,7 @@ from emulation.templates.assembly import Assembly
 from emulation.work_dir import remove_abandoned
 from spotkeeper.contract import ledger
 from spotkeeper.contract.local_endpoint import local_endpoint_file
+from spotkeeper.ops.invocation import local_spotkeeper, python
 
 T = TypeVar("T")
 REPOSITORY = Path(__file__).parents[2]
@@ -209,8 +210,9 @@ def _command(pid: int) -> bytes:
 
 
 def test_up_says_how_to_use_it_refuses_a_second_start_and_cleans_up_on_ctrl_c(
-    up: Callable[..., Up], environ: dict[str, str], tmp_path: Path
+    up: Callable[..., Up], environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(REPOSITORY)
     first = up("--speed", "60", "--verbose")
     said = first.read_until("Ctrl-C")
     file = local_endpoint_file(environ)
@@ -219,7 +221,8 @@ def test_up_says_how_to_use_it_refuses_a_second_start_and_cleans_up_on_ctrl_c(
     assert endpoint["pid"] == first.process.pid
     assert endpoint["environment"] == "dev"
     assert f"dev is up at {endpoint['endpoint_url']} (us-east-1, 60 x real time, seed 0)" in said
-    assert "spotkeeper --local status" in said
+    assert f"{local_spotkeeper()} status" in said
+    assert "interrupts  none (--interruptions N --every SECONDS, or --trace FILE)" in said
     assert "skipped  image" in said
     aws = connect(endpoint["endpoint_url"], endpoint["region"])
     assert aws.ssm.get_parameter(Name="/spotkeeper/dev/descriptor")["Parameter"]["Value"]
@@ -231,7 +234,7 @@ def test_up_says_how_to_use_it_refuses_a_second_start_and_cleans_up_on_ctrl_c(
 
     errors = first.end(signal.SIGINT)
     assert first.process.returncode == 130
-    assert "Start a new one: python" in errors
+    assert f"Start a new one: {python()} -m emulation up --speed 60 --verbose" in errors
     assert not file.exists()
     assert list(tmp_path.glob("spotkeeper-emulation-*")) == []
 
@@ -299,6 +302,8 @@ def test_bad_input_is_answered_with_one_clear_line(environ: dict[str, str], tmp_
             (["--trace", str(tmp_path / "none.csv")], f"{tmp_path / 'none.csv'}: No such file or directory"),
             (["--port", port], f"port {port} is in use"),
             (["--speed", "0"], "speed must be from 1"),
+            (["--interruptions", "-1"], "--interruptions must be 0 or more; got -1"),
+            (["--interruptions", "1", "--every", "0"], "--every must be a number of seconds above 0; got 0"),
             (["--keep", str(tmp_path / "a-file")], f"{tmp_path / 'a-file'}: File exists"),
             (["--keep", str(tmp_path)], "is not empty"),
         ):
@@ -342,16 +347,22 @@ def test_of_two_that_start_at_once_one_goes_on(up: Callable[..., Up]) -> None:
 @pytest.mark.parametrize(
     ("command", "reached"), [("up", "synthesizing and deploying dev"), ("demo", "Spotkeeper demo, seed")]
 )
-def test_sigterm_cleans_up_as_ctrl_c_does(up: Callable[..., Up], tmp_path: Path, command: str, reached: str) -> None:
-    running = up(command=command)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_program_that_ends_it_or_a_terminal_that_is_closed_cleans_up_as_ctrl_c_does(
+    up: Callable[..., Up], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, command: str, reached: str
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    running = up("--seed", "7", command=command)
     running.read_until(reached)
     started = children(running.process.pid)
 
-    errors = running.end(signal.SIGTERM)
+    errors = running.end(number)
 
-    assert running.process.returncode == 143
-    assert errors.strip() == f"stopped; nothing is left running. Start again: python -m emulation {command}"
+    assert running.process.returncode == 128 + number
+    again = f"{python()} -m emulation {command} --seed 7"
+    assert errors.strip() == f"stopped; nothing is left running. Start again: {again}"
     assert list(tmp_path.glob("spotkeeper-*")) == []
+    assert list(tmp_path.glob("jsii-*")) == []
     eventually(lambda: {pid for pid in started if Path(f"/proc/{pid}").exists()}, lambda left: not left)
 
 

@@ -1,4 +1,5 @@
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -151,7 +152,7 @@ def test_a_handler_that_cannot_be_loaded_says_why(tmp_path: Path, cloud: Cloud, 
         s3=connect(cloud.endpoint_url, cloud.region).s3,
         environment={"AWS_REGION": "us-east-1"},
         work_dir=tmp_path,
-        emulation_id="test-functions",
+        emulation_id=f"test-functions-{secrets.token_hex(8)}",
         clock=cloud.clock,
     )
 

@@ -54,12 +54,19 @@ def test_only_changes_matter(tmp_path: Path) -> None:
         ("t.csv", "time,available\n0,1\n60\n", r"t\.csv, line 3: .*None"),
         ("t.csv", "time,available\nnoon,1\n", r"t\.csv, line 2: .*'noon'"),
         ("t.csv", "time,available,spot_price\n0,1,cheap\n", r"t\.csv, line 2: .*'cheap'"),
+        ("t.csv", "time,available,spot_price\n0,1,0.9\n60,1,-0.9\n", r"t\.csv, line 3: .*above 0.*'-0\.9'"),
+        ("t.csv", "time,available,spot_price\n0,1,nan\n60,1,1\n", r"t\.csv, line 2: .*'nan'"),
+        ("t.csv", "time,available\n0,1\nnan,0\n", r"t\.csv, line 3: .*'nan'"),
+        ("t.csv", "time,available\n0,1\ninf,0\n", r"t\.csv, line 3: .*'inf'"),
         ("t.csv", "time,available\n60,1\n0,0\n", r"t\.csv, line 3: times must rise"),
         ("t.csv", "time,available\n60,1\n", r"t\.csv, line 2: expected at least two samples"),
         ("t.csv.gz", "time,available\n0,1\n", r"t\.csv\.gz: not gzip-compressed text"),
         ("t.json", "{\n\n x", r"t\.json, line 3: expected"),
         ("t.json", "[1, 0]", r"t\.json, line 1: expected .*gap_seconds"),
         ("t.json", '{"metadata": {"gap_seconds": 0}, "data": [1]}', r"t\.json, line 1: .*got gap_seconds 0"),
+        ("t.json", '{"metadata": {\n"gap_seconds": NaN}, "data": [1]}', r"t\.json, line 2: .*got gap_seconds nan"),
+        ("t.json", '{"metadata": {"gap_seconds": 1e999}, "data": [1]}', r"t\.json, line 1: .*got gap_seconds inf"),
+        ("t.json", '{"metadata": {"gap_seconds": 60},\n\n"data": [1, NaN]}', r"t\.json, line 3: .*data\[1\] is nan"),
         ("t.json", '{"metadata": {"gap_seconds": 60}, "data": []}', r"t\.json, line 1: .*data \[\]"),
         ("t.json", '{"metadata": {"gap_seconds": 60}, "data": [1, 2]}', r"t\.json, line 1: .*data\[1\] is 2"),
     ],
@@ -71,6 +78,24 @@ def test_a_malformed_trace_is_refused_with_file_line_and_expectation(
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         read_trace(path)
+
+
+def test_a_trace_whose_compressed_bytes_are_damaged_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(CSV.encode())[:10] + b"\xff" * 40)
+
+    with pytest.raises(ValueError, match=r"t\.csv\.gz: not gzip-compressed text: .*invalid"):
+        read_trace(path)
+
+
+@pytest.mark.parametrize(("name", "content"), [("t.csv", CSV), ("t.json", JSON)])
+def test_a_trace_may_begin_with_a_byte_order_mark(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    plain = read_trace(path)
+    path.write_text(content, encoding="utf-8-sig")
+
+    assert read_trace(path) == plain
 
 
 def test_a_synthetic_trace_depends_on_its_seed_alone_and_keeps_its_means() -> None:

@@ -13,7 +13,6 @@ from lambdas.sweep_runs.handler import handle as sweep_runs
 from spotkeeper.contract.ledger import RunState, claim_request, completion_request
 from spotkeeper.control.aws import binding
 from spotkeeper.control.aws.binding import HandlerSettings
-from spotkeeper.control.kill_switch import turn
 from spotkeeper.control.run import Interruption
 from spotkeeper.control.submit import submit
 from tests.control.fakes import NOW, new_run
@@ -214,35 +213,20 @@ def test_a_run_that_spot_gave_nothing_falls_back_with_its_reservation_and_is_cou
     assert (counts["Fallbacks"], counts["WaitsOverLimit"]) == (1, 0)
 
 
-def test_a_run_whose_fallback_no_cap_allows_waits_and_is_counted_and_named_with_its_reason(
+def test_a_run_whose_fallback_no_cap_allows_asks_spot_again_and_is_counted_and_named(
     environment: "Connection", capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     long_dry(environment, fallback_cap_microusd=1)
 
     sweep_runs(sqs(SCHEDULED), CONTEXT)
 
-    assert state(environment) is RunState.WAITING
+    assert state(environment) is RunState.SUBMITTED
     counts = counted(capsys.readouterr().out)
     assert counts["WaitsOverLimit"] == 1
     assert "Fallbacks" not in counts
-    assert "'digits-7fq2': " in caplog.text
-    assert "the fallback cap of run/digits-7fq2 has $0.000001 left" in caplog.text
-
-
-def test_the_sweep_stops_on_demand_jobs_once_it_is_switched_off_and_says_so_in_a_metric(
-    environment: "Connection", capsys: pytest.CaptureFixture[str]
-) -> None:
-    long_dry(environment, fallback_cap_microusd=20_000_000)
-    sweep_runs(sqs(SCHEDULED), CONTEXT)
-    capsys.readouterr()
-    # moto has ended the job; one that Batch does not show at the moment is no job that has ended.
-    environment.ledger.advance(environment.run_of("digits-7fq2"), job_id="job-not-shown")
-    turn(is_off=True, reason="a test", ports=environment.ports)
-
-    sweep_runs(sqs(SCHEDULED), CONTEXT)
-
-    assert state(environment) is RunState.SUBMITTED
-    assert counted(capsys.readouterr().out)["JobsStoppedForMoney"] == 1
+    assert "'digits-7fq2': 'its job waits for spot capacity'" in caplog.text
+    (event,) = environment.ledger.history("digits-7fq2")
+    assert "the fallback cap of run/digits-7fq2 has $0.000001 left" in event.message
 
 
 def test_the_terms_come_from_the_parameter_that_the_stack_names(environment: "Connection") -> None:

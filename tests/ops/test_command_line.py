@@ -236,7 +236,7 @@ def test_what_the_user_mistyped_ends_with_one_sentence_and_exit_code_2(words: li
     ("words", "sentence"),
     [
         (["-e", "prod", "status"], "there is no environment 'prod' in region us-east-1 of this AWS account: deploy it"),
-        (["--local", "status"], "no emulation is running: start one: python -m emulation up"),
+        (["--local", "status"], "no emulation is running: start one: `"),
         (["status", "nobody-1"], "there is no run 'nobody-1'; `spotkeeper status` lists the runs"),
         (["logs", "nobody-1"], "there is no run 'nobody-1'"),
         (["cancel", "nobody-1"], "there is no run 'nobody-1'"),
@@ -268,7 +268,7 @@ def test_without_credentials_the_sentence_says_how_to_get_some(monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("environment")
-def test_an_emulation_that_has_gone_is_named_with_its_address(tmp_path: Path) -> None:
+def test_an_emulation_that_is_gone_is_named_with_its_address_and_how_to_start_one(tmp_path: Path) -> None:
     file = tmp_path / "state" / "spotkeeper" / "local.json"
     file.parent.mkdir(parents=True)
     file.write_text("{}")
@@ -281,8 +281,8 @@ def test_an_emulation_that_has_gone_is_named_with_its_address(tmp_path: Path) ->
     result = spotkeeper("--local", "status")
 
     assert result.exit_code == 1
-    assert f'Could not connect to the endpoint URL: "{address}/"' in result.stderr
-    assert "that the emulation is still running" in result.stderr
+    assert f"the emulation at {address} is gone, and its runs with it: start a new one: `" in result.stderr
+    assert "python -m emulation up`" in result.stderr
 
 
 @pytest.mark.usefixtures("environment")
@@ -329,7 +329,7 @@ def test_status_of_a_run_shows_attempts_cause_pool_and_newest_checkpoint(environ
     result = spotkeeper("status", "digits-7fq2")
 
     assert result.exit_code == 0
-    assert re.search(r"checkpoint +step 1200, epoch 2, \d+s old", result.stdout)
+    assert re.search(r"checkpoint +step 1200, fencing epoch 2, \d+s old", result.stdout)
     assert re.search(
         r"1\.1 +2026-11-23T18:01:00\+00:00 +30m05s +g5.xlarge/us-east-1a +spot +1 +interrupted", result.stdout
     )
@@ -517,3 +517,40 @@ def test_options_after_the_program_belong_to_the_program(environment: Connection
 def test_every_command_has_help_that_asks_no_aws() -> None:
     for command in ("submit", "status", "logs", "cancel", "pause", "resume", "budget", "fallback"):
         assert spotkeeper(command, "--help").exit_code == 0
+
+
+def test_ctrl_c_while_a_log_is_followed_says_that_the_run_goes_on(
+    environment: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = with_history(environment)
+
+    def break_off(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    session = boto3.Session()
+    session.events.register("before-call.cloudwatch-logs.GetLogEvents", break_off)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+
+    result = spotkeeper("-e", "dev", "logs", "--follow", run.run_id)
+
+    assert result.exit_code == 130
+    assert f"run {run.run_id} goes on" in result.stderr
+    assert f"`spotkeeper --environment dev logs --follow {run.run_id}`" in result.stderr
+    assert f"`spotkeeper --environment dev cancel {run.run_id}`" in result.stderr
+
+
+def test_ctrl_c_while_submit_waits_says_that_the_run_goes_on(
+    environment: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    session = boto3.Session()
+    # Waiting describes the job; submitting does not.
+    session.events.register("before-call.batch.DescribeJobs", break_off)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+
+    result = spotkeeper("submit", "--wait", "--", "python", "train.py")
+
+    assert result.exit_code == 130
+    assert f"run {only_run(environment).run_id} goes on without you" in result.stderr

@@ -7,6 +7,7 @@ from typing import Any
 from spotkeeper.control.budget import Budget, OverBudget, Reservation, Switch, SwitchedOff
 from spotkeeper.control.ports import Conflict
 from spotkeeper.control.run import Run
+from spotkeeper.policy.placement import Market
 
 Check = Callable[[Run], None]
 """Raises Conflict if the run is not at the version read."""
@@ -81,7 +82,7 @@ class BudgetTable:
         for holder in stored.holders:
             budget = self.budgets[holder]
             fallback = budget.fallback
-            if stored.fallback_microusd:
+            if stored.market is Market.ON_DEMAND:
                 fallback = fallback.settling(stored.microusd, spent_microusd)
             total = budget.total.settling(stored.microusd, spent_microusd)
             self.budgets[holder] = replace(budget, fallback=fallback, total=total)
@@ -114,7 +115,8 @@ class BudgetTable:
     def _require(self, reservation: Reservation, holders: Collection[str]) -> None:
         for holder in holders:
             budget = self.budgets[holder]
-            too_much = reservation.fallback_microusd and budget.fallback.available < reservation.fallback_microusd
+            is_on_demand = reservation.market is Market.ON_DEMAND
+            too_much = is_on_demand and budget.fallback.available < reservation.microusd
             if too_much or budget.total.available < reservation.microusd:
                 raise OverBudget(holder)
 

@@ -427,7 +427,14 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "cap-unasked": _mutant(
             "money is reserved without the condition that enough is left",
-            {reserve: (("    if seconds is None:", "    if seconds is None and False:"),)},
+            {
+                reserve: (
+                    (
+                        "    seconds = _longest_seconds(run, price, hard, ports)",
+                        "    seconds = _longest_seconds(run, price, hard, ports) or 3000",
+                    ),
+                )
+            },
             table=_with_money(Credulous),
         ),
         "deadline-crosses-every-cap": _mutant(
@@ -454,8 +461,16 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {reserve: (("    if switch.is_off:", "    if False:"),)},
         ),
         "sent-without-end": _mutant(
-            "SubmitJob is called again and again while its replies are lost",
-            {submit: (("        if run.num_sends > MOST_TWINS:", "        if False:"),)},
+            "SubmitJob is called again while its replies are lost; look-ups, which hide it, are gone too",
+            {
+                submit: (
+                    ("        if run.num_sends > MOST_TWINS:", "        if False:"),
+                    (
+                        "        if jobs:\n            return _record",
+                        "        if jobs and False:\n            return _record",
+                    ),
+                )
+            },
         ),
         "on-demand-retried": _mutant(
             "a job on on-demand has the attempts of one on spot",

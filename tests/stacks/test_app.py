@@ -26,6 +26,26 @@ def run_app(arguments: list[str], environ: dict[str, str]) -> "subprocess.Comple
     )
 
 
+def test_make_synth_refuses_before_it_takes_the_former_templates_away(tmp_path: Path) -> None:
+    former = tmp_path / "out" / "former.template.json"
+    former.parent.mkdir()
+    former.touch()
+    venv = f"BIN={Path(sys.executable).parent}"
+
+    refused = subprocess.run(
+        ["make", "synth", "ENV=nope", f"OUT={former.parent}", venv, "--assume-old=.venv/.ready"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert refused.returncode != 0
+    assert "unknown environment 'nope': choose one of dev, staging, prod" in refused.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "former.template.json"]
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     """Everything that a deployment reads; metadata and reports hold stack traces with temporary paths."""
     reports = re.compile(r"(metadata|tree|validation-report)\.json$")

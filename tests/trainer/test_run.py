@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,84 @@ def test_an_optimizer_of_other_parameters_is_refused() -> None:
         Run(**make(1))
 
 
+def optimized(
+    optimizer: type[torch.optim.Optimizer] = torch.optim.SGD, *, lr: float = 0.1, is_cosine: bool = False
+) -> dict[str, Any]:
+    """Return a model with an optimizer and a scheduler, whose states load into those of other classes too."""
+    model = nn.Linear(2, 2)
+    opt = optimizer(model.parameters(), lr=lr)  # type: ignore[call-arg]  # every optimizer of torch's has one
+    halving, cosine = torch.optim.lr_scheduler.StepLR, torch.optim.lr_scheduler.CosineAnnealingLR
+    return {"model": model, "opt": opt, "sched": cosine(opt, 9) if is_cosine else halving(opt, 1, gamma=0.5)}
+
+
+def stepped(objects: dict[str, Any]) -> None:
+    run = Run(**objects)
+    for _ in run.steps(run.loader(Noisy(), batch_size=4), total=2):
+        objects["opt"].step()
+        objects["sched"].step()
+    run.close()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (lambda: optimized(torch.optim.Adam), "opt was of class SGD and is of class Adam"),
+        (lambda: optimized(is_cosine=True), "sched was of class StepLR and is of class CosineAnnealing"),
+    ],
+)
+def test_an_optimizer_or_scheduler_of_another_class_is_refused_and_both_are_named(
+    changed: Callable[[], dict[str, Any]], message: str
+) -> None:
+    stepped(optimized())
+
+    with pytest.raises(ValueError, match=f"{message}.*Restore the program that wrote it, or start a new run"):
+        Run(**changed())
+
+
+def test_a_changed_learning_rate_is_that_of_the_checkpoint_and_a_line_names_both(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stepped(optimized(lr=0.1))
+    objects = optimized(lr=0.3)
+
+    Run(**objects)
+
+    assert objects["opt"].param_groups[0]["initial_lr"] == 0.1
+    said = capsys.readouterr()
+    (line,) = [line for text in said.out.splitlines() if (line := parse_line(text)) and line["event"] == "overridden"]
+    assert (line["object"], line["setting"]) == ("opt", "learning rate")
+    assert (line["checkpoint"], line["program"]) == ([0.1], [0.3])
+    assert "opt goes on with the checkpoint's learning rate 0.1, not with the program's 0.3" in said.err
+
+
+def test_a_learning_rate_that_only_the_scheduler_has_moved_is_not_taken_for_a_change(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stepped(optimized(lr=0.1))
+    objects = optimized(lr=0.1)
+
+    Run(**objects)
+
+    assert objects["opt"].param_groups[0]["lr"] == pytest.approx(0.025)
+    assert lines(capsys, "overridden") == []
+
+
+def test_how_much_work_a_kill_can_cost_is_said_at_the_start_and_after_a_resume(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Run(model=nn.Linear(2, 2))
+    steps_of(run, total=1)
+    said = capsys.readouterr()
+    (started,) = [line for text in said.out.splitlines() if (line := parse_line(text)) and line["event"] == "started"]
+    assert started["max_lost_seconds"] == 900
+    assert "saves every 900 s (max_lost)" in said.err
+
+    Run(model=nn.Linear(2, 2), max_lost="90s")
+
+    (resumed,) = lines(capsys, "resumed")
+    assert resumed["max_lost_seconds"] == 90
+
+
 def test_a_loader_with_another_meaning_of_the_position_is_refused() -> None:
     steps_of(Run(model=nn.Linear(2, 2)), total=1)
     run = Run(model=nn.Linear(2, 2))
@@ -273,7 +352,7 @@ def test_a_loop_that_is_left_says_how_to_stop_early_and_gives_its_signals_back(
         if step == 3:
             break
 
-    (line,) = capsys.readouterr().err.splitlines()
+    line = capsys.readouterr().err.splitlines()[-1]
     assert "left in step 3 of 20" in line
     assert "call run.finish()" in line
     assert signal.getsignal(signal.SIGTERM) is before
