@@ -74,8 +74,8 @@ def _within_the_cap(seen: MarketEvidence) -> Promise:
     return Promise(
         f"what is spent and reserved on demand is within the cap of {format_usd(cap.limit)}",
         0 <= cap.spent + cap.reserved <= cap.limit,
-        f"{format_usd(cap.spent)} settled, {format_usd(cap.reserved)} still reserved: it is settled a quarter of an hour after "
-        "the job, and this demo does not wait for that",
+        f"{format_usd(cap.spent)} settled, {format_usd(cap.reserved)} still reserved: it is settled a quarter of "
+        "an hour after the job, and this demo does not wait for that",
     )
 
 
