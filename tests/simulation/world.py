@@ -289,6 +289,11 @@ class World:
         )
 
     def _job_changed(self, job: BatchJob) -> None:
+        if job.has_ended and not job.attempts and self._choices.draw(f"{job.job_id}: switch", self._swarm.switch):
+            # Just while a handler that was told of the shortage weighs on-demand.
+            off_seconds = self._choices.among(f"{job.job_id}: switch off after", (1.3, 1.4, 1.5, 1.6, 1.7))
+            self.scheduler.after(off_seconds, partial(self._turn, is_off=True))
+            self.scheduler.after(off_seconds + 900.0, partial(self._turn, is_off=False))
         self._delivery.emit(f"{job.job_id} {job.status} {len(job.attempts)}", JOB_CHANGED, job.job_id)
 
     def _host_noticed(self, job: BatchJob, host: str) -> None:
