@@ -98,10 +98,12 @@ class User:
         return instance_id
 
     def falls_back(self, run: Run) -> Run:
-        """Wait until the run waits for spot, let that wait be over, and wait until it runs on on-demand."""
-        waiting = eventually(lambda: self.run(run), lambda found: found.state is RunState.WAITING)
-        assert waiting.wait_until is not None
-        self.sweep(at=waiting.wait_until)
+        """Wait until the run has no spot, let its wait be over if there is one, and wait until it runs on on-demand."""
+        short = eventually(
+            lambda: self.run(run), lambda found: found.state is RunState.WAITING or found.market == Market.ON_DEMAND
+        )
+        if short.wait_until is not None:
+            self.sweep(at=short.wait_until)
         return eventually(
             lambda: self.run(run), lambda found: (found.market, found.state) == (Market.ON_DEMAND, RunState.RUNNING)
         )
