@@ -1,0 +1,129 @@
+"""A sweep that loses a fifth of its members: they go on, each by itself, and nobody else is touched."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from emulation.cloud import Cloud, Conditions
+from emulation.templates.assembly import Assembly
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.names import array_job_name, member_id
+from spotkeeper.control.classify import Cause
+from spotkeeper.control.run import Run
+from spotkeeper.ops import sweep_status, sweep_submission
+from spotkeeper.ops.plan import Request
+from spotkeeper.ops.spending import Spending
+from spotkeeper.ops.submission import prepare
+from spotkeeper.ops.sweep_plan import cross_product, plan_sweep
+from tests.story.user import User, eventually, now
+
+pytestmark = pytest.mark.timeout(180)
+
+SWEEP = "lr"
+SEEDS = range(50)
+LOST = frozenset(SEEDS[::5])
+
+# Two steps, each committed as the library does as far as the control plane can see; between them a member stays for as
+# long as its file is in `{held}`. It starts quickly: no library, no site, no source to fetch.
+PROGRAM = """
+import json, os, pathlib, time, urllib.request
+run, epoch, seed = (os.environ[name] for name in ("SPOTKEEPER_RUN_ID", "SPOTKEEPER_EPOCH", "SEED"))
+bucket = os.environ["AWS_ENDPOINT_URL"] + "/" + os.environ["SPOTKEEPER_URI"].removeprefix("s3://")
+listed = urllib.request.urlopen(f"{bucket}?list-type=2&prefix=commit/{run}/").read().decode()
+for step in range(listed.count("<Key>") + 1, 3):
+    key = f"{bucket}/commit/{run}/{int(epoch):06}-{step:012}.json"
+    body = json.dumps({"step": step, "epoch": int(epoch), "seed": seed}).encode()
+    urllib.request.urlopen(urllib.request.Request(key, body, {"If-None-Match": "*"}, method="PUT"))
+    while step == 1 and pathlib.Path(HELD, seed).exists():
+        time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def cloud(dev: Assembly, tmp_path: Path) -> Iterator[Cloud]:
+    """As everywhere, and faster: a queue gives up on its head after ten minutes, one job after the other."""
+    conditions = Conditions(seed=1, speed=1500)
+    with Cloud("dev", work_dir=tmp_path / "cloud", conditions=conditions, assembly=dev) as cloud:
+        yield cloud
+        assert cloud.failures == ()
+        assert cloud.function_errors == ()
+
+
+def committed(user: User, run_id: str) -> dict[str, str]:
+    """Return the keys of the run's checkpoints with what is in them."""
+    bucket, s3 = user.connection.descriptor.checkpoint_bucket, user.connection.s3
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix=f"commit/{run_id}/").get("Contents", [])
+    keys = [found["Key"] for found in listed]
+    return {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in keys}
+
+
+def members(user: User) -> tuple[Run, ...]:
+    return sweep_status.sweep_of(SWEEP, user.connection)[1]
+
+
+def states(user: User) -> Counter[RunState]:
+    found = members(user)
+    failed = [f"{member.run_id}: {member.reason}" for member in found if member.state is RunState.FAILED]
+    assert failed == []
+    return Counter(member.state for member in found)
+
+
+def submit(user: User, program: str) -> str | None:
+    request = Request(
+        command=("python", "-I", "-S", "-c", program),
+        name=SWEEP,
+        spending=Spending.of(sweep=SWEEP),
+        attempt_seconds=user.connection.descriptor.max_attempt_seconds,  # minutes, at this speed
+    )
+    base = prepare(request, connection=user.connection, source_directory=None, suffix="base", now=now())
+    parameters = cross_product({"SEED": [str(seed) for seed in SEEDS]}, [])
+    plan = plan_sweep(base, request, name=SWEEP, members=parameters)
+    return sweep_submission.submit(plan, connection=user.connection, now=now(), pause=time.sleep)
+
+
+def test_a_sweep_of_50_that_loses_a_fifth_requeues_those_alone_with_their_own_parameters_and_checkpoints(
+    cloud: Cloud, user: User, tmp_path: Path
+) -> None:
+    held = tmp_path / "held"
+    held.mkdir()
+    for seed in LOST:
+        (held / str(seed)).touch()
+
+    array_id = submit(user, PROGRAM.replace("HELD", repr(str(held))))
+    assert array_id is not None
+    lost = {index: member_id(SWEEP, index) for index in LOST}
+    eventually(lambda: states(user), lambda found: found[RunState.SUCCEEDED] == len(SEEDS) - len(LOST), 100)
+    eventually(lambda: all(committed(user, run_id) for run_id in lost.values()), bool)
+
+    # Their hosts go, nothing replaces them, and the queue gives up on each: Batch will not try these again.
+    cloud.market.dry()
+    for index in LOST:
+        cloud.market.reclaim(cloud.batch.attempts(f"{array_id}:{index}")[0].instance.id, notice=False)
+    eventually(lambda: states(user), lambda found: found[RunState.WAITING] == len(LOST))
+    for file in held.iterdir():
+        file.unlink()
+    cloud.market.restore()
+    # The product's waits are real time, whatever the emulation's speed.
+    user.sweep(at=(datetime.fromisoformat(now()) + timedelta(hours=1)).isoformat())
+    eventually(lambda: states(user), lambda found: found[RunState.SUCCEEDED] == len(SEEDS), 100)
+
+    found = members(user)
+    assert [(run.submission, run.epoch) for run in found] == [(2, 2) if seed in LOST else (1, 1) for seed in SEEDS]
+    for seed, run in zip(SEEDS, found, strict=True):
+        epochs = (1, 2) if seed in LOST else (1, 1)
+        assert committed(user, run.run_id) == {
+            f"commit/{run.run_id}/{epoch:06}-{step:012}.json": f'{{"step": {step}, "epoch": {epoch}, "seed": "{seed}"}}'
+            for step, epoch in enumerate(epochs, start=1)
+        }
+        causes = [attempt.cause for attempt in user.attempts(run)]
+        assert causes == [*([Cause.HOST_LOST] if seed in LOST else []), Cause.COMPLETED]
+    queue = found[0].job_queue
+    listed = user.connection.batch_client.list_jobs(
+        jobQueue=queue, filters=[{"name": "AFTER_CREATED_AT", "values": ["0"]}]
+    )
+    jobs = sorted(job["jobName"] for job in listed["jobSummaryList"])
+    assert jobs == sorted([array_job_name(SWEEP), *(f"{run_id}-2" for run_id in lost.values())])
