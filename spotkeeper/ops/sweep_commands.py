@@ -35,7 +35,7 @@ app = typer.Typer(no_args_is_help=True, help="Many runs that differ in their par
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the sweep.")]
 
 
-@app.command(context_settings={"allow_interspersed_args": False})
+@app.command()
 def submit(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the sweep; new in this environment.")],
