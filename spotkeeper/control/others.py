@@ -10,11 +10,13 @@ from decimal import Decimal
 from typing import Final
 
 from spotkeeper.control.observe import Observation, Outcome
-from spotkeeper.control.ports import Job, JobOrder, Ports
+from spotkeeper.control.ports import Job, JobOrder, JobStatus, Ports
 from spotkeeper.control.terms import EnvironmentTerms
 from spotkeeper.policy.reservation import MachineTime, settled_microusd
 
 KEPT_SECONDS: Final = 90 * 86400
+MOST_LOOKED_AT: Final = 200
+"""At each sweep; runs come first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +55,12 @@ def record(job: Job, *, why_not_adopted: str, ports: Ports, now: str) -> Observa
     is_news = ports.others.record(found, expires_at=expires_at)
     outcome = Outcome.NOTED if is_news else Outcome.UNCHANGED
     return Observation(outcome=outcome, reason=f"job {job.name} of others is {job.status}; {why_not_adopted}")
+
+
+def unended(ports: Ports) -> tuple[OthersJob, ...]:
+    """Return the recorded jobs of others, the newest, whose end is not recorded: the event of it may be lost."""
+    newest = ports.others.list_jobs(MOST_LOOKED_AT) if ports.others is not None else ()
+    return tuple(job for job in newest if job.status not in (JobStatus.SUCCEEDED, JobStatus.FAILED))
 
 
 def _looked_at(job: Job, order: JobOrder, why_no_run: str, terms: EnvironmentTerms, now: str) -> OthersJob:

@@ -14,6 +14,7 @@ from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus
 from spotkeeper.control.reconcile import observe_job
 from spotkeeper.control.run import Run
 from spotkeeper.control.submit import job_request
+from spotkeeper.control.sweep import sweep
 from spotkeeper.policy.reservation import MachineTime, settled_microusd
 from tests.control.fakes import (
     NOW,
@@ -88,6 +89,21 @@ def test_a_record_is_kept_for_ninety_days() -> None:
     world.hear()
 
     assert world.others.expires_at["theirs-1"] == datetime.fromisoformat(NOW).timestamp() + 90 * 24 * 3600
+
+
+def test_the_sweeper_looks_again_at_a_job_whose_last_event_was_lost() -> None:
+    world = World(theirs(PLAIN, status=JobStatus.RUNNING, attempts=(RUNNING,)))
+    world.hear(41)
+    ended = replace(RUNNING, stopped_at=after(50), exit_code=0)
+    world.batch.jobs["theirs-1"] = theirs(PLAIN, status=JobStatus.SUCCEEDED, attempts=(ended,), stopped_at=after(50))
+
+    looks = [sweep(ports=world.ports, clock=lambda: after(55), has_time=lambda: True) for _ in range(2)]
+
+    assert world.others.jobs["theirs-1"].status == "SUCCEEDED"
+    assert [(dict(look.outcomes), look.failures, look.is_finished) for look in looks] == [
+        ({Outcome.NOTED: 1}, {}, True),
+        ({}, {}, True),
+    ]
 
 
 def test_a_late_look_never_replaces_a_later_one() -> None:

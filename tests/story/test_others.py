@@ -1,5 +1,6 @@
 """Jobs that others submit to a spot queue, past Spotkeeper."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from tests.story.user import User, eventually
 pytestmark = pytest.mark.timeout(180)
 
 
-def submit(user: User, name: str, command: list[str], **request: Any) -> str:
+def submit(
+    user: User, name: str, command: list[str], *, variables: Mapping[str, str] | None = None, **request: Any
+) -> str:
     """Submit as a program does that has never heard of Spotkeeper, or of no more than its documentation."""
     profile = user.connection.descriptor.profiles["cpu"]
     return user.connection.batch_client.submit_job(
@@ -22,7 +25,10 @@ def submit(user: User, name: str, command: list[str], **request: Any) -> str:
         jobQueue=profile.spot_queue,
         jobDefinition=profile.job_definition,
         shareIdentifier=user.connection.descriptor.teams[0],
-        containerOverrides={"command": command, **request.pop("overrides", {})},
+        containerOverrides={
+            "command": command,
+            "environment": [{"name": key, "value": value} for key, value in (variables or {}).items()],
+        },
         **request,
     )["jobId"]
 
@@ -45,12 +51,11 @@ def test_a_job_that_asks_for_it_is_taken_for_a_run_and_goes_on_past_what_batch_f
     cloud: Cloud, user: User
 ) -> None:
     command = ["spotkeeper-exec", "--", "sh", "-c", 'test "$SPOTKEEPER_SUBMISSION" = 2 || sleep 60']
-    variables = {"SPOTKEEPER_RUN_ID": "nightly", "SPOTKEEPER_SUBMISSION": "1"}
     job_id = submit(
         user,
         job_name("nightly", 1),
         command,
-        overrides={"environment": [{"name": name, "value": value} for name, value in variables.items()]},
+        variables={"SPOTKEEPER_RUN_ID": "nightly", "SPOTKEEPER_SUBMISSION": "1"},
         tags={tags.REQUEUE: tags.REQUEUE_VALUE},
         retryStrategy={"attempts": 1},
     )
