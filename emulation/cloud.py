@@ -37,6 +37,8 @@ class Conditions:
     """Spot availability, played in every zone that jobs may use; None: capacity everywhere, always."""
     faults: Callable[[Event], Sequence[Event]] = deliver_once
     """Which events are lost or duplicated (see `emulation.events.router`)."""
+    entrypoint: tuple[str, ...] = ()
+    """What the image's ENTRYPOINT puts before every job's command."""
 
 
 class Cloud:
@@ -129,6 +131,7 @@ class Cloud:
             publish=self.router.publish,
             endpoint_url=server.endpoint_url,
             work_dir=work_dir / "jobs",
+            entrypoint=conditions.entrypoint,
             seed=conditions.seed,
         )
         self._stops.append(self.batch.stop)

@@ -9,6 +9,7 @@ that keep the run are those with `spotkeeper` or `run.` in them. Exit code 1 bel
 import argparse
 import random
 import sys
+import time
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128, help="images a step (default: %(default)s)")
     parser.add_argument("--width", type=int, default=48, help="channels of the first layer (default: %(default)s)")
     parser.add_argument("--num-workers", type=int, default=0, help="processes that load images (default: %(default)s)")
+    parser.add_argument("--seconds-a-step", type=float, default=0.0, help="take at least so long, to be watched")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)  # the same sums in the same order on every machine of a kind
@@ -77,6 +79,7 @@ def main() -> None:
         num_workers=options.num_workers,
         seed=options.seed,
     )
+    began = time.monotonic()
     for _step, (batch, targets) in run.steps(data, total=options.steps):
         loss = functional.cross_entropy(model(batch), targets)
         loss.backward()
@@ -84,6 +87,8 @@ def main() -> None:
         sched.step()
         opt.zero_grad()
         run.log(loss=loss.detach())
+        time.sleep(max(0.0, began + options.seconds_a_step - time.monotonic()))
+        began = time.monotonic()
 
     model.eval()
     with torch.no_grad():

@@ -117,10 +117,11 @@ DEV: Final = Environment(
     fallback_cap_usd_per_month="50",
     total_cap_usd_per_month=None,
     on_demand_prices_usd=CPU_PRICES_USD,
-    fallback_after_seconds=30 * 60,
+    # People wait for what they develop: soon away from dry spot, and soon back.
+    fallback_after_seconds=10 * 60,
     segment_seconds=2 * 3600,
-    standby_after_seconds=15 * 60,
-    standby_age_seconds=20 * 60,
+    standby_after_seconds=5 * 60,
+    standby_age_seconds=5 * 60,
     standby_patience_seconds=30 * 60,
 )
 
@@ -134,7 +135,10 @@ STAGING: Final = replace(
     log_retention=logs.RetentionDays.ONE_MONTH,
     is_protected=True,
     fallback_cap_usd_per_month="200",
+    fallback_after_seconds=30 * 60,
     segment_seconds=4 * 3600,
+    standby_after_seconds=15 * 60,
+    standby_age_seconds=20 * 60,
 )
 
 PROD: Final = replace(

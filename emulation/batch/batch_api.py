@@ -194,6 +194,14 @@ class BatchService:
         found: tuple[Attempt, ...] = self._executor.read(lambda jobs: tuple(jobs[job_id].attempts))
         return found
 
+    def cut_off(self, instance_id: str) -> None:
+        """Give a host up for lost that goes on: its container runs to its own end, of which Batch never hears.
+
+        Raises:
+            ValueError: if no container runs there.
+        """
+        self._executor.cut_off(instance_id)
+
     def on_change(self, callback: Callable[[dict[str, Any]], None]) -> None:
         """Call `callback` with a job's JobDetail at every change of state, in order, on the event thread."""
         self._executor.observe(callback)

@@ -59,6 +59,8 @@ class _Placement:
     container: Container | None = None
     waiter: threading.Thread | None = None
     timers: list[Timer] = field(default_factory=list)
+    is_cut_off: bool = False
+    """Batch has given the host up, and the container goes on."""
 
 
 class Executor:
@@ -98,6 +100,7 @@ class Executor:
         self._changed = threading.Condition(threading.RLock())
         self._jobs: dict[str, Job] = {}
         self._placed: dict[str, _Placement] = {}
+        self._cut_off: list[_Placement] = []
         self._backlog = Backlog(clock=clock, events=events, give_up=self._give_up)
         self._observers: list[Callable[[dict[str, Any]], None]] = []
         self._waiters: set[threading.Thread] = set()
@@ -153,6 +156,20 @@ class Executor:
             return ()
         return job.children or (job,)
 
+    def cut_off(self, instance_id: str) -> None:
+        """Give a host up for lost that goes on: its container runs to its own end, of which Batch never hears.
+
+        Raises:
+            ValueError: if no container runs there.
+        """
+        with self._changed:
+            placement = next((one for one in self._placed.values() if one.host.instance.id == instance_id), None)
+            if placement is None or placement.container is None:
+                raise ValueError(f"no container runs on instance {instance_id!r}: cut off one where a job is RUNNING")
+            placement.is_cut_off = True
+            self._cut_off.append(placement)
+            self._end_attempt(placement, exit_code=None, reason=None, was_lost=True)
+
     def read(self, look: Callable[[dict[str, Job]], Any]) -> Any:
         """Return what `look` makes of all jobs, by id, while none changes."""
         with self._changed:
@@ -201,7 +218,7 @@ class Executor:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-            containers = [placement.container for placement in self._placed.values()]
+            containers = [placement.container for placement in (*self._placed.values(), *self._cut_off)]
             waiters = list(self._waiters)
         for container in containers:
             if container is not None:
@@ -360,7 +377,11 @@ class Executor:
         was_lost = host.is_lost  # what the agent could not report any more did not happen
         self._launcher.clean_up(attempt)
         with self._changed:
-            if not self._stopping:
+            if placement.is_cut_off:
+                attempt.unreported_exit_code = exit_code
+                self._cut_off.remove(placement)
+                self._clock.after(0, partial(self._fleet.give_back, host))
+            elif not self._stopping:
                 self._end_attempt(
                     placement, exit_code=None if was_lost else exit_code, reason=reason, was_lost=was_lost
                 )
@@ -427,10 +448,12 @@ class Executor:
         del self._placed[placement.job.id]
         for timer in placement.timers:
             timer.cancel()
-        self._clock.after(0, partial(self._fleet.give_back, placement.host))
+        if not placement.is_cut_off:
+            self._clock.after(0, partial(self._fleet.give_back, placement.host))
 
     def _on(self, host: Host) -> _Placement | None:
-        return next((placement for placement in self._placed.values() if placement.host is host), None)
+        placements = (*self._placed.values(), *self._cut_off)
+        return next((placement for placement in placements if placement.host is host), None)
 
     def _move(self, job: Job, status: Status) -> None:
         job.status = status

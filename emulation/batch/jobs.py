@@ -53,6 +53,8 @@ class Attempt:
     stopped_at_ms: int | None = None
     exit_code: int | None = None
     """None as well when the host died under the container: Batch then does not know."""
+    unreported_exit_code: int | None = None
+    """How the container ended on a host that was cut off. Batch never says it."""
     reason: str | None = None
     status_reason: str | None = None
     timed_out: bool = False

@@ -1,4 +1,4 @@
-"""What the attempts of a job wrote, line by line, as they write it."""
+"""What the attempts of a run wrote, line by line, as they write it."""
 
 import threading
 from collections.abc import Callable
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from emulation.batch.batch_api import BatchService
+from emulation.demo.run_jobs import RunJobs
+from emulation.ec2.market import Instance
 from spotkeeper.contract.log_lines import parse_line
 
 _POLL_SECONDS: Final = 0.1
@@ -14,12 +16,20 @@ _POLL_SECONDS: Final = 0.1
 class AttemptLog:
     """The output of one attempt, as far as it has been read."""
 
-    def __init__(self, number: int, path: Path) -> None:
+    def __init__(self, submission: int, number: int, instance: Instance, path: Path) -> None:
+        self.submission = submission
         self.number = number
         """Batch's number of the attempt, from 1."""
+        self.instance = instance
+        """Where it runs."""
         self.lines: list[str] = []
         self._path = path
         self._position = 0
+
+    @property
+    def name(self) -> str:
+        """`2.1`: the first attempt of the second submission."""
+        return f"{self.submission}.{self.number}"
 
     def read_new(self) -> list[str]:
         """Read the whole lines that have been added since the last time."""
@@ -40,15 +50,16 @@ class AttemptLog:
 
 
 class AttemptLogs(threading.Thread):
-    """Follows the log files of a job's attempts and tells each new line, in order."""
+    """Follows the log files of a run's attempts, of whichever job, and tells each new line, in order."""
 
-    def __init__(self, batch: BatchService, job_id: str, on_line: Callable[[AttemptLog, str], None]) -> None:
+    def __init__(self, batch: BatchService, jobs: RunJobs, on_line: Callable[[AttemptLog, str], None]) -> None:
         super().__init__(name="attempt-logs", daemon=True)
-        self.attempts: dict[int, AttemptLog] = {}
+        self.attempts: dict[tuple[int, int], AttemptLog] = {}
+        """By submission and number."""
         self.failure: Exception | None = None
         """What `on_line` raised; nothing was told after it."""
         self._batch = batch
-        self._job_id = job_id
+        self._jobs = jobs
         self._on_line = on_line
         self._is_ending = threading.Event()
 
@@ -73,7 +84,11 @@ class AttemptLogs(threading.Thread):
             raise self.failure
 
     def _tell(self) -> None:
-        for attempt in self._batch.attempts(self._job_id):
-            log = self.attempts.setdefault(attempt.number, AttemptLog(attempt.number, attempt.log_path))
-            for line in log.read_new():
-                self._on_line(log, line)
+        for job in self._jobs.all:
+            for attempt in self._batch.attempts(job.job_id):
+                key = (job.submission, attempt.number)
+                if key not in self.attempts:
+                    self.attempts[key] = AttemptLog(*key, attempt.instance, attempt.log_path)
+                log = self.attempts[key]
+                for line in log.read_new():
+                    self._on_line(log, line)

@@ -1,4 +1,4 @@
-"""When the demo takes capacity away: at seeded points of the training's progress, however fast the machine."""
+"""When the demo takes capacity away: at seeded steps of the training, however fast the machine."""
 
 from dataclasses import dataclass
 from random import Random
@@ -7,21 +7,20 @@ from typing import Any, Final
 from emulation.ec2.market import SpotMarket
 from spotkeeper.contract.log_lines import LogEvent
 
-_FIRST_FRACTION: Final = 0.04
-_LAST_FRACTION: Final = 0.44
-"""The rest is for a fast machine, which may reach the end before its trainer has seen the last notice."""
+STEPS_FOR_ONE: Final = 25
+"""Two seconds at the demo's pace: between two interruptions there is training to be seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """One reclaim: how far the training has come by then, and whether EC2 gives notice of it."""
+    """One reclaim: how many steps have been done by then, and whether EC2 gives notice of it."""
 
-    fraction: float
+    step: int
     notice: bool
 
 
 def draw(seed: int, *, with_notice: int, without_notice: int) -> tuple[Interruption, ...]:
-    """Return so many interruptions of each kind, in a seeded order at seeded points, well apart.
+    """Return so many interruptions of each kind, in a seeded order at seeded steps, well apart.
 
     Raises:
         ValueError: if a count is negative.
@@ -31,9 +30,8 @@ def draw(seed: int, *, with_notice: int, without_notice: int) -> tuple[Interrupt
     random = Random(f"demo {seed}")  # noqa: S311  not for secrets
     notices = [True] * with_notice + [False] * without_notice
     random.shuffle(notices)
-    width = (_LAST_FRACTION - _FIRST_FRACTION) / max(1, len(notices))
     return tuple(
-        Interruption(_FIRST_FRACTION + (index + random.uniform(0.3, 0.7)) * width, notice)
+        Interruption(round((index + random.uniform(0.3, 0.7)) * STEPS_FOR_ONE), notice)
         for index, notice in enumerate(notices)
     )
 
@@ -46,15 +44,22 @@ class Interrupter:
         self._left = list(planned)
         self._instance_id: str | None = None
 
-    def see(self, event: dict[str, Any]) -> Interruption | None:
-        """Take note of a structured line; return the interruption that it set off, if it did."""
+    @property
+    def next_is_last(self) -> bool:
+        """Whether one interruption is left."""
+        return len(self._left) == 1
+
+    def due(self, event: dict[str, Any]) -> Interruption | None:
+        """Take note of a structured line; return the interruption that is due by it, if one is."""
         if event["event"] == LogEvent.CLAIMED:
             self._instance_id = event.get("instance_id")
         if event["event"] != LogEvent.PROGRESS or not self._left or self._instance_id is None:
             return None
-        if event["step"] / event["total"] < self._left[0].fraction:
-            return None
+        return self._left[0] if event["step"] >= self._left[0].step else None
+
+    def carry_out(self) -> None:
+        """Take the machine of the run away, as the interruption that is due says."""
+        assert self._instance_id is not None
         interruption = self._left.pop(0)
         instance_id, self._instance_id = self._instance_id, None
         self._market.reclaim(instance_id, notice=interruption.notice)
-        return interruption

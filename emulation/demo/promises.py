@@ -65,7 +65,7 @@ def _succeeded(seen: Evidence) -> Promise:
     return Promise(
         "the run succeeded, by the completion record of its last fencing epoch",
         run.state is RunState.SUCCEEDED and run.is_complete,
-        f"state {run.state}, fencing epoch {run.epoch}, record of {run.completion.epoch if run.completion else 'none'}",
+        f"state {run.state}, epoch {run.epoch}, record of epoch {run.completion.epoch if run.completion else 'none'}",
     )
 
 
@@ -88,14 +88,15 @@ def _all_attempts_known(seen: Evidence) -> Promise:
 
 
 def _never_two_at_once(rows: Sequence[Row]) -> Promise:
+    held = [row for row in rows if row.claim_seconds is not None]
     overlaps = [
-        f"{later.attempt.attempt} began before {earlier.attempt.attempt} ended"
-        for earlier, later in pairwise(rows)
-        if later.start_seconds < earlier.end_seconds
+        f"{later.name} claimed the run before {earlier.name} ended"
+        for earlier, later in pairwise(held)
+        if (later.claim_seconds or 0) < earlier.end_seconds
     ]
-    epochs = [row.attempt.epoch or 0 for row in rows]
+    epochs = [row.attempt.epoch or 0 for row in held]
     return Promise(
-        "never two attempts at once, and each has a higher fencing epoch",
+        "never two attempts hold the run at once, and each has a higher fencing epoch",
         not overlaps and epochs == sorted(set(epochs)),
         "; ".join(overlaps) or f"fencing epochs {', '.join(map(str, epochs))}",
     )

@@ -2,7 +2,7 @@
 
 1. deploy the synthesized dev environment into the emulation
 2. submit a real training job, through the same code as a user
-3. take its capacity away, with and without notice, and watch it go on
+3. take its capacity away, with and without notice, and at last all spot capacity: watch it go on, fall back, return
 4. show what became of each attempt and what it cost, and check every promise
 """
 
@@ -20,12 +20,17 @@ from rich.console import Console
 
 from emulation.cloud import Cloud, Conditions
 from emulation.demo.attempt_logs import AttemptLog, AttemptLogs
+from emulation.demo.bill import bill
+from emulation.demo.drought import Drought
 from emulation.demo.final_state import FinalState
-from emulation.demo.interruptions import Interrupter, draw
+from emulation.demo.interruptions import STEPS_FOR_ONE, Interrupter, draw
+from emulation.demo.market_promises import MarketEvidence, check_markets
 from emulation.demo.promises import Evidence, check
 from emulation.demo.reclaims import Reclaims
+from emulation.demo.run_jobs import RunJob, RunJobs
 from emulation.demo.story import Story
-from emulation.demo.timeline import billed, timeline
+from emulation.demo.timeline import timeline
+from emulation.demo.turns import handover, shortage, turns
 from emulation.demo.uninterrupted import UninterruptedRun
 from emulation.ec2.traces import Trace
 from emulation.work_dir import temporary_folder
@@ -35,24 +40,28 @@ from spotkeeper.control.run import Run
 from spotkeeper.ops.connection import Connection, LocalEndpoint, connect
 from spotkeeper.ops.invocation import local_spotkeeper
 from spotkeeper.ops.plan import Request
+from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.status import status_of
 from spotkeeper.ops.submission import prepare, submit
-from spotkeeper.policy.savings import savings
+from spotkeeper.policy.placement import Market
 
 ENVIRONMENT: Final = "dev"
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
-STEPS: Final = 1000
-STEPS_FOR_AN_INTERRUPTION: Final = 333
-"""As many as each of three has: a fast machine may do so many until progress is reported and the notice seen."""
+STEPS: Final = 350
+"""Beside those for interruptions: 28 s at the demo's pace, of which it needs at most 20 until a standby has the run."""
+SECONDS_A_STEP: Final = 0.08
+"""A fast machine waits, so that a run cannot end before its story. A third of it is work on a machine of 2026."""
+FALLBACK_CAP_USD: Final = "1"
 MAX_LOST_SECONDS: Final = 3
 MOST_INTERRUPTIONS: Final = 8
 """Batch gives a job ten attempts, and each interruption takes about 12 s."""
-TIME_LIMIT_SECONDS: Final = 300.0
-"""A demo that takes longer has failed; more than three interruptions, or a trace, are given more."""
-MOST_SPEED: Final = 6 * 3600 / TIME_LIMIT_SECONDS
-"""Batch ends an attempt after 6 h / speed, which must not come before the demo's own limit."""
-SETTLE_SECONDS: Final = 20.0
-"""For the last events to reach the ledger."""
+USUAL_SPEED: Final = 60.0
+MOST_SPEED: Final = 72.0
+"""Batch ends an attempt after 6 h / speed: after 300 s at this one, longer than any attempt of a demo takes."""
+TIME_LIMIT_SECONDS: Final = 400.0
+"""A demo that takes longer at the usual speed has failed."""
+LOOK_SECONDS: Final = 0.2
+"""Between two looks at the run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +69,7 @@ class Options:
     """What the user may choose."""
 
     seed: int = 1
-    speed: float = 60.0
+    speed: float = USUAL_SPEED
     """AWS seconds in a real second, for AWS's own delays: boot, image pull, notice (never below 5 real seconds)."""
     with_notice: int = 2
     without_notice: int = 1
@@ -70,16 +79,26 @@ class Options:
     """Where to leave everything that was written."""
 
     @property
-    def command(self) -> tuple[str, ...]:
-        """What is trained: long enough for every interruption to come before the end."""
-        steps = max(STEPS, STEPS_FOR_AN_INTERRUPTION * (self.with_notice + self.without_notice))
-        return ("python", "train_digits.py", "--steps", str(steps))
+    def slowness(self) -> float:
+        """How much longer AWS's delays take than at the usual speed, at least 1."""
+        return max(1.0, USUAL_SPEED / self.speed)
 
     @property
     def time_limit_seconds(self) -> float:
-        """Real seconds after which the demo has failed."""
+        """A demo that takes longer has failed."""
         interruptions = MOST_INTERRUPTIONS if self.trace else self.with_notice + self.without_notice
-        return TIME_LIMIT_SECONDS * max(1.0, interruptions / 3)
+        return TIME_LIMIT_SECONDS * self.slowness * max(1.0, interruptions / 3)
+
+    @property
+    def training(self) -> tuple[str, ...]:
+        """What is trained: long enough for everything that happens to the run to come before its end."""
+        interruptions = self.with_notice + self.without_notice
+        return ("python", "train_digits.py", "--steps", f"{STEPS * self.slowness + STEPS_FOR_ONE * interruptions:.0f}")
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The same at the demo's pace, for the emulated machines."""
+        return (*self.training, "--seconds-a-step", str(SECONDS_A_STEP))
 
 
 def tell(options: Options, console: Console) -> bool:
@@ -92,8 +111,8 @@ def tell(options: Options, console: Console) -> bool:
     with ExitStack() as stack:
         work_dir = stack.enter_context(_work_dir(options.keep))
         story = stack.enter_context(Story(console))
-        story.say(f"Spotkeeper demo, seed {options.seed}: AWS is emulated on this machine, no account is used", "bold")
-        uninterrupted = UninterruptedRun(options.command, program_folder=EXAMPLES, work_dir=work_dir / "uninterrupted")
+        story.say(f"Spotkeeper demo, seed {options.seed}: AWS is emulated here, no account is used", "bold")
+        uninterrupted = UninterruptedRun(options.training, program_folder=EXAMPLES, work_dir=work_dir / "uninterrupted")
         stack.callback(uninterrupted.stop)
         conditions = Conditions(seed=options.seed, speed=options.speed, trace=options.trace)
         cloud = stack.enter_context(Cloud(ENVIRONMENT, work_dir=work_dir / "cloud", conditions=conditions))
@@ -129,42 +148,56 @@ class _Demo:
         )  # fmt: skip
         self._interrupter = Interrupter(cloud.market, planned)
         cloud.market.attach(Reclaims(lambda told: story.say(told, "yellow"), cloud.clock.notice_seconds))
+        self._drought = Drought(cloud.market)
+        self._has_drought = bool(planned)
 
     def run(self) -> bool:
         submitted_at = datetime.now(UTC)
         run = self._submit(submitted_at)
-        logs = self._watch(run)
-        run = self._settle(run)
+        jobs = RunJobs(run.run_id, self._tell_job)
+        self._cloud.batch.on_change(jobs.see)
+        logs = AttemptLogs(self._cloud.batch, jobs, self._see)
+        self._watch(run, logs)
         self._uninterrupted.wait(self._options.time_limit_seconds)
 
-        attempts = self._connection.ledger.attempts(run.run_id)
-        rows = timeline(attempts, logs=logs.attempts, instances=self._cloud.market.instances, submitted_at=submitted_at)
+        status = status_of(run.run_id, self._connection)
+        run = status.run
+        rows = timeline(status.attempts, logs=logs.attempts, submitted_at=submitted_at)
         self._story.show_timeline(rows)
         if not run.is_complete:
             # Without a completed run there is no final state to compare: its own reason says more.
             raise RuntimeError(f"run {run.run_id} ended as {run.state}: {run.reason}")
-        times = billed(rows, self._cloud.market)
-        self._story.show_bill(rows, times, savings(times))
+        self._story.show_bill(bill(rows, self._cloud.market))
         options = self._options
         last = max(logs.attempts)
-        promises = check(
-            Evidence(
-                run=run,
-                rows=rows,
-                num_attempts=len(self._cloud.batch.attempts(_job_of(run))),
-                planned=None if options.trace else (options.with_notice, options.without_notice),
-                output=logs.attempts[last].lines,
-                final=self._final_state(run),
-                uninterrupted=self._uninterrupted.final_state(),
-                faults=self._faults(),
-            )
+        seen = Evidence(
+            run=run,
+            rows=rows,
+            num_attempts=sum(len(self._cloud.batch.attempts(job.job_id)) for job in jobs.all),
+            planned=None if options.trace else (options.with_notice, options.without_notice),
+            output=logs.attempts[last].lines,
+            final=self._final_state(run),
+            uninterrupted=self._uninterrupted.final_state(),
+            faults=self._faults(),
         )
+        seen_of_markets = MarketEvidence(
+            rows=rows,
+            reservations=self._connection.budgets.reservations(run.run_id),
+            cap=status.budget.fallback,
+            submitted_at={job.submission: job.created_at for job in jobs.all},
+            had_drought=self._has_drought,
+        )
+        promises = (*check(seen), *check_markets(seen_of_markets))
         self._story.show_promises(promises)
         return all(promise.is_kept for promise in promises)
 
     def _submit(self, now: datetime) -> Run:
         request = Request(
-            command=self._options.command, name="digits", max_lost_seconds=MAX_LOST_SECONDS, progress_seconds=1
+            command=self._options.command,
+            name="digits",
+            max_lost_seconds=MAX_LOST_SECONDS,
+            progress_seconds=1,
+            spending=Spending.of(fallback_cap=FALLBACK_CAP_USD),
         )
         plan = prepare(
             request,
@@ -176,37 +209,56 @@ class _Demo:
         run = submit(plan, connection=self._connection, now=now.isoformat(timespec="seconds"), pause=time.sleep)
         self._story.say(f"submitted: run {run.run_id}, {run.market} queue of profile {run.profile}, as this does:")
         self._story.say(
-            f"  {local_spotkeeper()} submit --source examples --max-lost {MAX_LOST_SECONDS}s -- {' '.join(run.command)}"
+            f"{local_spotkeeper()} submit --source examples --max-lost {MAX_LOST_SECONDS}s "
+            f"--fallback-cap {FALLBACK_CAP_USD} -- {' '.join(run.command)}"
         )
         return run
 
-    def _watch(self, run: Run) -> AttemptLogs:
-        """Tell what happens, and take capacity away, until Batch says that the job has ended."""
-        logs = AttemptLogs(self._cloud.batch, _job_of(run), self._see)
+    def _watch(self, run: Run, logs: AttemptLogs) -> None:
+        """Tell what happens, and take capacity away, until the ledger says that the run has ended or rests for good."""
+        limit_seconds = self._options.time_limit_seconds
+        give_up = time.monotonic() + limit_seconds
         logs.start()
         try:
-            self._cloud.batch.wait(_job_of(run), {"SUCCEEDED", "FAILED"}, self._options.time_limit_seconds)
-        except TimeoutError as error:
-            limit = f"{self._options.time_limit_seconds:.0f} s"
-            raise RuntimeError(f"the run did not end within {limit}: {error}") from error
+            while not run.is_closed and not run.needs_person:
+                if time.monotonic() > give_up:
+                    raise RuntimeError(f"the run did not end within {limit_seconds:.0f} s: it is {run.state}")
+                threading.Event().wait(LOOK_SECONDS)
+                before, run = run, self._connection.run_of(run.run_id)
+                for sentence in turns(before, run):
+                    self._story.say(sentence, "cyan")
         finally:
             logs.end()
             self._story.end_progress()
-        return logs
 
     def _see(self, log: AttemptLog, line: str) -> None:
         event = parse_line(line)
         if event is None:
             return
         self._tell(log, event)
-        self._interrupter.see(event)
+        if self._interrupter.due(event) is not None:
+            if self._interrupter.next_is_last:
+                self._drought.begin()
+                self._story.say("AWS has no spot capacity in any pool", "yellow")
+            self._interrupter.carry_out()
+        if self._drought.see(event, is_on_demand=log.instance.market == "on-demand"):
+            self._tell_end_of_drought()
+
+    def _tell_job(self, job: RunJob, detail: dict[str, Any]) -> None:
+        sentence = shortage(detail, is_dry=self._drought.is_on and job.market == Market.SPOT)
+        if sentence is not None:
+            self._story.say(sentence, "cyan")
+        if self._drought.see_job(job, detail["status"]):
+            self._tell_end_of_drought()
+
+    def _tell_end_of_drought(self) -> None:
+        self._story.say("spot is back: AWS has capacity again", "yellow")
 
     def _tell(self, log: AttemptLog, event: dict[str, Any]) -> None:
         say = self._story.say
         match event["event"]:
             case LogEvent.CLAIMED:
-                pool = f"{event.get('instance_type')} {event.get('availability_zone')}"
-                say(f"attempt 1.{log.number} claimed fencing epoch {event['epoch']} on {pool}")
+                say(f"attempt {log.name} claimed fencing epoch {event['epoch']} on {_place(log)}")
             case LogEvent.RESUMED:
                 say(f"  resumed after step {event['step']}; saves every {event['max_lost_seconds']:g} s", "green")
             case LogEvent.COMMITTED if event["cause"] != "periodic":
@@ -219,16 +271,10 @@ class _Demo:
                 say(f"  completed at step {event.get('step')}", "bold green")
             case LogEvent.PROGRESS:
                 self._story.progress(event)
-
-    def _settle(self, run: Run) -> Run:
-        """Wait for the handlers to bring the ledger up to date."""
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while time.monotonic() < deadline:
-            found = self._connection.ledger.get(run.run_id)
-            if found is not None and found.is_closed:
-                break
-            threading.Event().wait(0.1)
-        return status_of(run.run_id, self._connection).run
+            case _:
+                sentence = handover(event, name=log.name, place=_place(log))
+                if sentence is not None:
+                    say(sentence, "cyan")
 
     def _final_state(self, run: Run) -> FinalState:
         s3, bucket = self._connection.s3, self._connection.descriptor.checkpoint_bucket
@@ -251,6 +297,7 @@ class _Demo:
                 yield f"{queue.name} holds {number} dead messages"
 
 
-def _job_of(run: Run) -> str:
-    assert run.job_id is not None, "submit returns a run whose job is known"
-    return run.job_id
+def _place(log: AttemptLog) -> str:
+    """Return the machine of an attempt; that it is spot goes without saying."""
+    market = "" if log.instance.market == "spot" else f" ({log.instance.market})"
+    return f"{log.instance.type} {log.instance.zone}{market}"

@@ -11,14 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from emulation.demo.bill import Bill, Item
 from emulation.demo.promises import Promise
 from emulation.demo.timeline import Row
 from spotkeeper.control.classify import Cause
-from spotkeeper.policy.savings import BilledTime, Savings
 
 _ENDINGS: Final[dict[str, str]] = {
     Cause.INTERRUPTED: "notice",
     Cause.HOST_LOST: "no warning",
+    Cause.YIELDED: "handover",
     Cause.COMPLETED: "completed",
 }
 _PLAIN_PROGRESS_SECONDS = 3.0
@@ -78,14 +79,15 @@ class Story:
 
     def show_timeline(self, rows: Sequence[Row]) -> None:
         """Print a row for each attempt."""
-        table = Table(title="\nTimeline", title_justify="left", box=None, pad_edge=False)
-        for column in ("attempt", "pool", "start", "end", "ended by", "steps", "lost"):
-            is_text = column in ("attempt", "pool", "ended by")
+        table = Table(title="\nTimeline", title_justify="left", box=None, pad_edge=False, collapse_padding=True)
+        for column in ("attempt", "market", "pool", "start", "end", "ended by", "steps", "lost"):
+            is_text = column in ("attempt", "market", "pool", "ended by")
             table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
         for row in rows:
             cause = row.attempt.cause
             table.add_row(
-                f"{row.attempt.submission}.{row.attempt.attempt}",
+                row.name,
+                row.instance.market,
                 f"{row.instance.type} {row.instance.zone}",
                 f"{row.start_seconds:.0f} s",
                 f"{row.end_seconds:.0f} s",
@@ -95,30 +97,35 @@ class Story:
             )
         self._console.print(table)
 
-    def show_bill(self, rows: Sequence[Row], times: Sequence[BilledTime], total: Savings) -> None:
+    def show_bill(self, bill: Bill) -> None:
         """Print what each attempt's machine cost, and the same machine time on demand."""
-        table = Table(title="\nCost", title_justify="left", box=None, pad_edge=False)
-        for column in ("attempt", "machine time", "spot price", "on-demand", "spent", "on demand"):
-            table.add_column(column, justify="left" if column == "attempt" else "right", no_wrap=True)
-        for row, time_ in zip(rows, times, strict=True):
-            hours = time_.seconds / 3600
+        total = bill.total
+        table = Table(title="\nCost", title_justify="left", box=None, pad_edge=False, collapse_padding=True)
+        for column in ("attempt", "paid for", "time", "price", "spent", "on-demand", "on demand"):
+            table.add_column(column, justify="left" if column in ("attempt", "paid for") else "right", no_wrap=True)
+        for charge in bill.charges:
+            is_compared = charge.item is not Item.STANDBY
             table.add_row(
-                f"{row.attempt.submission}.{row.attempt.attempt}",
-                f"{time_.seconds:.1f} s",
-                f"${time_.usd_per_hour}/h",
-                f"${time_.on_demand_usd_per_hour}/h",
-                _usd(hours * time_.usd_per_hour),
-                _usd(hours * time_.on_demand_usd_per_hour),
+                charge.attempt,
+                charge.item.value,
+                f"{charge.time.seconds:.1f} s",
+                f"${charge.time.usd_per_hour}/h",
+                _usd(charge.usd),
+                f"${charge.time.on_demand_usd_per_hour}/h" if is_compared else "",
+                _usd(charge.on_demand_usd) if is_compared else "",
             )
-        table.add_row("all", "", "", "", _usd(total.spent_usd), _usd(total.on_demand_usd), style="bold")
+        table.add_row("all", "", "", "", _usd(total.spent_usd), "", _usd(total.on_demand_usd), style="bold")
+        for item in (Item.ON_DEMAND, Item.STANDBY):
+            if bill.usd_of(item):
+                table.add_row("of it", item.value, "", "", _usd(bill.usd_of(item)))
         self._console.print(table)
         if total.saved_percent is not None:
             self._console.print(
-                f"Saved {total.saved_percent:.0f} % against the same machine time on demand; boot, repeated work and "
-                "lingering are in it.\n"
-                "Prices are emulated: drawn from the seed, near real ones. AWS would not even charge a machine "
-                "that it takes back within its first hour.",
-                soft_wrap=not self._console.is_terminal,
+                f"Saved {total.saved_percent:.0f} % against the same machine time on demand. Boot, repeated work and "
+                "lingering are in it on both sides, the waiting of a standby on ours only.\n"
+                "Prices are emulated: drawn from the seed, near real ones. AWS would not even "
+                "charge a machine that it takes back within its first hour.",
+                soft_wrap=True,
             )
 
     def show_promises(self, promises: Sequence[Promise]) -> None:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 
 from emulation.demo.attempt_logs import AttemptLog
-from emulation.ec2.market import Instance, SpotMarket
+from emulation.ec2.market import Instance
 from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.control.classify import Cause
 from spotkeeper.control.run import Attempt
-from spotkeeper.policy.savings import BilledTime
+
+_TRAINS = (LogEvent.STARTED, LogEvent.RESUMED, LogEvent.PROGRESS, LogEvent.COMMITTED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +22,8 @@ class Row:
     instance: Instance
     start_seconds: float
     """Since the run was submitted."""
+    claim_seconds: float | None
+    """When the run became its own, likewise; None: it never did."""
     end_seconds: float
     first_step: int
     """Steps that were done when it began."""
@@ -29,6 +31,15 @@ class Row:
     """Steps that were done when it was last heard of."""
     committed_step: int
     """Steps that are in its newest checkpoint, or in the one it began with."""
+    stood_by: bool = False
+    """It waited as the standby of its run."""
+    trained_unclaimed: bool = False
+    """It was heard training before the run was its own. That must not be."""
+
+    @property
+    def name(self) -> str:
+        """`2.1`: the first attempt of the second submission."""
+        return f"{self.attempt.submission}.{self.attempt.attempt}"
 
     @property
     def lost_steps(self) -> int:
@@ -37,53 +48,42 @@ class Row:
 
 
 def timeline(
-    attempts: Sequence[Attempt],
-    *,
-    logs: Mapping[int, AttemptLog],
-    instances: Sequence[Instance],
-    submitted_at: datetime,
+    attempts: Sequence[Attempt], *, logs: Mapping[tuple[int, int], AttemptLog], submitted_at: datetime
 ) -> tuple[Row, ...]:
-    """Return a row for each attempt that claimed the run and ended.
+    """Return a row for each attempt that started and ended, in order.
 
     Args:
-        attempts: From the ledger, of one submission.
-        logs: By the attempt's number.
-        instances: Of the market.
+        attempts: From the ledger.
+        logs: By submission and the attempt's number.
         submitted_at: Where the timeline begins.
     """
-    by_id = {instance.id: instance for instance in instances}
     rows = []
     for attempt in attempts:
-        if attempt.instance_id is None or attempt.started_at is None or attempt.stopped_at is None:
+        log = logs.get((attempt.submission, attempt.attempt))
+        if log is None or attempt.started_at is None or attempt.stopped_at is None:
             continue
-        log = logs[attempt.attempt]
+        events = log.events()
+        names = [event["event"] for event in events]
         first = max([event["step"] for event in log.events(LogEvent.RESUMED)], default=0)
-        steps = [event["step"] for event in log.events() if event.get("step") is not None]
+        steps = [event["step"] for event in events if event.get("step") is not None]
         committed = [event["step"] for event in log.events(LogEvent.COMMITTED)]
+        claimed_at = attempt.claimed_at
+        before_claim = names[: names.index(LogEvent.CLAIMED)] if LogEvent.CLAIMED in names else names
         rows.append(
             Row(
                 attempt=attempt,
-                instance=by_id[attempt.instance_id],
+                instance=log.instance,
                 start_seconds=_seconds_between(submitted_at, attempt.started_at),
+                claim_seconds=None if claimed_at is None else _seconds_between(submitted_at, claimed_at),
                 end_seconds=_seconds_between(submitted_at, attempt.stopped_at),
                 first_step=first,
                 last_step=max([first, *steps]),
                 committed_step=max([first, *committed]),
+                stood_by=LogEvent.STANDBY in names,
+                trained_unclaimed=any(name in _TRAINS for name in before_claim),
             )
         )
     return tuple(rows)
-
-
-def billed(rows: Sequence[Row], market: SpotMarket) -> tuple[BilledTime, ...]:
-    """Return each attempt's machine time, from the instance's launch to its end, with the prices of its pool."""
-    return tuple(
-        BilledTime(
-            seconds=Decimal(str(round(row.instance.seconds(row.instance.ended_at or market.clock.now()), 3))),
-            usd_per_hour=Decimal(str(row.instance.usd_per_hour)),
-            on_demand_usd_per_hour=Decimal(str(market.usd_per_hour(row.instance.pool, "on-demand"))),
-        )
-        for row in rows
-    )
 
 
 def _seconds_between(start: datetime, end: str) -> float:

@@ -4,6 +4,7 @@ The placement times of the stored descriptor are divided by the clock's speed, o
 the segment: it is AWS Batch's time limit of an attempt, which the emulated Batch divides by itself.
 """
 
+import math
 from dataclasses import replace
 from typing import Final
 
@@ -11,9 +12,12 @@ from emulation.aws import Aws
 from emulation.templates.adapt import Note
 from emulation.templates.deployment import Resource
 from spotkeeper.contract.descriptor import Descriptor
+from spotkeeper.contract.handover import POLL_SECONDS
 from spotkeeper.contract.names import descriptor_parameter
 
 SHORTEST_SECONDS: Final = 1
+SHORTEST_PATIENCE_SECONDS: Final = math.ceil(4 * POLL_SECONDS)
+"""Both sides of a handover look at the run in real time, however fast the clock: the standby must not tire before."""
 DIVIDED: Final = (
     "fallback_after_seconds",
     "standby_after_seconds",
@@ -31,6 +35,8 @@ def bring_nearer(aws: Aws, resources: tuple[Resource, ...], *, environment: str,
     descriptor = Descriptor.from_json(stored.properties["Value"])
     times = {field: getattr(descriptor.placement, field) for field in DIVIDED}
     nearer = {field: max(SHORTEST_SECONDS, round(seconds / speed)) for field, seconds in times.items()}
+    shortest = min(times["standby_patience_seconds"], SHORTEST_PATIENCE_SECONDS)
+    nearer["standby_patience_seconds"] = max(shortest, nearer["standby_patience_seconds"])
     changed = replace(descriptor, placement=replace(descriptor.placement, **nearer))
     aws.ssm.put_parameter(Name=name, Value=changed.to_json(), Overwrite=True)
     told = ", ".join(f"{field} {times[field]} -> {seconds}" for field, seconds in nearer.items())

@@ -145,6 +145,10 @@ def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
         num_capacity_waits=run.num_capacity_waits,
     )
     decision = decide(ending, history, now=now)
+    # With a machine, however short, the drought was over until it was lost; on-demand says nothing about it.
+    had_machine_until = (folded.last.stopped_at if folded.last is not None else None) or ended_at
+    has_had_machine = history.had_attempts or run.market == Market.ON_DEMAND
+    dry_since = had_machine_until if has_had_machine else run.dry_since
     if decision.action is Action.FAIL:
         standby.dismiss(run, ports.batch)
         return _closed(close(run, RunState.FAILED, ledger=ports.ledger, at=ended_at, reason=decision.reason))
@@ -152,10 +156,10 @@ def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
         "committed_step": newest_step,
         "num_stalls": decision.num_stalls,
         "num_capacity_waits": decision.num_capacity_waits,
-        # With a machine, however short, the drought was over; on-demand says nothing about it.
-        "dry_since": ended_at if history.had_attempts or run.market == Market.ON_DEMAND else run.dry_since,
+        "dry_since": dry_since,
     }
-    return _go_on(run, _chosen(run, ending, decision, ports, now), counts, ports, now)
+    chosen = _chosen(replace(run, dry_since=dry_since), ending, decision, ports, now)
+    return _go_on(run, chosen, counts, ports, now)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

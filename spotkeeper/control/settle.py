@@ -17,8 +17,11 @@ from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.policy.reservation import MachineTime, settled_microusd
 
-LOOK_UP_SECONDS: Final = 600
-"""A job shows in a look-up by name at most so long after it was submitted."""
+LOOK_UP_SECONDS: Final = 900
+"""A job shows in a look-up by name at most so long after its submission was recorded.
+
+Five minutes are for a sweep that stalls between recording the call and making it, ten for ListJobs to catch up.
+"""
 
 
 def settle(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> Reservation | None:

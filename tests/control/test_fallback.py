@@ -20,7 +20,7 @@ from spotkeeper.policy.money import MICROUSD_PER_USD
 from spotkeeper.policy.placement import Mode
 from spotkeeper.policy.reservation import on_demand_microusd
 from tests.control.fakes import ON_DEMAND_QUEUE, SPOT_QUEUE, TERMS, MemoryBatch, new_run
-from tests.control.reconciled import CAPACITY, NORMAL, RUN, World, after
+from tests.control.reconciled import CAPACITY, HOST, NORMAL, RUN, World, after
 
 USD = MICROUSD_PER_USD
 MONTH = "2026-11"
@@ -66,6 +66,17 @@ def test_a_run_that_has_not_waited_long_enough_waits_until_its_fallback_is_due()
     assert world.run.wait_until == after(30)
 
     assert world.look(minute=30) is Outcome.FELL_BACK
+
+
+def test_a_run_that_had_a_machine_has_waited_since_it_lost_it_and_not_since_it_was_submitted() -> None:
+    world = World()
+    world.submit(new_run(fallback_cap_microusd=20 * USD))
+    lost = JobAttempt(started_at=after(1), stopped_at=after(100), status_reason=HOST)
+    world.change("job-1", JobStatus.FAILED, lost, status_reason=CAPACITY, stopped_at=after(110))
+
+    assert world.hear("job-1", minute=110) is Outcome.WAITING
+    assert (world.run.dry_since, world.run.wait_until) == (after(100), after(115))
+    assert world.look(minute=130) is Outcome.FELL_BACK
 
 
 def test_a_run_that_allows_no_on_demand_asks_spot_again_and_again() -> None:
@@ -236,7 +247,7 @@ def test_an_unanswered_on_demand_submission_is_sent_twice_at_most_and_its_twin_i
     assert ("job-3", TWIN_REASON) in batch.terminated
     fenced = JobAttempt(started_at=after(55), stopped_at=after(56), exit_code=76, status_reason=NORMAL)
     world.change("job-3", JobStatus.FAILED, fenced, status_reason=NORMAL, stopped_at=after(81))
-    world.sweep(minute=95)
+    world.sweep(minute=97)
 
     spent = world.budgets.budgets[environment_holder(MONTH)].fallback.spent
     assert spent == sum(-(-(minutes * 60 + 1500) * USD // 3600) for minutes in (20, 1))
@@ -257,9 +268,9 @@ def test_an_on_demand_submission_that_never_became_a_job_is_given_up_and_costs_n
     world.look(minute=34)
     world.look(minute=36)
 
-    assert world.look(minute=55) is Outcome.WAITING
-    world.sweep(minute=56)
-    world.sweep(minute=80)
+    assert world.look(minute=65) is Outcome.WAITING
+    world.sweep(minute=66)
+    world.sweep(minute=90)
 
     assert world.budgets.budgets[environment_holder(MONTH)].fallback.spent == 0
     assert world.budgets.reserved[RUN, 2].settled_at is not None

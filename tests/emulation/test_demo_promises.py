@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from emulation.demo.final_state import FinalState
-from emulation.demo.interruptions import draw
+from emulation.demo.interruptions import STEPS_FOR_ONE, draw
 from emulation.demo.promises import Evidence, check
 from emulation.demo.timeline import Row
 from emulation.ec2.market import Instance
@@ -25,6 +25,7 @@ def row(number: int, cause: Cause, *, steps: tuple[int, int, int], seconds: tupl
             id=f"i-{number}", type="m6i.xlarge", zone="us-east-1a", market="spot", usd_per_hour=0.06, launched_at=START
         ),
         start_seconds=seconds[0],
+        claim_seconds=seconds[0],
         end_seconds=seconds[1],
         first_step=steps[0],
         last_step=steps[1],
@@ -96,16 +97,29 @@ def test_each_promise_can_be_broken(change: dict[str, object], text: str) -> Non
     assert text in told
 
 
-def test_two_attempts_at_once_break_a_promise() -> None:
-    rows = (SEEN.rows[0], replace(SEEN.rows[1], start_seconds=9.0), SEEN.rows[2])
+NEVER_TWO = "never two attempts hold the run at once, and each has a higher fencing epoch"
 
-    assert broken(replace(SEEN, rows=rows)) == ["never two attempts at once, and each has a higher fencing epoch"]
+
+def test_two_attempts_at_once_break_a_promise() -> None:
+    rows = (SEEN.rows[0], replace(SEEN.rows[1], claim_seconds=9.0), SEEN.rows[2])
+
+    assert broken(replace(SEEN, rows=rows)) == [
+        "never two attempts hold the run at once, and each has a higher fencing epoch"
+    ]
+
+
+def test_a_standby_that_only_waits_beside_the_run_breaks_none() -> None:
+    rows = (SEEN.rows[0], replace(SEEN.rows[1], start_seconds=2.0), SEEN.rows[2])
+
+    assert broken(replace(SEEN, rows=rows)) == []
 
 
 def test_an_epoch_that_does_not_rise_breaks_a_promise() -> None:
     rows = (SEEN.rows[0], replace(SEEN.rows[1], attempt=replace(SEEN.rows[1].attempt, epoch=1)), SEEN.rows[2])
 
-    assert broken(replace(SEEN, rows=rows)) == ["never two attempts at once, and each has a higher fencing epoch"]
+    assert broken(replace(SEEN, rows=rows)) == [
+        "never two attempts hold the run at once, and each has a higher fencing epoch"
+    ]
 
 
 def test_work_lost_after_a_notice_breaks_a_promise() -> None:
@@ -121,9 +135,9 @@ def test_interruptions_are_drawn_well_apart_in_the_numbers_asked_for_and_equal_f
     assert len(set(drawn.values())) == 50
     for interruptions in drawn.values():
         assert sorted(each.notice for each in interruptions) == [False, True, True]
-        fractions = [each.fraction for each in interruptions]
-        assert all(later - earlier > 0.07 for earlier, later in itertools.pairwise(fractions))
-        assert 0.04 < fractions[0] < fractions[-1] < 0.44
+        steps = [each.step for each in interruptions]
+        assert all(later - earlier > STEPS_FOR_ONE / 2 for earlier, later in itertools.pairwise(steps))
+        assert 0 < steps[0] < steps[-1] < 3 * STEPS_FOR_ONE
 
 
 def test_the_machine_time_of_an_instance_ends_with_it() -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from emulation import demo
 from emulation.clock import Clock
+from emulation.demo.interruptions import STEPS_FOR_ONE
 from emulation.demo.reclaims import Reclaims
 from emulation.demo.run import MOST_INTERRUPTIONS, STEPS, Options
 from emulation.demo.story import Story
@@ -72,8 +73,8 @@ def test_a_reclaim_that_a_trace_causes_is_told_once_with_and_without_notice() ->
 def test_more_interruptions_have_as_much_room_and_time_each_as_three_have(interruptions: int) -> None:
     options = Options(with_notice=interruptions - 1, without_notice=1)
 
-    assert int(options.command[-1]) / interruptions >= STEPS // 3
-    assert options.time_limit_seconds / interruptions >= Options().time_limit_seconds / 3
+    assert int(options.training[-1]) == STEPS + STEPS_FOR_ONE * interruptions
+    assert options.time_limit_seconds == pytest.approx(Options().time_limit_seconds * interruptions / 3)
     trace = Trace((Sample(0, available=True), Sample(60, available=False)), seconds=120)
     assert replace(options, trace=trace).time_limit_seconds >= options.time_limit_seconds
 

@@ -91,6 +91,31 @@ def test_a_reclaim_without_notice_costs_the_attempt_and_the_next_one_runs(tmp_pa
         assert first.pool != second.pool  # the pool that was taken from comes last
 
 
+def test_a_host_that_is_cut_off_goes_on_while_its_job_runs_elsewhere_and_batch_never_hears_of_its_end(
+    tmp_path: Path,
+) -> None:
+    program = (
+        "import os, pathlib, time\n"
+        "print('up', flush=True)\n"
+        "while os.environ['AWS_BATCH_JOB_ATTEMPT'] == '1' and not pathlib.Path('end').exists(): time.sleep(0.02)\n"
+        "raise SystemExit(3 if os.environ['AWS_BATCH_JOB_ATTEMPT'] == '1' else 0)\n"
+    )
+    with compute(tmp_path) as cloud:
+        job_id = cloud.python(program)
+        instance_id = started_instance(cloud, job_id)
+        cloud.batch.cut_off(instance_id)
+        done = cloud.wait(job_id)
+        first, _ = cloud.batch.attempts(job_id)
+        assert (done["status"], first.unreported_exit_code, first.instance.ended_at) == ("SUCCEEDED", None, None)
+        (first.log_path.parent / "work" / "end").touch()
+        eventually(lambda: first.instance.ended_at)
+        assert (first.exit_code, first.unreported_exit_code) == (None, 3)
+        lost = cloud.describe(job_id)["attempts"][0]
+        assert lost["statusReason"] == f"Host EC2 (instance {instance_id}) terminated."
+        with pytest.raises(ValueError, match="no container runs"):
+            cloud.batch.cut_off(instance_id)
+
+
 def test_a_notice_is_seen_on_the_instance_and_its_deadline_is_kept(tmp_path: Path) -> None:
     program = READ_IMDS + (
         "print('before', get('spot/instance-action'), flush=True)\n"

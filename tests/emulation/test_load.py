@@ -75,8 +75,8 @@ def test_a_fast_emulation_hands_out_nearer_deadlines_and_says_so(dev: Assembly, 
 
     stored = aws.ssm.get_parameter(Name=descriptor_parameter("dev"))["Parameter"]["Value"]
     placement = Descriptor.from_json(stored).placement
-    assert (placement.fallback_after_seconds, placement.segment_seconds) == (30, 7200)
-    assert any("fallback_after_seconds 1800 -> 30" in line for line in report.lines())
+    assert (placement.fallback_after_seconds, placement.segment_seconds) == (10, 7200)
+    assert any("fallback_after_seconds 600 -> 10" in line for line in report.lines())
 
 
 def test_an_aws_budget_is_left_out_for_a_known_reason(aws: Aws, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 from emulation.aws import Aws, connect
 from emulation.server import Server
 from emulation.templates.deployment import Resource
-from emulation.templates.nearer_deadlines import DIVIDED, bring_nearer
+from emulation.templates.nearer_deadlines import DIVIDED, SHORTEST_PATIENCE_SECONDS, bring_nearer
 from spotkeeper.contract.descriptor import Descriptor, Placement
+from spotkeeper.contract.handover import POLL_SECONDS
 from tests.ops.deployed_environment import descriptor
 
 NAME = "/spotkeeper/dev/descriptor"
@@ -64,10 +65,12 @@ def test_in_real_time_nothing_is_written_and_nothing_said(aws: Aws) -> None:
     assert loaded(aws, 1) == (STORED, 0)
 
 
-def test_no_time_is_brought_below_a_second(aws: Aws) -> None:
+def test_no_time_is_brought_below_a_second_nor_patience_below_what_a_handover_takes_in_real_time(aws: Aws) -> None:
     held, _ = loaded(aws, 100_000)
 
-    assert {name: getattr(held.placement, name) for name in DIVIDED} == dict.fromkeys(DIVIDED, 1)
+    shortest = dict.fromkeys(DIVIDED, 1) | {"standby_patience_seconds": SHORTEST_PATIENCE_SECONDS}
+    assert {name: getattr(held.placement, name) for name in DIVIDED} == shortest
+    assert SHORTEST_PATIENCE_SECONDS > 2 * POLL_SECONDS
 
 
 def test_an_environment_without_a_descriptor_has_nothing_to_bring_nearer(aws: Aws) -> None:

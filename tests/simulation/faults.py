@@ -78,6 +78,7 @@ class Swarm:
     redelivery: Table = ()
     cancel: Table = ()
     pause: Table = ()
+    regret: Table = ()
     slot: Table = ()
     failure: Table = ()
 
@@ -104,6 +105,7 @@ class Swarm:
             redelivery=_table(random, {"while the first runs": 0.5}),
             cancel=_table(random, {"cancel": 0.7}),
             pause=_table(random, {"pause": 0.8}),
+            regret=_table(random, {"cancel": 0.4, "pause": 0.4}),
             slot=_table(random, SLOT),
             failure=_table(random, {"fails": 0.15, "stops early": 0.15, "plain": 0.4}),
         )

@@ -6,7 +6,7 @@ another layer would make up for the missing rule, the mutant takes that layer aw
 
 import builtins
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, Final
@@ -151,7 +151,10 @@ class Unturnable(BudgetTable):
 
 
 class Forgetful(BudgetTable):
-    """Settles what is settled."""
+    """Settles what is settled, and lists it as unsettled, which would hide that."""
+
+    def unsettled(self) -> Iterator[tuple[str, int]]:
+        yield from sorted(self.reserved)
 
     def _stored(self, reservation: Reservation) -> Reservation:
         return self.reserved[reservation.run_id, reservation.submission]
@@ -461,15 +464,16 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {reserve: (("    if switch.is_off:", "    if False:"),)},
         ),
         "sent-without-end": _mutant(
-            "SubmitJob is called again while its replies are lost; look-ups, which hide it, are gone too",
+            "SubmitJob is called again while its replies are lost; look-ups and adoption, which hide it, are gone too",
             {
+                observe: (("    if submission == run.submission and run.job_id is None:", "    if not submission:"),),
                 submit: (
                     ("        if run.num_sends > MOST_TWINS:", "        if False:"),
                     (
                         "        if jobs:\n            return _record",
                         "        if jobs and False:\n            return _record",
                     ),
-                )
+                ),
             },
         ),
         "on-demand-retried": _mutant(
@@ -478,7 +482,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "settled-at-once": _mutant(
             "a reservation is settled although a job of its name may still show up",
-            {settle: (("LOOK_UP_SECONDS: Final = 600", "LOOK_UP_SECONDS: Final = 0"),)},
+            {settle: (("LOOK_UP_SECONDS: Final = 900", "LOOK_UP_SECONDS: Final = 0"),)},
         ),
         "settled-while-running": _mutant(
             "a reservation is settled although its submission goes on",

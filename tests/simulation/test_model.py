@@ -189,20 +189,20 @@ def test_the_slots_of_a_second_are_counted_as_dynamodb_counts_them(client: "Dyna
     second = next(numbers)
     ledger, table = DynamoDBLedger(client, TABLE), LedgerTable(Unwatched())
     if is_crowded:
-        for team in [f"others-{number // 20}" for number in range(40)]:
-            assert ledger.take_submission_slot(second=second, team=team, limit=40, team_limit=20)
+        for team in [f"others-{number // 16}" for number in range(32)]:
+            assert ledger.take_submission_slot(second=second, team=team, limit=32, team_limit=16)
 
-    told = [ledger.take_submission_slot(second=second, team="research", limit=40, team_limit=20) for _ in range(22)]
+    told = [ledger.take_submission_slot(second=second, team="research", limit=32, team_limit=16) for _ in range(22)]
 
     modelled = [
-        table.take_slot(second, "research", limit=40, team_limit=20, is_crowded=is_crowded, writer="test")
+        table.take_slot(second, "research", limit=32, team_limit=16, is_crowded=is_crowded, writer="test")
         for _ in range(22)
     ]
-    assert modelled == told == ([False] * 22 if is_crowded else [True] * 20 + [False] * 2)
+    assert modelled == told == ([False] * 22 if is_crowded else [True] * 16 + [False] * 6)
 
 
 def test_a_copy_of_the_control_functions_calls_its_own_patched_ones() -> None:
-    copies = control({submission_rate: (("SUBMISSIONS_PER_SECOND: Final = 40", "SUBMISSIONS_PER_SECOND: Final = 0"),)})
+    copies = control({submission_rate: (("SUBMISSIONS_PER_SECOND: Final = 32", "SUBMISSIONS_PER_SECOND: Final = 0"),)})
 
     def swept_with(sweep: ModuleType) -> Mapping[Outcome, int]:
         ledger = MemoryLedger()

@@ -10,6 +10,7 @@ import pytest
 from spotkeeper.control.observe import Outcome
 from tests.simulation import faults
 from tests.simulation.__main__ import main
+from tests.simulation.found_at import FOUND_AT
 from tests.simulation.many import quietly, simulate_all
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.programs import Programs
@@ -21,8 +22,9 @@ SEEDS = range(300)
 MUTANT_SEEDS = range(3000)
 
 
-def first_failure(programs: Programs) -> Result | None:
-    results = (quietly(seed, programs) for seed in MUTANT_SEEDS)
+def first_failure(name: str, programs: Programs) -> Result | None:
+    seeds = (*([FOUND_AT[name]] if name in FOUND_AT else []), *MUTANT_SEEDS)
+    results = (quietly(seed, programs) for seed in seeds)
     return next((result for result in results if result.violation is not None), None)
 
 
@@ -32,7 +34,7 @@ def test_no_invariant_is_violated() -> None:
 
 @pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_a_planted_bug_is_found(name: str) -> None:
-    assert first_failure(MUTANTS[name]().programs) is not None
+    assert first_failure(name, MUTANTS[name]().programs) is not None
 
 
 def test_every_fault_and_every_end_of_a_run_comes_about() -> None:
@@ -53,7 +55,7 @@ def test_every_fault_and_every_end_of_a_run_comes_about() -> None:
             "waiting: ",
             "parked: ",
             "paused: ",
-            "deferred: all submissions",
+            "all submissions of this second are taken",
             "in 3 of at most 3 submissions",
         ),
         *(f"{outcome} 1" for outcome in Outcome),
@@ -79,7 +81,7 @@ def test_what_was_recorded_happens_again() -> None:
 
 def test_a_failing_seed_shrinks_to_a_schedule_that_fits_on_a_screen() -> None:
     programs = MUTANTS["cancelled-run-claimed"]().programs
-    found = first_failure(programs)
+    found = first_failure("cancelled-run-claimed", programs)
     assert found is not None
 
     shrunk = shrink(found, programs)

@@ -256,6 +256,19 @@ class World:
     def _job_created(self, job: BatchJob) -> None:
         twins = sum(other.name == job.name for other in self.batch.jobs.values())
         self.invariants.job_created(job.name, is_on_demand=job.is_on_demand, num_jobs=twins)
+        if job.is_on_demand:
+            self._regret(job)
+
+    def _regret(self, job: BatchJob) -> None:
+        """Let the user think again at the moment at which money begins to be spent."""
+        wish = self._choices.draw(f"{job.job_id}: regret", self._swarm.regret)
+        if wish is not None:
+            operator = self._operator_of(job)
+            after_seconds = self._choices.among(f"{job.job_id}: regret after", (0.2, 3.0, 40.0))
+            self.scheduler.after(after_seconds, operator.cancel if wish == "cancel" else operator.pause)
+
+    def _operator_of(self, job: BatchJob) -> Operator:
+        return next(one for one in self._operators if job.name.startswith(f"{one.run.run_id}-"))
 
     # What Batch and EC2 do
 
@@ -264,9 +277,7 @@ class World:
             batch,
             job,
             number,
-            kind=next(
-                operator.program for operator in self._operators if job.name.startswith(f"{operator.run.run_id}-")
-            ),
+            kind=self._operator_of(job).program,
             scheduler=self.scheduler,
             choices=self._choices,
             swarm=self._swarm,
@@ -278,6 +289,11 @@ class World:
         )
 
     def _job_changed(self, job: BatchJob) -> None:
+        if job.has_ended and not job.attempts and self._choices.draw(f"{job.job_id}: switch", self._swarm.switch):
+            # Just while a handler that was told of the shortage weighs on-demand.
+            off_seconds = self._choices.among(f"{job.job_id}: switch off after", (1.3, 1.4, 1.5, 1.6, 1.7))
+            self.scheduler.after(off_seconds, partial(self._turn, is_off=True))
+            self.scheduler.after(off_seconds + 900.0, partial(self._turn, is_off=False))
         self._delivery.emit(f"{job.job_id} {job.status} {len(job.attempts)}", JOB_CHANGED, job.job_id)
 
     def _host_noticed(self, job: BatchJob, host: str) -> None:

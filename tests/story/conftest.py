@@ -1,10 +1,13 @@
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from emulation.cloud import Cloud, Conditions
+from emulation.events.router import deliver_once
 from emulation.templates.assembly import Assembly, synthesize
+from tests.story.faults import Faults
 from tests.story.user import User
 
 
@@ -13,9 +16,24 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
     return synthesize("dev", tmp_path_factory.mktemp("assembly"))
 
 
+POLLS_QUICKLY = "import sys; from spotkeeper.trainer.exec import main; del sys.argv[1]; main(poll_seconds=0.5)"
+"""`spotkeeper-exec`, whose attempts look at their run as often as a fast emulation's nearer deadlines need it."""
+
+
 @pytest.fixture
-def cloud(dev: Assembly, tmp_path: Path) -> Iterator[Cloud]:
-    with Cloud("dev", work_dir=tmp_path / "cloud", conditions=Conditions(seed=1, speed=300), assembly=dev) as cloud:
+def speed() -> float:
+    return 300
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return deliver_once
+
+
+@pytest.fixture
+def cloud(dev: Assembly, tmp_path: Path, speed: float, faults: Faults) -> Iterator[Cloud]:
+    conditions = Conditions(seed=1, speed=speed, faults=faults, entrypoint=(sys.executable, "-c", POLLS_QUICKLY))
+    with Cloud("dev", work_dir=tmp_path / "cloud", conditions=conditions, assembly=dev) as cloud:
         yield cloud
         assert cloud.failures == ()
         assert cloud.function_errors == ()

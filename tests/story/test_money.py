@@ -1,17 +1,14 @@
 """Spot is dry: a run pays for on-demand within its caps, or waits, and the books close."""
 
-from datetime import datetime, timedelta
-
 import pytest
 
 from emulation.cloud import Cloud
 from spotkeeper.contract.budgets import environment_holder, month_of, run_holder
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.budget import Budget
-from spotkeeper.ops import fallback
 from spotkeeper.ops.spending import Spending
 from spotkeeper.policy.placement import Market
-from tests.story.user import User, eventually, now
+from tests.story.user import User, eventually, later
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -20,10 +17,6 @@ def budget(user: User, holder: str) -> Budget:
     found = user.connection.budgets.get(holder)
     assert found is not None
     return found
-
-
-def later(seconds: float) -> str:
-    return (datetime.fromisoformat(now()) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
 
 
 def test_a_run_that_spot_gives_nothing_falls_back_within_its_cap_and_its_bill_is_settled(
@@ -64,23 +57,3 @@ def test_without_a_cap_a_run_waits_for_spot_whatever_it_takes(cloud: Cloud, user
     assert waiting.market == "spot"
     assert user.run(run).market == "spot"
     assert user.connection.budgets.reservations(run.run_id) == ()
-
-
-def test_switching_on_demand_off_stops_its_job_and_the_run_goes_back_to_spot(cloud: Cloud, user: User) -> None:
-    cloud.market.dry()
-    run = user.submit(
-        """
-        import os, time
-        if os.environ["SPOTKEEPER_SUBMISSION"] == "2":
-            time.sleep(600)
-        """,
-        spending=Spending.of(fallback_cap="20"),
-    )
-    eventually(lambda: user.run(run), lambda found: found.market == "on-demand" and found.state is RunState.RUNNING)
-
-    turned = fallback.off("a test", user.connection)
-    eventually(lambda: user.run(run), lambda found: found.market == "spot")
-    cloud.market.restore()
-
-    assert turned.stopped == (run.run_id,)
-    assert user.ended(run).state is RunState.SUCCEEDED

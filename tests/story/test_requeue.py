@@ -1,65 +1,25 @@
 """Runs that go on where Batch gives up, and a control plane that hears no event at all."""
 
 import operator
-from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from emulation.cloud import Cloud, Conditions
-from emulation.events.router import Event
-from emulation.templates.assembly import Assembly
+from emulation.cloud import Cloud
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.classify import Cause
 from spotkeeper.control.pause import pause, resume
 from spotkeeper.control.run import Run
+from tests.story.faults import lose_every_event
+from tests.story.programs import saves_each_step
 from tests.story.user import User, eventually, now
 
 pytestmark = pytest.mark.timeout(300)
 
-# A checkpoint is its manifest as far as the control plane can see; these programs need no library and start at once.
-PROGRAM = """
-    import os, time, boto3
-
-    run_id, epoch = os.environ["SPOTKEEPER_RUN_ID"], int(os.environ["SPOTKEEPER_EPOCH"])
-    bucket = os.environ["SPOTKEEPER_URI"].removeprefix("s3://")
-    s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
-    done = len(s3.list_objects_v2(Bucket=bucket, Prefix=f"commit/{{run_id}}/").get("Contents", []))
-    for step in range(done + 1, {total} + 1):
-        key = f"commit/{{run_id}}/{{epoch:06}}-{{step:012}}.json"
-        s3.put_object(Bucket=bucket, Key=key, Body=b"{{}}", IfNoneMatch="*")
-        if step < {total}:
-            time.sleep({seconds_a_step})
-"""
-
-
-def saves_each_step(*, total: int, seconds_a_step: float) -> str:
-    return PROGRAM.format(total=total, seconds_a_step=seconds_a_step)
-
-
-def lose(_: Event) -> Sequence[Event]:
-    return ()
-
-
-@pytest.fixture
-def deaf(dev: Assembly, tmp_path: Path) -> Iterator[Cloud]:
-    """An environment that loses every event of Batch and EC2; the schedule of the sweeper is no event of theirs."""
-    conditions = Conditions(seed=1, speed=300, faults=lose)
-    with Cloud("dev", work_dir=tmp_path / "cloud", conditions=conditions, assembly=dev) as cloud:
-        yield cloud
-        assert cloud.failures == ()
-        assert cloud.function_errors == ()
-
 
 def wait_for(user: User, run: Run, state: RunState, seconds: float = 60) -> Run:
     return eventually(lambda: user.run(run), lambda found: found.state is state, seconds)
-
-
-def committed(user: User, run: Run) -> int:
-    bucket = user.connection.descriptor.checkpoint_bucket
-    listed = user.connection.s3.list_objects_v2(Bucket=bucket, Prefix=f"commit/{run.run_id}/")
-    return len(listed.get("Contents", []))
 
 
 def test_twelve_lost_hosts_in_a_row_are_two_more_than_batch_forgives_and_the_run_succeeds(
@@ -69,7 +29,7 @@ def test_twelve_lost_hosts_in_a_row_are_two_more_than_batch_forgives_and_the_run
 
     for losses in range(12):
         instance_id = user.claimed(run, epoch=losses + 1)
-        eventually(lambda: committed(user, run), partial(operator.lt, losses))
+        eventually(lambda: user.num_commits(run), partial(operator.lt, losses))
         cloud.market.reclaim(instance_id, notice=False)
     ended = user.ended(run)
 
@@ -85,12 +45,12 @@ def test_twelve_lost_hosts_in_a_row_are_two_more_than_batch_forgives_and_the_run
     assert event.message.endswith("committed up to step 10")
 
 
-def test_with_every_event_lost_the_sweeper_alone_brings_runs_to_their_ends(deaf: Cloud, tmp_path: Path) -> None:
-    user = User(deaf, tmp_path / "source")
+@pytest.mark.parametrize("faults", [lose_every_event])
+def test_with_every_event_lost_the_sweeper_alone_brings_runs_to_their_ends(cloud: Cloud, user: User) -> None:
     good = user.submit(saves_each_step(total=5, seconds_a_step=0.3))
     bad = user.submit("import sys; sys.exit(3)")
 
-    deaf.market.reclaim(user.claimed(good), notice=False)
+    cloud.market.reclaim(user.claimed(good), notice=False)
 
     assert user.ended(good).state is RunState.SUCCEEDED
     assert (user.ended(bad).state, user.run(bad).reason) == (
@@ -143,11 +103,11 @@ def test_a_run_that_batch_gives_up_on_for_lack_of_capacity_waits_and_goes_on(clo
 def test_a_paused_run_saves_stops_and_goes_on_when_it_is_resumed(user: User) -> None:
     run = user.submit(saves_each_step(total=20, seconds_a_step=0.2))
     user.claimed(run)
-    eventually(lambda: committed(user, run), lambda steps: steps > 1)
+    eventually(lambda: user.num_commits(run), lambda steps: steps > 1)
 
     pause(run.run_id, ledger=user.connection.ledger, batch=user.connection.batch, now=now())
     paused = wait_for(user, run, RunState.PAUSED)
-    steps = committed(user, run)
+    steps = user.num_commits(run)
     resume(run.run_id, ports=user.connection.ports, now=now())
     ended = user.ended(run)
 

@@ -5,30 +5,10 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import Cause
 from spotkeeper.control.submit import job_request
+from tests.story.programs import library_program
 from tests.story.user import User, eventually, now
 
 pytestmark = pytest.mark.timeout(180)
-
-LIBRARY_PROGRAM = """
-    import time, torch, spotkeeper
-
-    torch.manual_seed(0)
-    model = torch.nn.Linear(4, 1)
-    opt = torch.optim.SGD(model.parameters(), lr=0.01)
-    run = spotkeeper.Run(model=model, opt=opt)
-    data = run.loader(torch.utils.data.TensorDataset(torch.ones(64, 4)), batch_size=8)
-    for step, batch in run.steps(data, total={total}):
-        model(batch[0]).mean().backward()
-        opt.step()
-        opt.zero_grad()
-        {in_loop}
-        time.sleep({seconds_a_step})
-    print("after the loop")
-"""
-
-
-def library_program(*, total: int = 40, in_loop: str = "pass", seconds_a_step: float = 0.1) -> str:
-    return LIBRARY_PROGRAM.format(total=total, in_loop=in_loop, seconds_a_step=seconds_a_step)
 
 
 def test_a_reclaimed_run_goes_on_in_a_second_attempt_and_succeeds_by_its_completion_record(
@@ -89,6 +69,26 @@ def test_a_cancelled_run_is_stopped_after_it_has_saved(user: User) -> None:
     assert ended.state is RunState.CANCELLED
     assert '"cause":"signal"' in user.output(run)
     assert [attempt.cause for attempt in user.attempts(run)] == [Cause.CANCELLED]
+
+
+def test_exit_0_of_a_program_that_was_told_to_stop_is_no_success_and_the_run_goes_on(user: User) -> None:
+    run = user.submit(
+        """
+        import os, signal, sys, time
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        print("half way", flush=True)
+        if os.environ["SPOTKEEPER_EPOCH"] == "1":
+            time.sleep(600)
+        """,
+        attempt_seconds=3600,  # 12 s here, of which the program is told after 6
+    )
+    ended = user.ended(run)
+
+    assert (ended.state, ended.submission, ended.epoch) == (RunState.SUCCEEDED, 1, 2)
+    assert ended.completion is not None
+    assert ended.completion.epoch == 2
+    told = [(attempt.cause, attempt.exit_code) for attempt in user.attempts(run)]
+    assert told == [(Cause.YIELDED, 75), (Cause.COMPLETED, 0)]
 
 
 def test_a_second_job_of_the_same_run_is_fenced_and_never_trains(user: User) -> None:

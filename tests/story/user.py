@@ -2,24 +2,34 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import dedent
 from typing import TypeVar
 
+from typer.testing import CliRunner
+
 from emulation.cloud import Cloud
+from emulation.local_endpoint import announce
+from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.control.sweep import sweep
+from spotkeeper.ops.cli import app
 from spotkeeper.ops.connection import LocalEndpoint, connect
 from spotkeeper.ops.plan import Request
 from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.submission import prepare, submit
+from spotkeeper.policy.placement import Market
 
 T = TypeVar("T")
 
 
 def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return later(0)
+
+
+def later(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
 
 
 def eventually(read: Callable[[], T], accept: Callable[[T], object], seconds: float = 40) -> T:
@@ -40,13 +50,18 @@ class User:
         self._source = source
         self._num_runs = 0
 
-    def submit(self, program: str, *, spending: Spending | None = None) -> Run:
+    def submit(self, program: str, *, spending: Spending | None = None, attempt_seconds: int | None = None) -> Run:
         """Submit a Python program."""
         self._num_runs += 1
         self._source.mkdir(exist_ok=True)
         (self._source / "train.py").write_text(dedent(program))
         plan = prepare(
-            Request(command=("python", "train.py"), progress_seconds=1, spending=spending or Spending()),
+            Request(
+                command=("python", "train.py"),
+                progress_seconds=1,
+                spending=spending or Spending(),
+                attempt_seconds=attempt_seconds,
+            ),
             connection=self.connection,
             source_directory=self._source,
             suffix=f"{self._num_runs:04x}",
@@ -62,6 +77,12 @@ class User:
     def attempts(self, run: Run) -> tuple[Attempt, ...]:
         return self.connection.ledger.attempts(run.run_id)
 
+    def num_commits(self, run: Run) -> int:
+        """Return how many checkpoints of the run are there."""
+        bucket = self.connection.descriptor.checkpoint_bucket
+        listed = self.connection.s3.list_objects_v2(Bucket=bucket, Prefix=f"commit/{run.run_id}/")
+        return len(listed.get("Contents", []))
+
     def ended(self, run: Run) -> Run:
         """Wait until the ledger says that the run has ended."""
         return eventually(lambda: self.run(run), lambda found: found.is_closed)
@@ -76,13 +97,36 @@ class User:
         assert instance_id is not None
         return instance_id
 
+    def falls_back(self, run: Run) -> Run:
+        """Wait until the run has no spot, let its wait be over if there is one, and wait until it runs on on-demand."""
+        short = eventually(
+            lambda: self.run(run), lambda found: found.state is RunState.WAITING or found.market == Market.ON_DEMAND
+        )
+        if short.wait_until is not None:
+            self.sweep(at=short.wait_until)
+        return eventually(
+            lambda: self.run(run), lambda found: (found.market, found.state) == (Market.ON_DEMAND, RunState.RUNNING)
+        )
+
+    def types(self, *words: str) -> str:
+        """Type a command of `spotkeeper`; return what it prints."""
+        environ = {"XDG_STATE_HOME": str(self._source.parent / "state")}
+        where = {"endpoint_url": self.cloud.endpoint_url, "region": self.cloud.region, "environment": "dev"}
+        with announce(**where, environ=environ):
+            result = CliRunner().invoke(app, ["--local", *words], env=environ)
+        assert result.exit_code == 0, result.output
+        return result.output
+
     def sweep(self, *, at: str) -> None:
         """Sweep as the sweeper does, at another time."""
         done = sweep(ports=self.connection.ports, clock=lambda: at, has_time=lambda: True)
         assert done.failures == {}
 
     def output(self, run: Run) -> str:
-        """Return what all attempts have written so far."""
+        """Return what all attempts of the run's job have written so far."""
         assert run.job_id is not None
-        logs = [attempt.log_path for attempt in self.cloud.batch.attempts(run.job_id)]
+        return self.output_of(run.job_id)
+
+    def output_of(self, job_id: str) -> str:
+        logs = [attempt.log_path for attempt in self.cloud.batch.attempts(job_id)]
         return "".join(log.read_text() for log in logs if log.exists())

@@ -1,0 +1,88 @@
+"""The programs that stories submit, and what they tell of their training."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+LIBRARY_PROGRAM = """
+    import time, torch, spotkeeper
+
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+    opt = torch.optim.SGD(model.parameters(), lr=0.01)
+    run = spotkeeper.Run(model=model, opt=opt)
+    data = run.loader(torch.utils.data.TensorDataset(torch.ones(64, 4)), batch_size=8)
+    for step, batch in run.steps(data, total={total}):
+        model(batch[0]).mean().backward()
+        opt.step()
+        opt.zero_grad()
+        {in_loop}
+        time.sleep({seconds_a_step})
+    print("after the loop")
+"""
+
+
+def library_program(*, total: int = 40, in_loop: str = "pass", seconds_a_step: float = 0.1) -> str:
+    return LIBRARY_PROGRAM.format(total=total, in_loop=in_loop, seconds_a_step=seconds_a_step)
+
+
+# A checkpoint is its manifest as far as the control plane can see; these programs need no library and start at once.
+PLAIN_PROGRAM = """
+    import os, time, boto3
+
+    run_id, epoch = os.environ["SPOTKEEPER_RUN_ID"], int(os.environ["SPOTKEEPER_EPOCH"])
+    bucket = os.environ["SPOTKEEPER_URI"].removeprefix("s3://")
+    s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    done = len(s3.list_objects_v2(Bucket=bucket, Prefix=f"commit/{{run_id}}/").get("Contents", []))
+    for step in range(done + 1, {total} + 1):
+        key = f"commit/{{run_id}}/{{epoch:06}}-{{step:012}}.json"
+        s3.put_object(Bucket=bucket, Key=key, Body=b"{{}}", IfNoneMatch="*")
+        if step < {total}:
+            time.sleep({seconds_a_step})
+"""
+
+
+def saves_each_step(*, total: int, seconds_a_step: float) -> str:
+    return PLAIN_PROGRAM.format(total=total, seconds_a_step=seconds_a_step)
+
+
+TRAINING = """
+    import os, time, torch, spotkeeper
+
+    epoch = int(os.environ["SPOTKEEPER_EPOCH"])
+    run = spotkeeper.Run(model=torch.nn.Linear(4, 1), max_lost=1)
+    data = run.loader(torch.utils.data.TensorDataset(torch.ones(64, 4)), batch_size=8)
+    first = run.step
+    for step, _ in run.steps(data, total=100_000):
+        began = time.time()
+        time.sleep(0.05)
+        print("trained", epoch, step, began, time.time(), flush=True)
+        if epoch >= {last_epoch} and step >= first + 10:
+            run.finish()
+"""
+
+
+def trains_until(*, last_epoch: int) -> str:
+    """Return a program that trains on and on, saves every second, and finishes ten steps after it began this epoch."""
+    return TRAINING.format(last_epoch=last_epoch)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A step, as the program itself tells of it."""
+
+    epoch: int
+    step: int
+    began: float
+    ended: float
+
+    @classmethod
+    def all_in(cls, output: str) -> list[Self]:
+        told = [line.split()[1:] for line in output.splitlines() if line.startswith("trained ")]
+        return [cls(int(epoch), int(step), float(began), float(ended)) for epoch, step, began, ended in told]
+
+
+def overlaps(steps: list[Trained]) -> list[tuple[Trained, Trained]]:
+    """Return the steps that were trained at the same time."""
+    ordered = sorted(steps, key=lambda step: step.began)
+    return [(before, after) for before, after in pairwise(ordered) if after.began < before.ended]
