@@ -1,25 +1,17 @@
 """A sweep that loses a fifth of its members: they go on, each by itself, and nobody else is touched."""
 
-import time
 from collections import Counter
-from collections.abc import Iterator
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from emulation.cloud import Cloud, Conditions
-from emulation.templates.assembly import Assembly
+from emulation.cloud import Cloud
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import array_job_name, member_id
 from spotkeeper.control.classify import Cause
 from spotkeeper.control.run import Run
-from spotkeeper.ops import sweep_status, sweep_submission
-from spotkeeper.ops.plan import Request
-from spotkeeper.ops.spending import Spending
-from spotkeeper.ops.submission import prepare
-from spotkeeper.ops.sweep_plan import cross_product, plan_sweep
-from tests.story.user import User, eventually, now
+from spotkeeper.ops import sweep_status
+from tests.story.user import User, eventually, later
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -29,9 +21,10 @@ LOST = SEEDS[40:]
 """The last to get a machine, so that they have it for a few seconds only when the others are done."""
 
 ENDED = {"SUCCEEDED", "FAILED"}
+PYTHON = ("python", "-I", "-S", "-c")
 
 # Two steps, each committed as the library does as far as the control plane can see; between them a member stays for as
-# long as its file is in `{held}`. It starts quickly: no library, no site, no source to fetch.
+# long as its file is in HELD. It starts quickly: no library, no site, no source to fetch.
 PROGRAM = """
 import json, os, pathlib, time, urllib.request
 run, epoch, seed = (os.environ[name] for name in ("SPOTKEEPER_RUN_ID", "SPOTKEEPER_EPOCH", "SEED"))
@@ -48,13 +41,15 @@ for step in range(listed.count("<Key>") + 1, 3):
 
 
 @pytest.fixture
-def cloud(dev: Assembly, tmp_path: Path) -> Iterator[Cloud]:
-    """As everywhere, and faster: a queue gives up on its head after ten minutes, one job after the other."""
-    conditions = Conditions(seed=1, speed=600)
-    with Cloud("dev", work_dir=tmp_path / "cloud", conditions=conditions, assembly=dev) as cloud:
-        yield cloud
-        assert cloud.failures == ()
-        assert cloud.function_errors == ()
+def speed() -> float:
+    """Faster than elsewhere: a queue gives up on its head after ten minutes, one job after the other."""
+    return 600
+
+
+@pytest.fixture
+def entrypoint() -> tuple[str, ...]:
+    """None, as of the trainer image: `spotkeeper-exec` itself is started."""
+    return ()
 
 
 def committed(user: User, run_id: str) -> dict[str, str]:
@@ -76,19 +71,6 @@ def states(user: User) -> Counter[RunState]:
     return Counter(member.state for member in found)
 
 
-def submit(user: User, program: str) -> str | None:
-    request = Request(
-        command=("python", "-I", "-S", "-c", program),
-        name=SWEEP,
-        spending=Spending.of(sweep=SWEEP),
-        attempt_seconds=user.connection.descriptor.max_attempt_seconds,  # 36 s, at this speed
-    )
-    base = prepare(request, connection=user.connection, source_directory=None, suffix="base", now=now())
-    parameters = cross_product({"SEED": [str(seed) for seed in SEEDS]}, [])
-    plan = plan_sweep(base, request, name=SWEEP, members=parameters)
-    return sweep_submission.submit(plan, connection=user.connection, now=now(), pause=time.sleep)
-
-
 def test_a_sweep_of_50_that_loses_a_fifth_requeues_those_alone_with_their_own_parameters_and_checkpoints(
     cloud: Cloud, user: User, tmp_path: Path
 ) -> None:
@@ -97,9 +79,14 @@ def test_a_sweep_of_50_that_loses_a_fifth_requeues_those_alone_with_their_own_pa
     for seed in LOST:
         (held / str(seed)).touch()
 
-    array_id = submit(user, PROGRAM.replace("HELD", repr(str(held))))
+    program = PROGRAM.replace("HELD", repr(str(held)))
+    seeds = f"SEED={','.join(map(str, SEEDS))}"
+    # The longest attempt that the environment allows is 36 s at this speed.
+    user.types("sweep", "submit", SWEEP, "--param", seeds, "--time-limit", "6h", "--", *PYTHON, program)
+    queue = user.connection.descriptor.profiles["cpu"].spot_queue
+    (parent,) = user.connection.batch.find(array_job_name(SWEEP), queue=queue)
+    children = [f"{parent.job_id}:{index}" for index in SEEDS]
     lost = [member_id(SWEEP, index) for index in LOST]
-    children = [f"{array_id}:{index}" for index in SEEDS]
     for index in sorted(set(SEEDS) - set(LOST)):
         assert cloud.batch.wait(children[index], ENDED, 100)["status"] == "SUCCEEDED"
     eventually(lambda: all(committed(user, run_id) for run_id in lost), bool)
@@ -115,12 +102,13 @@ def test_a_sweep_of_50_that_loses_a_fifth_requeues_those_alone_with_their_own_pa
         file.unlink()
     cloud.market.restore()
     # The product's waits are real time, whatever the emulation's speed.
-    user.sweep(at=(datetime.fromisoformat(now()) + timedelta(hours=1)).isoformat())
+    user.sweep(at=later(3600))
     for run in members(user)[LOST.start :]:
         assert run.job_id is not None
         assert cloud.batch.wait(run.job_id, ENDED, 60)["status"] == "SUCCEEDED"
     eventually(lambda: states(user), lambda found: found[RunState.SUCCEEDED] == len(SEEDS))
 
+    assert f"50 members: {len(SEEDS)} succeeded" in user.types("sweep", "status", SWEEP)
     found = members(user)
     assert [(run.submission, run.epoch) for run in found] == [(2, 2) if seed in LOST else (1, 1) for seed in SEEDS]
     for seed, run in zip(SEEDS, found, strict=True):
@@ -131,7 +119,6 @@ def test_a_sweep_of_50_that_loses_a_fifth_requeues_those_alone_with_their_own_pa
         }
         causes = [attempt.cause for attempt in user.attempts(run)]
         assert causes == [*([Cause.HOST_LOST] if seed in LOST else []), Cause.COMPLETED]
-    queue = found[0].job_queue
     listed = user.connection.batch_client.list_jobs(
         jobQueue=queue, filters=[{"name": "AFTER_CREATED_AT", "values": ["0"]}]
     )
