@@ -55,7 +55,7 @@ def array_request(member: Run, *, own: Collection[str], size: int) -> dict[str, 
 
 
 def submit(sweep: SweepRecord, members: Sequence[Run], *, ports: Ports, sweeps: Sweeps, now: str) -> str | None:
-    """Submit the array, unless somebody has; return its job id. None: there is none, as no budget allows a member.
+    """Submit the array, unless somebody has; return its job id. None: no member waits for one (any more).
 
     A member whose first hour no budget allows rests, as it would by itself; should the array have a child for it, that
     is refused its claim.
@@ -74,7 +74,7 @@ def submit(sweep: SweepRecord, members: Sequence[Run], *, ports: Ports, sweeps: 
         ReplyLost: the array may exist. Call again to look for it; the members find it by themselves.
     """
     if sweep.sent_at is not None:
-        return _look_up(members[0], ports)
+        return _look_up(members[0], ports) if any(map(_waits_for_array, members)) else None
     secured = [_secured(member, ports, now) for member in members]
     waiting = [index for index, member in enumerate(secured) if _waits_for_array(member)]
     if not waiting:

@@ -135,7 +135,7 @@ def submit(
     typer.echo(name)
     array_id = _submit(plan, connection, now)
     if array_id is None:
-        typer.echo("no budget allows a member: none is submitted", err=True)
+        typer.echo(f"no array job is needed: see `spotkeeper sweep status {name}`", err=True)
     else:
         typer.echo(f"{len(plan.members)} members, array job {array_id}", err=True)
     _tell_resting(sweep_status.sweep_of(name, connection)[1])

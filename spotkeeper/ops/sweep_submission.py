@@ -30,7 +30,7 @@ def submit(
 ) -> str | None:
     """Carry a plan out: upload, register, record the members, submit their array. Return the array's job id.
 
-    None: no budget allows a member, and each says so.
+    None: no member waits for one; all have jobs, or no budget allows them, and each says so.
 
     Args:
         plan: What to send.

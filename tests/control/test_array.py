@@ -224,6 +224,18 @@ def test_two_that_submit_the_same_sweep_send_one_array() -> None:
     assert len(world.batch.requests) == 1
 
 
+def test_a_sweep_whose_members_all_have_jobs_needs_no_array_when_it_is_submitted_again() -> None:
+    world = SweepWorld()
+    world.submit()
+    for index in range(SIZE):
+        world.hear(index)
+    del world.batch.jobs[ARRAY]  # AWS forgets jobs after some days
+
+    assert world.submit() is None
+
+    assert len(world.batch.requests) == 1
+
+
 def test_only_a_lost_member_is_requeued_with_its_own_parameters_and_as_a_job_of_its_own() -> None:
     world = SweepWorld()
     world.submit()
