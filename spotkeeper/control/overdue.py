@@ -1,10 +1,10 @@
 """Runs that wait for longer than placement lets a run wait for spot, each with why: for the log and an alarm."""
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Final
 
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.run import Run
 from spotkeeper.policy.placement import Market, Terms
 
@@ -30,5 +30,4 @@ def _waits_for_spot(run: Run) -> bool:
 
 
 def _dry_seconds(run: Run, now: str) -> float:
-    since = run.dry_since or run.created_at
-    return (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()
+    return seconds_between(run.dry_since or run.created_at, now)

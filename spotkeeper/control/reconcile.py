@@ -11,7 +11,6 @@ conditional on the version read; what was cut off after it is found by the next 
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, Final
 
 from spotkeeper.contract.ledger import RunState
@@ -19,6 +18,7 @@ from spotkeeper.contract.names import job_name
 from spotkeeper.control import begin, cancel, observe, pause, reserve, standby, submit
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, WAITED_REASON, Cause, Ending, ending_of
 from spotkeeper.control.closing import close, close_if_over
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Folded, Observation, Outcome
 from spotkeeper.control.ports import Job, JobStatus, Ports, Refused, ReplyLost, Throttled, UnknownRun
 from spotkeeper.control.requeue import Action, Decision, History, after, decide
@@ -102,8 +102,7 @@ def _has_waited(folded: Folded, ports: Ports, now: str) -> bool:
     """
     run, last = folded.run, folded.last
     since = (last.stopped_at if last is not None else None) or run.intent_at or run.created_at
-    waited_seconds = (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()
-    if waited_seconds < ports.terms.placement.fallback_after_seconds:
+    if seconds_between(since, now) < ports.terms.placement.fallback_after_seconds:
         return False
     # On-demand without capacity goes back to spot. Spot goes on waiting, which is free, unless on-demand can be paid.
     return run.market == Market.ON_DEMAND or (
@@ -274,8 +273,7 @@ def _after_wait(run: Run, ports: Ports, now: str) -> Observation:
 
 
 def _finish_submission(run: Run, ports: Ports, now: str) -> Observation:
-    begun_at = datetime.fromisoformat(run.intent_at or run.created_at)
-    age_seconds = (datetime.fromisoformat(now) - begun_at).total_seconds()
+    age_seconds = seconds_between(run.intent_at or run.created_at, now)
     if age_seconds < SUBMITTER_SECONDS:
         return _unchanged(run, "its submission has just begun")
     if run.num_sends > MOST_TWINS and age_seconds > GIVE_UP_SECONDS:
@@ -317,4 +315,4 @@ def _unchanged(run: Run, reason: str) -> Observation:
 
 
 def _is_due(run: Run, now: str) -> bool:
-    return run.wait_until is None or datetime.fromisoformat(run.wait_until) <= datetime.fromisoformat(now)
+    return run.wait_until is None or seconds_between(run.wait_until, now) >= 0

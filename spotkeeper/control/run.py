@@ -120,7 +120,6 @@ class Run:
     standby_submission: int | None = None
     """Number of the standby that waits on spot for this run; None: there is none."""
     standby_job_id: str | None = None
-    standby_intent_at: str | None = None
     standby_ready_at: str | None = None
     """When the standby got its machine; written by itself."""
     handover_asked_at: str | None = None

@@ -13,6 +13,7 @@ from typing import Final
 from spotkeeper.contract.names import job_name
 from spotkeeper.control.budget import Reservation
 from spotkeeper.control.classify import TWIN_REASON
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.policy.reservation import MachineTime, settled_microusd
@@ -32,11 +33,11 @@ def settle(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> Res
     """
     if reservation.settled_at is not None or is_open(run, reservation.submission):
         return None
-    jobs = _jobs(run, reservation, ports)
+    jobs = jobs_of(run, reservation, ports)
     running = [job for job in jobs if not job.has_ended]
     for job in running:
         ports.batch.terminate(job.job_id, TWIN_REASON)
-    if running or _seconds_between(_last_moment(run, reservation, jobs), now) < LOOK_UP_SECONDS:
+    if running or seconds_between(_last_moment(run, reservation, jobs), now) < LOOK_UP_SECONDS:
         return None
     spent = spent_microusd(run, reservation, jobs, ports)
     return ports.budgets.settle(reservation, spent, at=now)
@@ -61,21 +62,17 @@ def spent_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], port
             ended_at = told.stopped_at or until
             if told.started_at and ended_at:
                 price = _price(known.pop((job.job_id, number), None), run, dearest, ports)
-                times.append(MachineTime(seconds=_seconds_between(told.started_at, ended_at), usd_per_hour=price))
+                times.append(MachineTime(seconds=_lasted(told.started_at, ended_at), usd_per_hour=price))
     # What Batch has forgotten, the ledger remembers.
     for attempt in known.values():
         if attempt.started_at and attempt.stopped_at:
-            seconds = _seconds_between(attempt.started_at, attempt.stopped_at)
+            seconds = _lasted(attempt.started_at, attempt.stopped_at)
             times.append(MachineTime(seconds=seconds, usd_per_hour=_price(attempt, run, dearest, ports)))
     return settled_microusd(times)
 
 
 def jobs_of(run: Run, reservation: Reservation, ports: Ports) -> tuple[Job, ...]:
     """Return every job of the submission's name, and the one that the run knows although no look-up shows it."""
-    return _jobs(run, reservation, ports)
-
-
-def _jobs(run: Run, reservation: Reservation, ports: Ports) -> tuple[Job, ...]:
     named = ports.batch.find(job_name(run.run_id, reservation.submission), queue=reservation.job_queue)
     known = run.job_id if run.submission == reservation.submission else None
     if known is None or any(job.job_id == known for job in named):
@@ -100,5 +97,6 @@ def _last_moment(run: Run, reservation: Reservation, jobs: Iterable[Job]) -> str
     return max((moment for moment in moments if moment is not None), key=datetime.fromisoformat)
 
 
-def _seconds_between(begin: str, end: str) -> float:
-    return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds())
+def _lasted(begin: str, end: str) -> float:
+    # Never less than nothing: the clocks of two machines told these.
+    return max(0.0, seconds_between(begin, end))

@@ -6,7 +6,6 @@ of it.
 """
 
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from spotkeeper.contract import environment_variables as variables
@@ -14,6 +13,7 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
 from spotkeeper.control import reserve
 from spotkeeper.control.classify import STANDBY_REASON
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Batch, Conflict, Job, JobStatus, Ports, Refused, ReplyLost, Throttled
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
@@ -101,8 +101,8 @@ def _is_due(run: Run, ports: Ports, now: str) -> bool:
         return False  # what was never saved would begin again on spot
     since = run.on_demand_since or run.claimed_at
     return standby_is_due(
-        on_demand_seconds=_seconds_between(since, now),
-        since_last_seconds=_seconds_between(run.standby_ended_at, now) if run.standby_ended_at else None,
+        on_demand_seconds=seconds_between(since, now),
+        since_last_seconds=seconds_between(run.standby_ended_at, now) if run.standby_ended_at else None,
         num_failed=run.num_failed_standbys,
         terms=ports.terms.placement,
     )
@@ -113,7 +113,6 @@ def _place(run: Run, ports: Ports, now: str) -> Run:
     changes = {
         **forgotten(),
         "standby_submission": number,
-        "standby_intent_at": now,
         "highest_submission": number,
         "on_demand_since": run.on_demand_since or run.claimed_at,
     }
@@ -159,7 +158,3 @@ def _record(run: Run, job_id: str, ports: Ports) -> Run:
 def _failed(run: Run, ports: Ports, now: str) -> Run:
     changes = {**forgotten(), "standby_ended_at": now, "num_failed_standbys": run.num_failed_standbys + 1}
     return ports.ledger.advance(run, **changes)
-
-
-def _seconds_between(begin: str, end: str) -> float:
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()

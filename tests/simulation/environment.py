@@ -1,6 +1,5 @@
 """What the simulated environment has settled about markets and money, and what its machines really cost."""
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
@@ -36,8 +35,3 @@ def terms_with(month_fallback_microusd: int) -> EnvironmentTerms:
         limits=Limits(fallback_microusd=month_fallback_microusd),
         team_limits={},
     )
-
-
-def seconds_between(begin: str, end: str) -> float:
-    """Return the seconds between two times of the ledger."""
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()

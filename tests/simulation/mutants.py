@@ -489,7 +489,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {
                 settle: (
                     (" or is_open(run, reservation.submission):", ":"),
-                    ("    if running or _seconds", "    if _seconds"),
+                    ("    if running or seconds", "    if seconds"),
                     ("    for job in running:\n        ports.batch.terminate(job.job_id, TWIN_REASON)\n", ""),
                 ),
                 reservations: (

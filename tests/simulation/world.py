@@ -7,6 +7,7 @@ from typing import Final
 
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
 from spotkeeper.control.classify import Cause, instance_of
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Ports
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
 from spotkeeper.policy.placement import Mode
@@ -15,7 +16,7 @@ from tests.simulation.batch import CAPACITY_CANCEL, Batch, BatchJob, Hooks
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
 from tests.simulation.delivery import Delivery, Message
-from tests.simulation.environment import AROUND_SECONDS, ON_DEMAND_USD_PER_HOUR, seconds_between, terms_with
+from tests.simulation.environment import AROUND_SECONDS, ON_DEMAND_USD_PER_HOUR, terms_with
 from tests.simulation.fakes import Link, LinkedBatch, LinkedBudgets, LinkedCheckpoints, LinkedLedger, ObjectStore
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants, require
