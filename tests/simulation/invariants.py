@@ -177,15 +177,15 @@ class Invariants:
 
     def slot_taken(self, second: int, num_taken: int, writer: str) -> None:
         is_within = num_taken <= SUBMISSIONS_PER_SECOND
-        require(is_within, "I11 forty submissions a second", f"{num_taken} in second {second}")
+        require(is_within, "I11 submissions a second", f"{num_taken} in second {second}")
         self._slots[writer] = self._slots.get(writer, 0) + 1
 
     def job_requested(self, name: str, writer: str) -> None:
-        """Check that a program of ours calls SubmitJob once a slot; so forty slots a second bound the calls."""
+        """Check that a program of ours calls SubmitJob once a slot; so the slots of a second bound the calls."""
         if writer.startswith(PEOPLE):
             return
         self._slots[writer] = self._slots.get(writer, 0) - 1
-        require(self._slots[writer] >= 0, "I11 forty submissions a second", f"{writer} submits {name} without a slot")
+        require(self._slots[writer] >= 0, "I11 submissions a second", f"{writer} submits {name} without a slot")
 
     def job_created(self, name: str, *, is_on_demand: bool, num_jobs: int) -> None:
         """Check that the intent is recorded before the effect, and the money reserved before it can be spent."""

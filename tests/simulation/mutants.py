@@ -344,7 +344,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             },
         ),
         "limiter-too-wide": _mutant(
-            "the handlers together submit more than forty jobs a second",
+            "the handlers together submit more jobs a second than there are slots",
             {submission_rate: (("SUBMISSIONS_PER_SECOND: Final = 32", "SUBMISSIONS_PER_SECOND: Final = 80"),)},
         ),
         "silent-park": _mutant(

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from spotkeeper.contract import budgets as keys
 from spotkeeper.contract import ledger as contract
-from spotkeeper.control.aws.ledger import item_key, read_plain, run_update, serialized, typed_errors
+from spotkeeper.control.aws.ledger import item_key, put_new, read_plain, run_update, serialized, typed_errors
 from spotkeeper.control.budget import Budget, Cap, OverBudget, Reservation, Switch, SwitchedOff
 from spotkeeper.control.ports import Conflict, Throttled
 from spotkeeper.control.run import Run
@@ -45,13 +45,7 @@ class DynamoDBBudgets:
         """Put the budget where none is, and return the one that is there."""
         item = {**_budget_key(budget.holder), **serialized(_budget_attributes(budget))}
         try:
-            with typed_errors():
-                self._client.put_item(
-                    TableName=self._table,
-                    Item=item,
-                    ConditionExpression="attribute_not_exists(#pk)",
-                    ExpressionAttributeNames={"#pk": contract.PARTITION_KEY},
-                )
+            put_new(self._client, self._table, item)
         except Conflict:
             return self.get(budget.holder) or budget
         return budget

@@ -36,13 +36,7 @@ class DynamoDBLedger:
         """Put the run where none is."""
         item = {**item_key(contract.run_partition(run.run_id), contract.RUN_SORT_KEY), **_run_item(run)}
         try:
-            with typed_errors():
-                self._client.put_item(
-                    TableName=self._table,
-                    Item=item,
-                    ConditionExpression="attribute_not_exists(#pk)",
-                    ExpressionAttributeNames={"#pk": contract.PARTITION_KEY},
-                )
+            put_new(self._client, self._table, item)
         except Conflict:
             # The client may have repeated a put that had succeeded.
             if self.get(run.run_id) != run:
@@ -162,13 +156,7 @@ class DynamoDBLedger:
         sort_key = f"{contract.EVENT_SORT_PREFIX}{event.at}#{event.event_id}"
         item = {**item_key(contract.run_partition(run_id), sort_key), **serialized(asdict(event))}
         try:
-            with typed_errors():
-                self._client.put_item(
-                    TableName=self._table,
-                    Item=item,
-                    ConditionExpression="attribute_not_exists(#pk)",
-                    ExpressionAttributeNames={"#pk": contract.PARTITION_KEY},
-                )
+            put_new(self._client, self._table, item)
         except Conflict:
             return
 
@@ -201,6 +189,21 @@ class DynamoDBLedger:
                 TableName=self._table,
                 **_update_of(key, changes, condition=condition, condition_values=condition_values),
             )
+
+
+def put_new(client: "DynamoDBClient", table: str, item: dict[str, Any]) -> None:
+    """Put an item where none is.
+
+    Raises:
+        Conflict: there is one; it may be this very item, put by a call whose reply was lost.
+    """
+    with typed_errors():
+        client.put_item(
+            TableName=table,
+            Item=item,
+            ConditionExpression="attribute_not_exists(#pk)",
+            ExpressionAttributeNames={"#pk": contract.PARTITION_KEY},
+        )
 
 
 def run_update(run: Run, after: Run, changes: Mapping[str, Any]) -> dict[str, Any]:
