@@ -1,8 +1,15 @@
 """Run every benchmark, one after another."""
 
+import sys
+
 from benchmarks import demo, setup_size, storm
 
 if __name__ == "__main__":
+    failed = False
     setup_size.main()
-    demo.main()
-    storm.main()
+    for benchmark in (storm.main, demo.main):
+        try:
+            benchmark()
+        except SystemExit as end:
+            failed = failed or bool(end.code)
+    sys.exit(failed)

@@ -12,6 +12,7 @@ are not.
 import argparse
 import json
 import resource
+import sys
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
@@ -48,6 +49,8 @@ ACCOUNT, REGION = "123456789012", "us-east-1"
 HOST: Final = "Host EC2 (instance i-0b662ef9931388ba0) terminated."
 NORMAL: Final = "Essential container in task exited"
 START: Final = datetime(2026, 11, 23, 18, tzinfo=UTC)
+MOST_SUBMITS: Final = 40
+"""A second; the account's other 10 are for people."""
 TIMED_EVENTS: Final = 20_000
 
 
@@ -353,16 +356,20 @@ def measure(interruptions: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print the figures, and keep them with a date."""
+    """Print the figures and keep them with a date; exit with 1 if a run was lost or doubled, or the rate exceeded."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--interruptions", type=int, default=INTERRUPTIONS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object and keep no file")
     options = parser.parse_args()
+    if options.interruptions < 1:
+        parser.error(f"--interruptions must be at least 1, got {options.interruptions}: no storm proves nothing")
     figures = measure(options.interruptions, options.seed)
     print(json.dumps(figures, indent=None if options.json else 2))
     if not options.json:
         write("storm", "python -m benchmarks.storm", figures)
+    is_calm = figures["lost"] == figures["doubled"] == 0 and figures["max_submits_per_second"] <= MOST_SUBMITS
+    sys.exit(0 if is_calm else 1)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mutants", action="store_true", help="find every planted bug, within --seeds seeds")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args(arguments)
+    for name in ("seeds", "processes"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}: none would prove nothing")
     if options.mutants:
         return _find_mutants(max_seeds=options.seeds)
     if options.seed is not None:

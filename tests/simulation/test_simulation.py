@@ -109,3 +109,10 @@ def test_the_command_prints_what_happens_in_a_sound_seed(capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     assert "job r1-1.a exists" in printed
     assert "no violation" in printed
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--processes"])
+def test_a_simulation_of_nothing_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([option, "0"])
+    assert f"{option} must be at least 1, got 0" in capsys.readouterr().err
