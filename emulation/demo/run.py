@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -225,11 +226,15 @@ class _Demo:
                     raise RuntimeError(f"the run did not end within {limit_seconds:.0f} s: it is {run.state}")
                 threading.Event().wait(LOOK_SECONDS)
                 before, run = run, self._connection.run_of(run.run_id)
-                for sentence in turns(before, run):
+                for sentence in turns(before, run, partial(self._reserved_microusd, run.run_id)):
                     self._story.say(sentence, "cyan")
         finally:
             logs.end()
             self._story.end_progress()
+
+    def _reserved_microusd(self, run_id: str, submission: int) -> int:
+        of_run = self._connection.budgets.reservations(run_id)
+        return next((found.microusd for found in of_run if found.submission == submission), 0)
 
     def _see(self, log: AttemptLog, line: str) -> None:
         event = parse_line(line)

@@ -1,6 +1,6 @@
 """What is told of a run that changes markets: sentences from its ledger item, its jobs and its attempts' logs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from spotkeeper.contract.log_lines import LogEvent
@@ -12,19 +12,22 @@ from spotkeeper.policy.placement import Market
 _CANCELLED_BY_BATCH = "Canceled by JobStateTimeLimit action"
 
 
-def turns(before: Run, after: Run) -> Iterator[str]:
-    """Tell what has happened to a run between two looks at its item."""
+def turns(before: Run, after: Run, reserved_microusd: Callable[[int], int]) -> Iterator[str]:
+    """Tell what has happened to a run between two looks at its item.
+
+    `reserved_microusd` says what was set aside for a submission.
+    """
     if after.submission != before.submission:
-        yield from _moved_on(before, after)
+        yield from _moved_on(before, after, reserved_microusd)
     if after.standby_submission not in (None, before.standby_submission):
         yield f"looks for spot: submission {after.standby_submission} is its standby"
     if after.wait_until not in (None, before.wait_until):
         yield f"waits, at most until {after.wait_until}: {after.reason}"
 
 
-def _moved_on(before: Run, after: Run) -> Iterator[str]:
+def _moved_on(before: Run, after: Run, reserved_microusd: Callable[[int], int]) -> Iterator[str]:
     if after.market == Market.ON_DEMAND:
-        reserved, cap = format_usd(after.reserved_microusd or 0), format_usd(after.fallback_cap_microusd)
+        reserved, cap = format_usd(reserved_microusd(after.submission)), format_usd(after.fallback_cap_microusd)
         yield f"falls back to on-demand: {reserved} reserved of a cap of {cap}"
     elif after.submission == before.standby_submission:
         yield "back on spot: its standby takes over"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from spotkeeper.contract.budgets import run_holder
 from spotkeeper.control import reserve, standby
@@ -12,9 +12,6 @@ from spotkeeper.control.run import Run
 from spotkeeper.control.submit import next_submission
 from spotkeeper.policy import placement
 from spotkeeper.policy.placement import Market, Mode, Placement
-
-HELD_SECONDS: Final = 3600
-"""How long a run waits for money that somebody else's month may bring."""
 
 
 def on_spot(run: Run, *, ports: Ports, now: str, **changes: Any) -> Run | Held:
@@ -30,7 +27,6 @@ def on_spot(run: Run, *, ports: Ports, now: str, **changes: Any) -> Run | Held:
         "market": Market.SPOT.value,
         "job_queue": profile.spot_queue if profile is not None else run.job_queue,
         "segment_seconds": None,
-        "reserved_microusd": None,
         "on_demand_since": None,
         **changes,
         # What standbys have told is about the time on on-demand that ends here.

@@ -10,17 +10,18 @@ everywhere. Nothing is concluded from a job that Batch does not know or a call t
 conditional on the version read; what was cut off after it is found by the next reconciliation.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
 from spotkeeper.control import begin, cancel, observe, pause, reserve, standby, submit
-from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, WAITED_REASON, Cause, Ending, ending_of
+from spotkeeper.control.choice import Choice, choose
+from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, WAITED_REASON, ending_of
 from spotkeeper.control.closing import close, close_if_over
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Folded, Observation, Outcome
-from spotkeeper.control.ports import Job, JobStatus, Ports, Refused, ReplyLost, Throttled, UnknownRun
+from spotkeeper.control.ports import JobStatus, Ports, Refused, ReplyLost, Throttled, UnknownRun
 from spotkeeper.control.requeue import Action, Decision, History, after, decide
 from spotkeeper.control.run import HistoryEvent, Run
 from spotkeeper.control.settle import LOOK_UP_SECONDS
@@ -145,52 +146,11 @@ def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
         "num_capacity_waits": decision.num_capacity_waits,
         "dry_since": dry_since,
     }
-    chosen = _chosen(replace(run, dry_since=dry_since), ending, decision, ports, now)
+    chosen = choose(replace(run, dry_since=dry_since), ending, decision, ports, now)
     return _go_on(run, chosen, counts, ports, now)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Chosen:
-    """What a run does next, and where."""
-
-    decision: Decision
-    market: Market | None = None
-    """None: the decision leads to no submission."""
-    heir: Job | None = None
-    """The standby's job, which takes over."""
-
-
-def _chosen(run: Run, ending: Ending, decision: Decision, ports: Ports, now: str) -> _Chosen:
-    """Add the market to the decision."""
-    if decision.action is Action.REQUEUE and run.market == Market.ON_DEMAND:
-        heir = standby.heir(run, ports)
-        if heir is not None:
-            return _Chosen(decision=decision, market=Market.SPOT, heir=heir)
-        # Only a standby that has found nothing tells that spot is still dry.
-        is_dry = run.num_failed_standbys > 0 or run.standby_submission is not None
-        stays = is_dry and ending.cause is not Cause.SWITCHED_OFF
-        return _Chosen(decision=decision, market=Market.ON_DEMAND if stays else Market.SPOT)
-    if decision.action is Action.REQUEUE:
-        return _Chosen(decision=decision, market=Market.SPOT)
-    if decision.action is Action.WAIT and ending.cause is Cause.NO_CAPACITY:
-        return _without_capacity(run, decision, ports, now)
-    return _Chosen(decision=decision)
-
-
-def _without_capacity(run: Run, decision: Decision, ports: Ports, now: str) -> _Chosen:
-    if run.market == Market.ON_DEMAND:
-        requeue = replace(decision, action=Action.REQUEUE, reason=f"{decision.reason}; back to spot")
-        return _Chosen(decision=requeue, market=Market.SPOT)
-    short = begin.shortage(run, ports=ports, now=now)
-    if short.placement.market is Market.ON_DEMAND:
-        requeue = replace(decision, action=Action.REQUEUE, reason=short.placement.reason)
-        return _Chosen(decision=requeue, market=Market.ON_DEMAND)
-    if begin.allows_fallback(run, ports):
-        decision = replace(decision, wait_until=min(decision.wait_until or short.fallback_at, short.fallback_at))
-    return _Chosen(decision=decision)
-
-
-def _go_on(run: Run, chosen: _Chosen, counts: dict[str, Any], ports: Ports, now: str) -> Observation:
+def _go_on(run: Run, chosen: Choice, counts: dict[str, Any], ports: Ports, now: str) -> Observation:
     """Carry a choice out: begin the next submission, or rest."""
     decision, submission = chosen.decision, run.submission
     if chosen.heir is not None:

@@ -69,7 +69,6 @@ def on_demand(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str) -
         "market": Market.ON_DEMAND.value,
         "job_queue": profile.on_demand_queue,
         "segment_seconds": seconds,
-        "reserved_microusd": amount,
     }
     done = _reserve(run, reservation, placed, ports, switch=switch, exempt=exempt)
     if isinstance(done, Run) and exempt:

@@ -106,8 +106,6 @@ class Run:
     """Since when spot has given it no machine; None: since it was created."""
     segment_seconds: int | None = None
     """Time limit of the current submission's attempt, where that is shorter than `attempt_seconds`."""
-    reserved_microusd: int | None = None
-    """What was reserved for the current submission on on-demand."""
     num_sends: int = 0
     """How often SubmitJob was called for the current submission on on-demand, and may have taken effect."""
     sent_at: str | None = None

@@ -196,7 +196,7 @@ RUN = Run(
     state=RunState.RUNNING,
     fallback_cap_microusd=1_000_000,
 )
-ON_DEMAND = replace(RUN, submission=2, market="on-demand", reserved_microusd=590_000)
+ON_DEMAND = replace(RUN, submission=2, market="on-demand")
 FOLLOWED = replace(ON_DEMAND, standby_submission=3)
 
 
@@ -212,8 +212,11 @@ FOLLOWED = replace(ON_DEMAND, standby_submission=3)
     ],
 )
 def test_the_turns_of_a_run_are_told_once(before: Run, after: Run, told: Sequence[str]) -> None:
-    assert list(turns(before, after)) == told
-    assert list(turns(after, after)) == []
+    def reserved_microusd(submission: int) -> int:
+        return {2: 590_000}[submission]
+
+    assert list(turns(before, after, reserved_microusd)) == told
+    assert list(turns(after, after, reserved_microusd)) == []
 
 
 @pytest.mark.parametrize(

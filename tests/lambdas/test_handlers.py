@@ -204,7 +204,7 @@ def test_a_run_that_spot_gave_nothing_falls_back_with_its_reservation_and_is_cou
     (job,) = environment.batch.find("digits-7fq2-2", queue=queue)
     assert job.job_id == run.job_id
     (reservation,) = environment.budgets.reservations("digits-7fq2")
-    assert reservation.microusd == run.reserved_microusd
+    assert reservation.submission == run.submission
     for holder in reservation.holders:
         budget = environment.budgets.get(holder)
         assert budget is not None

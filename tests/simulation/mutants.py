@@ -16,6 +16,7 @@ from spotkeeper.contract import ledger as contract
 from spotkeeper.control import (
     begin,
     cancel,
+    choice,
     closing,
     kill_switch,
     observe,
@@ -96,7 +97,7 @@ class LastWriteWins(LedgerTable):
 
 
 CONTROL: Final = (
-    submission_rate, reserve, submit, standby, closing, observe, cancel, begin, pause, requeue, settle, renew,
+    submission_rate, reserve, submit, standby, closing, observe, cancel, begin, pause, requeue, choice, settle, renew,
     kill_switch, reservations, reconcile, sweep,
 )  # fmt: skip
 """Each imports those before it only."""

@@ -1,0 +1,54 @@
+"""Where a run whose job has ended goes on: what `requeue` decided, with a market, and perhaps a standby to take over.
+
+`requeue` knows how the job ended, placement how long spot was dry, a standby whether spot is there.
+"""
+
+from dataclasses import dataclass, replace
+
+from spotkeeper.control import begin, standby
+from spotkeeper.control.classify import Cause, Ending
+from spotkeeper.control.ports import Job, Ports
+from spotkeeper.control.requeue import Action, Decision
+from spotkeeper.control.run import Run
+from spotkeeper.policy.placement import Market
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """What a run does next, and where."""
+
+    decision: Decision
+    market: Market | None = None
+    """None: the decision leads to no submission."""
+    heir: Job | None = None
+    """The standby's job, which takes over."""
+
+
+def choose(run: Run, ending: Ending, decision: Decision, ports: Ports, now: str) -> Choice:
+    """Return what follows a job that ended this way on the run's market. `now` is ISO 8601, UTC."""
+    if decision.action is Action.REQUEUE and run.market == Market.ON_DEMAND:
+        heir = standby.heir(run, ports)
+        if heir is not None:
+            return Choice(decision=decision, market=Market.SPOT, heir=heir)
+        # Only a standby that has found nothing tells that spot is still dry.
+        is_dry = run.num_failed_standbys > 0 or run.standby_submission is not None
+        stays = is_dry and ending.cause is not Cause.SWITCHED_OFF
+        return Choice(decision=decision, market=Market.ON_DEMAND if stays else Market.SPOT)
+    if decision.action is Action.REQUEUE:
+        return Choice(decision=decision, market=Market.SPOT)
+    if decision.action is Action.WAIT and ending.cause is Cause.NO_CAPACITY:
+        return _without_capacity(run, decision, ports, now)
+    return Choice(decision=decision)
+
+
+def _without_capacity(run: Run, decision: Decision, ports: Ports, now: str) -> Choice:
+    if run.market == Market.ON_DEMAND:
+        requeue = replace(decision, action=Action.REQUEUE, reason=f"{decision.reason}; back to spot")
+        return Choice(decision=requeue, market=Market.SPOT)
+    short = begin.shortage(run, ports=ports, now=now)
+    if short.placement.market is Market.ON_DEMAND:
+        requeue = replace(decision, action=Action.REQUEUE, reason=short.placement.reason)
+        return Choice(decision=requeue, market=Market.ON_DEMAND)
+    if begin.allows_fallback(run, ports):
+        decision = replace(decision, wait_until=min(decision.wait_until or short.fallback_at, short.fallback_at))
+    return Choice(decision=decision)
