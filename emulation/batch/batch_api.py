@@ -1,6 +1,6 @@
 """AWS Batch's job operations, answered from our own executor in the API's own shapes.
 
-Not emulated, and refused: dependencies, array jobs, several nodes, EKS and `ecsProperties`. A job without an instance
+Not emulated, and refused: dependencies, several nodes, EKS and `ecsProperties`. A job without an instance
 waits in the order of its queue; an instance runs one job (see executor).
 """
 
@@ -17,7 +17,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.validate import ParamValidator
 
-from emulation.batch import container
+from emulation.batch import array_jobs, container
 from emulation.batch.executor import Delays, Executor
 from emulation.batch.job_logs import LogShipper
 from emulation.batch.jobs import Attempt, Job
@@ -44,7 +44,6 @@ from emulation.templates.deployment import Deployment, JobDefinition, JobQueue
 
 _NOT_EMULATED: Final = {
     "dependsOn": "dependencies",
-    "arrayProperties": "array jobs",
     "nodeOverrides": "multi-node jobs",
     "eksPropertiesOverride": "EKS jobs",
     "ecsPropertiesOverride": "ecsProperties",
@@ -228,11 +227,16 @@ class BatchService:
             raise refusal(f"Cannot submit job to job queue {queue.name} in state DISABLED.")
         check_share(queue, request.get("shareIdentifier"))
         definition = self._definition(request["jobDefinition"])
-        job = self._make_job(request, queue, definition)
+        size = array_jobs.size_of(request)
+        job = self._make_job(request, queue, definition, num_children=size or 0)
+        if size is not None:
+            job.children = array_jobs.children_of(job, size)
         self._executor.submit(job)
         return {"jobArn": job.arn, "jobName": job.name, "jobId": job.id}
 
-    def _make_job(self, request: dict[str, Any], queue: JobQueue, definition: JobDefinition) -> Job:
+    def _make_job(
+        self, request: dict[str, Any], queue: JobQueue, definition: JobDefinition, *, num_children: int
+    ) -> Job:
         properties = definition.properties
         if not properties.get("containerProperties"):
             raise ClientException(f"{definition.arn}: the emulation runs definitions with containerProperties only")
@@ -250,8 +254,8 @@ class BatchService:
         propagate_tags = bool(request.get("propagateTags", properties.get("propagateTags", False)))
         with self._lock:
             job_id = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
-            self._submitted += 1
-            sequence = self._submitted
+            sequence = self._submitted = self._submitted + 1
+            self._submitted += num_children
         return Job(
             id=job_id,
             arn=f"arn:aws:batch:{self._deployment.region}:{self._deployment.account}:job/{job_id}",
@@ -316,9 +320,7 @@ class BatchService:
         return {"jobs": self._executor.read(look)}
 
     def _list_jobs(self, request: dict[str, Any]) -> _Response:
-        if not request.get("jobQueue"):
-            raise ClientException("ListJobs needs jobQueue here: the emulation has no array or multi-node jobs")
-        queue = self._queue(request["jobQueue"])
+        belongs = self._listed(request)
         filters = request.get("filters") or []
         if len(filters) > 1:
             raise refusal("ListJobs takes one filter at a time.")
@@ -333,7 +335,7 @@ class BatchService:
             return [
                 job.summarize()
                 for job in newest_first
-                if job.queue is queue and status in {None, job.status.value} and selects(job)
+                if belongs(job) and status in {None, job.status.value} and selects(job)
             ]
 
         start = int(request.get("nextToken") or 0)
@@ -343,6 +345,18 @@ class BatchService:
         if stop < len(summaries):
             page["nextToken"] = str(stop)
         return page
+
+    def _listed(self, request: dict[str, Any]) -> Callable[[Job], bool]:
+        """Return whether a job belongs to what ListJobs lists: the jobs of a queue, or the children of an array."""
+        array_id: str = (request.get("arrayJobId") or "").rpartition("/")[2]
+        if array_id and request.get("jobQueue"):
+            raise refusal("ListJobs takes one of jobQueue, arrayJobId and multiNodeJobId.")
+        if array_id:
+            return lambda job: job.id.startswith(f"{array_id}:")
+        if not request.get("jobQueue"):
+            raise ClientException("ListJobs needs jobQueue or arrayJobId here: the emulation has no multi-node jobs")
+        queue = self._queue(request["jobQueue"])
+        return lambda job: job.queue is queue and job.array_index is None
 
     def _cancel_job(self, request: dict[str, Any]) -> _Response:
         self._executor.cancel(request["jobId"].rpartition("/")[2], request["reason"])

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from emulation.batch import retry
+from emulation.batch import array_jobs, retry
 from emulation.batch.backlog import INSUFFICIENT_CAPACITY, UNFIT_REQUIREMENT, Backlog
 from emulation.batch.fleet import Fleet, Host
 from emulation.batch.job_logs import DEFAULT_GROUP
@@ -120,29 +120,41 @@ class Executor:
     def submit(self, job: Job) -> None:
         """Take a job; it becomes RUNNABLE by itself."""
         with self._changed:
-            self._jobs[job.id] = job
+            self._jobs |= {taken.id: taken for taken in (job, *job.children)}
         self._clock.after(0, partial(self._admit, job))
 
     def cancel(self, job_id: str, reason: str) -> None:
-        """Cancel a job that has not reached STARTING; leave any other alone."""
+        """Cancel a job that has not reached STARTING; leave any other alone. Of an array, each child."""
         with self._changed:
-            job = self._jobs.get(job_id)
-            if job is not None and job.status in {Status.SUBMITTED, Status.PENDING, Status.RUNNABLE}:
-                self._cancel(job, reason)
+            for job in self._addressed(job_id):
+                if job.status in {Status.SUBMITTED, Status.RUNNABLE}:
+                    self._cancel(job, reason)
 
     def terminate(self, job_id: str, reason: str) -> None:
-        """Stop a job wherever it is: SIGTERM, the stop time-out, SIGKILL, FAILED with this reason."""
+        """Stop a job wherever it is: SIGTERM, the stop time-out, SIGKILL, FAILED with this reason.
+
+        Of an array, each child.
+        """
         with self._changed:
-            job = self._jobs.get(job_id)
-            if job is None or job.is_finished or job.is_terminated:
-                return
-            job.is_terminated = True
-            if job.status in {Status.STARTING, Status.RUNNING}:
-                job.status_reason = reason
-                placement = self._placed[job_id]
-                self._stop_container(placement, placement.host.environment.stop_timeout_seconds)
-            else:
-                self._cancel(job, reason)
+            for job in self._addressed(job_id):
+                if not job.is_finished and not job.is_terminated:
+                    self._terminate(job, reason)
+
+    def _terminate(self, job: Job, reason: str) -> None:
+        job.is_terminated = True
+        if job.status in {Status.STARTING, Status.RUNNING}:
+            job.status_reason = reason
+            placement = self._placed[job.id]
+            self._stop_container(placement, placement.host.environment.stop_timeout_seconds)
+        else:
+            self._cancel(job, reason)
+
+    def _addressed(self, job_id: str) -> tuple[Job, ...]:
+        """Return the jobs that run where this one is named: itself, or the children of an array."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return ()
+        return job.children or (job,)
 
     def cut_off(self, instance_id: str) -> None:
         """Give a host up for lost that goes on: its container runs to its own end, of which Batch never hears.
@@ -241,9 +253,12 @@ class Executor:
 
     def _admit(self, job: Job) -> None:
         with self._changed:
-            if job.status is Status.SUBMITTED and not self._stopping:
-                job.status_reason = job.defect
-                self._move(job, Status.FAILED if job.defect else Status.RUNNABLE)
+            if job.children and not self._stopping:
+                self._move(job, Status.PENDING)
+            for admitted in self._addressed(job.id):
+                if admitted.status is Status.SUBMITTED and not self._stopping:
+                    admitted.status_reason = admitted.defect
+                    self._move(admitted, Status.FAILED if admitted.defect else Status.RUNNABLE)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -449,3 +464,11 @@ class Executor:
         for observer in self._observers:
             self._events.call(partial(observer, detail))
         self._changed.notify_all()
+        if job.array_index is not None and job.is_finished:
+            self._end_array(self._jobs[job.id.partition(":")[0]])
+
+    def _end_array(self, parent: Job) -> None:
+        ending = array_jobs.ending_of(parent)
+        if ending is not None:
+            status, parent.status_reason = ending
+            self._move(parent, status)

@@ -1,6 +1,7 @@
 """Batch jobs and their attempts, and how Batch's API shows them."""
 
 import copy
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +13,7 @@ from emulation.templates.deployment import JobQueue
 
 
 class Status(StrEnum):
-    """A job's state, in the order in which a job passes through them. PENDING is for dependencies: not emulated."""
+    """A job's state, in the order in which a job passes through them. PENDING is an array until its last child ends."""
 
     SUBMITTED = "SUBMITTED"
     PENDING = "PENDING"
@@ -102,6 +103,10 @@ class Job:
     defect: str | None
     """Why Batch, which took the job, fails it without running it."""
     created_at_ms: int
+    children: "tuple[Job, ...]" = ()
+    """Of an array job, by index."""
+    array_index: int | None = None
+    """Of a child of an array job."""
     status: Status = Status.SUBMITTED
     status_reason: str | None = None
     stopped_at_ms: int | None = None
@@ -134,6 +139,15 @@ class Job:
         if self.is_terminated:
             return self.status_reason
         return EXITED if attempt.started_at_ms is not None else NOT_STARTED
+
+    def describe_array(self) -> dict[str, Any] | None:
+        """Return botocore's ArrayPropertiesDetail of an array job and of its children."""
+        if self.array_index is not None:
+            return {"index": self.array_index}
+        if not self.children:
+            return None
+        counts = Counter(child.status for child in self.children)
+        return {"size": len(self.children), "statusSummary": {status.value: counts[status] for status in Status}}
 
     def requires(self, kind: str) -> int:
         """Return how much the job needs of VCPU, MEMORY (MiB) or GPU."""
@@ -169,6 +183,7 @@ class Job:
             jobDefinition=self.definition_arn,
             parameters=dict(self.parameters),
             container=container,
+            arrayProperties=self.describe_array(),
             timeout={"attemptDurationSeconds": self.timeout_seconds} if self.timeout_seconds else None,
             tags=dict(self.tags),
             propagateTags=self.propagate_tags,
@@ -183,7 +198,9 @@ class Job:
         same = ("jobArn", "jobId", "jobName", "createdAt", "shareIdentifier", "status", "statusReason", "startedAt",
                 "stoppedAt", "jobDefinition", "isCancelled", "isTerminated")  # fmt: skip
         container = {name: value for name, value in detail["container"].items() if name in {"exitCode", "reason"}}
-        return {name: detail[name] for name in same if name in detail} | {"container": container}
+        array = {name: value for name, value in (self.describe_array() or {}).items() if name in {"size", "index"}}
+        summary = {name: detail[name] for name in same if name in detail} | {"container": container}
+        return summary | _known(arrayProperties=array or None)
 
 
 def _known(**fields: Any) -> dict[str, Any]:

@@ -61,7 +61,8 @@ class Launcher:
 
     def log_path(self, job_id: str, attempt: int) -> Path:
         """Return where an attempt's output is kept."""
-        return self._work_dir / job_id / str(attempt) / "output.log"
+        # A child is `<array>:<index>`, and a colon would divide the paths of a search path.
+        return self._work_dir.joinpath(*job_id.split(":"), str(attempt), "output.log")
 
     def prepare(self, job: Job, attempt: Attempt, metadata_endpoint: str) -> Container:
         """Return the attempt's container, ready to start.
@@ -89,6 +90,8 @@ class Launcher:
             "AWS_BATCH_JQ_NAME": job.queue.name,
             "AWS_BATCH_CE_NAME": attempt.compute_environment,
         }
+        if job.array_index is not None:
+            from_aws["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.array_index)
         if self._endpoint_url:
             from_aws["AWS_ENDPOINT_URL"] = self._endpoint_url
         told = container.environment(job.container, self._read_secret, self._host_environment | from_aws)

@@ -7,8 +7,11 @@ One DynamoDB table, partition key `pk`, sort key `sk`, both strings:
     RUN#<run>        EVENT#<time>#<id>                  append-only history
     INSTANCE#<id>    INTERRUPTION                       AWS announced that it takes this instance back
     SUBMISSIONS#<s>  SLOTS                              how many jobs were submitted in one second, and by whom
+    SWEEP#<sweep>    SWEEP                              a sweep: how many members it has, and which parameters they set
+    OTHERS#<job id>  JOB                                a job on our queues that is no run of ours
 
-Index `listing` finds runs by `listing` ("open" or "closed") and `created_at` (ISO 8601, UTC).
+Index `listing` finds runs by `listing` ("open" or "closed") and `created_at` (ISO 8601, UTC), and others' jobs under
+"others".
 
 The two writes stand here, as request parameters of `UpdateItem`, because the trainer makes them and the
 control plane must agree, while neither may import the other.
@@ -25,12 +28,15 @@ LISTING_PARTITION_KEY: Final = "listing"
 LISTING_SORT_KEY: Final = "created_at"
 LISTING_OPEN: Final = "open"
 LISTING_CLOSED: Final = "closed"
+LISTING_OTHERS: Final = "others"
 
 RUN_SORT_KEY: Final = "RUN"
 ATTEMPT_SORT_PREFIX: Final = "ATTEMPT#"
 EVENT_SORT_PREFIX: Final = "EVENT#"
 INTERRUPTION_SORT_KEY: Final = "INTERRUPTION"
 SUBMISSION_SLOTS_SORT_KEY: Final = "SLOTS"
+SWEEP_SORT_KEY: Final = "SWEEP"
+OTHERS_SORT_KEY: Final = "JOB"
 
 
 class RunState(StrEnum):
@@ -78,6 +84,16 @@ def instance_partition(instance_id: str) -> str:
 def second_partition(unix_second: int) -> str:
     """Partition of one second's submission slots."""
     return f"SUBMISSIONS#{unix_second}"
+
+
+def sweep_partition(sweep: str) -> str:
+    """Partition of what is known of a sweep, beside its members, which are runs."""
+    return f"SWEEP#{sweep}"
+
+
+def others_partition(job_id: str) -> str:
+    """Partition of a job that is no run of ours."""
+    return f"OTHERS#{job_id}"
 
 
 def claim_request(

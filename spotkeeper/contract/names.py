@@ -8,6 +8,9 @@ NAME_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 RUN_ID_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
+_ARRAY_SUFFIX: Final = "-array"
+"""No job of a run ends so: those end in a number."""
+
 
 def check_name(kind: str, value: str) -> str:
     """Return `value` if it is a well-formed name.
@@ -44,6 +47,22 @@ def parse_job_name(name: str) -> tuple[str, int] | None:
     if not RUN_ID_PATTERN.fullmatch(run_id) or not re.fullmatch(r"[1-9][0-9]{0,3}", submission):
         return None
     return run_id, int(submission)
+
+
+def member_id(sweep: str, index: int) -> str:
+    """Run id of a sweep's member: what an array job's child can tell from the sweep's name and its own index."""
+    return f"{sweep}-{index:04d}"
+
+
+def array_job_name(sweep: str) -> str:
+    """Name of the Batch array job that holds the first submissions of a sweep's members; children share it."""
+    return f"{sweep}{_ARRAY_SUFFIX}"
+
+
+def parse_array_job_name(name: str) -> str | None:
+    """Return the sweep of an array job's name, or None for a name that `array_job_name` never makes."""
+    sweep = name.removesuffix(_ARRAY_SUFFIX)
+    return sweep if sweep != name and NAME_PATTERN.fullmatch(sweep) else None
 
 
 def descriptor_parameter(environment: str) -> str:

@@ -1,7 +1,7 @@
 """Note in a run's history that Batch cannot place its job."""
 
-from spotkeeper.contract.names import parse_job_name
 from spotkeeper.control.events import QueueBlocked
+from spotkeeper.control.lookup import submission_of
 from spotkeeper.control.observe import Observation, Outcome
 from spotkeeper.control.ports import Batch, Ledger
 from spotkeeper.control.run import HistoryEvent
@@ -12,7 +12,7 @@ KIND = "queue-blocked"
 def record(blocked: QueueBlocked, *, ledger: Ledger, batch: Batch) -> Observation:
     """Append to the history of the run whose job is blocked, if the job is ours; a repetition changes nothing."""
     job = batch.describe(blocked.job_id)
-    named = parse_job_name(job.name) if job is not None else None
+    named = submission_of(job) if job is not None else None
     run = ledger.get(named[0]) if named is not None else None
     if run is None or run.job_id not in (None, blocked.job_id):
         return Observation(outcome=Outcome.IGNORED, reason=f"job {blocked.job_id} belongs to no run of ours")

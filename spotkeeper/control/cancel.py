@@ -1,10 +1,10 @@
 """Cancel a run: the wish is recorded first, and from then on no attempt can claim; then its job is stopped."""
 
-from spotkeeper.contract.names import job_name
 from spotkeeper.control import standby
 from spotkeeper.control.classify import CANCEL_REASON
 from spotkeeper.control.closing import close_if_over
-from spotkeeper.control.observe import fold
+from spotkeeper.control.lookup import find_jobs
+from spotkeeper.control.observe import Unowned, fold
 from spotkeeper.control.ports import Batch, Conflict, Ledger, UnknownRun
 from spotkeeper.control.run import Run
 
@@ -27,7 +27,7 @@ def cancel(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
         return _observed(run, run.job_id, ledger=ledger, batch=batch, now=now)
     # The reply to SubmitJob may be on its way: stop what has our name. A job that look-up does not show yet is
     # stopped by its submitter, who finds the run cancelled, and is refused its claim in any case.
-    for job in batch.find(job_name(run.run_id, run.submission), queue=run.job_queue):
+    for job in find_jobs(run, run.submission, queue=run.job_queue, batch=batch):
         batch.terminate(job.job_id, CANCEL_REASON)
     return _close(run, ledger=ledger, batch=batch, now=now)
 
@@ -49,7 +49,7 @@ def _observed(run: Run, job_id: str, *, ledger: Ledger, batch: Batch, now: str) 
     """Close the run if its job has ended already: the event of that may be lost, and no other comes."""
     try:
         seen = fold(job_id, ledger=ledger, batch=batch)
-        if isinstance(seen, str):
+        if isinstance(seen, Unowned):
             return run
         if not (seen.is_current and seen.run.is_live and seen.job.has_ended):
             return seen.run

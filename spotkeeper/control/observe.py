@@ -16,8 +16,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.contract.names import parse_job_name
 from spotkeeper.control.classify import Cause, classify, instance_of
+from spotkeeper.control.lookup import is_job_of, submission_of
 from spotkeeper.control.ports import Batch, Job, Ledger
 from spotkeeper.control.run import Attempt, Run
 
@@ -36,6 +36,8 @@ class Outcome(StrEnum):
     """Facts were added; the run goes on."""
     SUBMITTED = "submitted"
     """A submission that was due, or had been cut off, was made."""
+    NOTED = "noted"
+    """A job of others was recorded, with what it costs."""
     DEFERRED = "deferred"
     """The submission is left to the next reconciliation: no slot, or AWS did not answer."""
     REQUEUED = "requeued"
@@ -74,8 +76,17 @@ class Folded:
     """The ledger did not say all of it."""
 
 
-def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | str:
-    """Read a job again and fold it into the ledger. Return why not, if it is none of ours.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unowned:
+    """A job that no run is in, and why."""
+
+    reason: str
+    job: Job | None = None
+    """The job, if it is one of others."""
+
+
+def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | Unowned:
+    """Read a job again and fold it into the ledger; or tell why not, if no run is in it.
 
     Raises:
         Conflict: somebody wrote in between; observe again.
@@ -84,11 +95,13 @@ def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | str:
     # of its job has the record if there is one.
     job = batch.describe(job_id)
     if job is None:
-        return f"Batch does not know job {job_id}"
-    named = parse_job_name(job.name)
+        return Unowned(reason=f"Batch does not know job {job_id}")
+    if job.array_size is not None:
+        return Unowned(reason=f"job {job_id} is an array; its children have events of their own")
+    named = submission_of(job)
     run = ledger.get(named[0]) if named else None
-    if named is None or run is None:
-        return f"job {job.name} belongs to no run of ours"
+    if named is None or run is None or not is_job_of(run, named[1], job):
+        return Unowned(reason=f"job {job.name} belongs to no run of ours", job=job)
     submission = named[1]
     is_current = submission == run.submission
 
@@ -98,7 +111,9 @@ def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | str:
     known = {item.attempt: item for item in ledger.attempts(run.run_id) if item.submission == submission}
     holder = run.job_id if is_current else _holder(run, submission, known.values()) or job.job_id
     if holder != job.job_id or submission > run.highest:
-        return f"submission {submission} of run {run.run_id} is held by job {holder}, not by {job.job_id}"
+        return Unowned(
+            reason=f"submission {submission} of run {run.run_id} is held by job {holder}, not by {job.job_id}"
+        )
 
     last, is_added = _fold_attempts(run, submission, job, known, ledger)
     return Folded(run=run, job=job, last=last, is_current=is_current, is_news=bool(adopted) or is_added)

@@ -6,9 +6,9 @@ Pausing records the wish first, and from then on no attempt can claim; then the 
 from typing import Any
 
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.contract.names import job_name
 from spotkeeper.control import begin, standby
 from spotkeeper.control.classify import PAUSE_REASON
+from spotkeeper.control.lookup import find_jobs
 from spotkeeper.control.ports import Batch, Conflict, Ledger, Ports, Refused, ReplyLost, Throttled, UnknownRun
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
@@ -36,7 +36,7 @@ def pause(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
                 return run
             # The reply to SubmitJob may be on its way: stop what has our name. What look-up does not show yet is
             # stopped by its submitter, and is refused its claim in any case.
-            for job in batch.find(job_name(run.run_id, run.submission), queue=run.job_queue):
+            for job in find_jobs(run, run.submission, queue=run.job_queue, batch=batch):
                 batch.terminate(job.job_id, PAUSE_REASON)
             return ledger.advance(run, **paused())
         except Conflict:

@@ -3,8 +3,8 @@
 Adapters are in `control/aws`. Any call may raise `Throttled`; nothing happened then.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +12,8 @@ from spotkeeper.control.budget import Budget, Reservation, Switch
 from spotkeeper.control.run import Attempt, HistoryEvent, Interruption, Run
 
 if TYPE_CHECKING:
+    from spotkeeper.control.others import OthersJob
+    from spotkeeper.control.sweep_record import SweepRecord
     from spotkeeper.control.terms import EnvironmentTerms
 
 
@@ -63,6 +65,24 @@ class JobAttempt:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JobOrder:
+    """What the submitter of a job asked for, together with what its definition says."""
+
+    queue: str
+    """ARN, as is the definition."""
+    definition: str
+    created_at: str
+    team: str | None = None
+    """Its share identifier."""
+    command: tuple[str, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """For the command's `Ref::` words."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    attempt_seconds: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """A Batch job as it is now. Times are ISO 8601, UTC."""
 
@@ -73,6 +93,11 @@ class Job:
     stopped_at: str | None = None
     attempts: tuple[JobAttempt, ...] = ()
     """In order, the running one included."""
+    array_size: int | None = None
+    """Number of children, if it is an array."""
+    array_index: int | None = None
+    """Which child of an array it is, if it is one; the id is then `<array's id>:<index>`, and the name the array's."""
+    order: JobOrder | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -130,6 +155,43 @@ class Ledger(Protocol):
 
     def history(self, run_id: str) -> tuple[HistoryEvent, ...]:
         """Return the run's history, oldest first."""
+
+
+class OthersJobs(Protocol):
+    """The record of jobs on our queues that are no runs of ours."""
+
+    def record(self, job: "OthersJob", *, expires_at: int) -> bool:
+        """Write what is known of a job, unless as much is known already. `expires_at`: Unix seconds."""
+
+    def list_jobs(self, limit: int) -> "tuple[OthersJob, ...]":
+        """Return the newest, newest first; may lag some seconds."""
+
+
+class Sweeps(Protocol):
+    """Sweeps and their members, all at once. Reads are consistent."""
+
+    def create(self, sweep: "SweepRecord") -> "SweepRecord":
+        """Record a sweep that is not there yet, and return the one of that name that is there now."""
+
+    def get(self, name: str) -> "SweepRecord | None":
+        """Return the sweep, or None."""
+
+    def mark_sent(self, sweep: "SweepRecord", *, at: str | None) -> "SweepRecord":
+        """Record that SubmitJob is called for the sweep's array now; None: that call had no effect.
+
+        Raises:
+            Conflict: if somebody called it since the sweep was read.
+        """
+
+    def create_members(self, runs: Sequence[Run]) -> None:
+        """Record up to 100 new members; those that are there already stay as they are.
+
+        Raises:
+            Conflict: if an id is taken by a run that is no such member.
+        """
+
+    def members(self, sweep: "SweepRecord") -> Iterator[Run]:
+        """Yield the members that are recorded, by index."""
 
 
 class Batch(Protocol):
@@ -235,3 +297,5 @@ class Ports:
     checkpoints: Checkpoints
     terms: "EnvironmentTerms"
     """What the environment has settled; a value, not a port."""
+    others: OthersJobs | None = None
+    """None: nobody keeps a record of jobs that are no runs."""

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
-from spotkeeper.control import begin, cancel, observe, pause, reserve, standby, submit
+from spotkeeper.control import adoption, begin, cancel, observe, others, pause, reserve, standby, submit
 from spotkeeper.control.choice import Choice, choose
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, WAITED_REASON, ending_of
 from spotkeeper.control.closing import close, close_if_over
 from spotkeeper.control.moments import seconds_between
-from spotkeeper.control.observe import Folded, Observation, Outcome
+from spotkeeper.control.observe import Folded, Observation, Outcome, Unowned
 from spotkeeper.control.ports import JobStatus, Ports, Refused, ReplyLost, Throttled, UnknownRun
 from spotkeeper.control.requeue import Action, Decision, History, after, decide
 from spotkeeper.control.run import HistoryEvent, Run
@@ -73,8 +73,8 @@ def observe_job(job_id: str, *, ports: Ports, now: str) -> Observation:
         Conflict: somebody wrote in between; observe again.
     """
     folded = observe.fold(job_id, ledger=ports.ledger, batch=ports.batch)
-    if isinstance(folded, str):
-        return Observation(outcome=Outcome.IGNORED, reason=folded)
+    if isinstance(folded, Unowned):
+        return _observe_others(folded, ports, now)
     run, job = folded.run, folded.job
     if folded.is_current and run.is_live:
         if job.has_ended:
@@ -83,6 +83,18 @@ def observe_job(job_id: str, *, ports: Ports, now: str) -> Observation:
     run = standby.tend(run, ports=ports, now=now)
     outcome = Outcome.RECORDED if folded.is_news else Outcome.UNCHANGED
     return Observation(outcome=outcome, reason=f"the job is {job.status}", run=run)
+
+
+def _observe_others(unowned: Unowned, ports: Ports, now: str) -> Observation:
+    """Record a job of others; or take it for a run, where its submitter has said so, and go on as with any run."""
+    if unowned.job is None or ports.others is None:
+        return Observation(outcome=Outcome.IGNORED, reason=unowned.reason)
+    adopted = adoption.run_of(unowned.job, terms=ports.terms)
+    if isinstance(adopted, Run):
+        # Somebody may observe it at this moment too: the same run is created once.
+        ports.ledger.create(adopted)
+        return observe_job(unowned.job.job_id, ports=ports, now=now)
+    return others.record(unowned.job, why_not_adopted=adopted, ports=ports, now=now)
 
 
 def _stop_unwanted(folded: Folded, ports: Ports, now: str) -> None:
@@ -236,6 +248,8 @@ def _finish_submission(run: Run, ports: Ports, now: str) -> Observation:
     age_seconds = seconds_between(run.intent_at or run.created_at, now)
     if age_seconds < SUBMITTER_SECONDS:
         return _unchanged(run, "its submission has just begun")
+    if run.is_array_child:
+        return _find_child(run, age_seconds, ports, now)
     if run.num_sends > MOST_TWINS and age_seconds > GIVE_UP_SECONDS:
         jobs = ports.batch.find(job_name(run.run_id, run.submission), queue=run.job_queue)
         if not jobs:
@@ -243,6 +257,22 @@ def _finish_submission(run: Run, ports: Ports, now: str) -> Observation:
             waiting = _wait(run, reason, {}, ports, now)
             return Observation(outcome=Outcome.WAITING, reason=reason, run=waiting)
     return _submit(run.run_id, ports, now, done=Outcome.SUBMITTED)
+
+
+def _find_child(run: Run, age_seconds: float, ports: Ports, now: str) -> Observation:
+    """Take up the child of the sweep's array job; if there is no array after all, let the member go on by itself.
+
+    Nobody but the user's own command submits the array, so none can come twice. Children of one that shows up later
+    still are refused their claims, as the member is past its first submission.
+    """
+    found = submit.finish(run.run_id, ports=ports, now=now)
+    if found.state is not RunState.SUBMITTING:
+        return Observation(outcome=Outcome.SUBMITTED, reason="a child of the sweep's array job", run=found)
+    if age_seconds < GIVE_UP_SECONDS:
+        return _unchanged(found, "the sweep's array job has not shown up yet")
+    reason = "the sweep's array job has not shown up; it is submitted by itself"
+    waiting = ports.ledger.advance(found, state=RunState.WAITING, wait_until=now, reason=reason)
+    return Observation(outcome=Outcome.WAITING, reason=reason, run=waiting)
 
 
 def _submit(run_id: str, ports: Ports, now: str, *, done: Outcome, reason: str = "") -> Observation:

@@ -78,6 +78,8 @@ class Run:
     """The sweep whose member it is: a group of runs with caps of their own."""
     sweep_fallback_cap_microusd: int | None = None
     sweep_total_cap_microusd: int | None = None
+    array_index: int | None = None
+    """Of a member whose first submission is a child of the sweep's array job."""
 
     version: int = 1
     """Rises with every write; every write names the version it read."""
@@ -144,6 +146,11 @@ class Run:
     def limit_seconds(self) -> int:
         """After how long Batch ends an attempt of the current submission."""
         return self.segment_seconds or self.attempt_seconds
+
+    @property
+    def is_array_child(self) -> bool:
+        """Whether the current submission is a child of the sweep's array job; every later one is a job of its own."""
+        return self.array_index is not None and self.submission == 1
 
     @property
     def is_live(self) -> bool:

@@ -10,9 +10,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from spotkeeper.contract.names import job_name
 from spotkeeper.control.budget import Reservation
 from spotkeeper.control.classify import TWIN_REASON
+from spotkeeper.control.lookup import find_jobs
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.run import Attempt, Run
@@ -73,7 +73,7 @@ def spent_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], port
 
 def jobs_of(run: Run, reservation: Reservation, ports: Ports) -> tuple[Job, ...]:
     """Return every job of the submission's name, and the one that the run knows although no look-up shows it."""
-    named = ports.batch.find(job_name(run.run_id, reservation.submission), queue=reservation.job_queue)
+    named = find_jobs(run, reservation.submission, queue=reservation.job_queue, batch=ports.batch)
     known = run.job_id if run.submission == reservation.submission else None
     if known is None or any(job.job_id == known for job in named):
         return named

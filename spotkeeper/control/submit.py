@@ -15,6 +15,7 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
 from spotkeeper.control import reserve
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
+from spotkeeper.control.lookup import find_jobs
 from spotkeeper.control.ports import Batch, Conflict, Ledger, Ports, Refused, ReplyLost, Throttled, UnknownRun
 from spotkeeper.control.requeue import after
 from spotkeeper.control.run import Run
@@ -48,6 +49,7 @@ def job_request(run: Run) -> dict[str, Any]:
             tags.PROFILE: run.profile,
             tags.MARKET: run.market,
             tags.RUN: run.run_id,
+            **({tags.SWEEP: run.sweep} if run.sweep is not None else {}),
         },
         # Tags reach the ECS task only this way, and cost allocation reads them there.
         "propagateTags": True,
@@ -90,6 +92,8 @@ def submit(run: Run, *, ports: Ports, now: str) -> Run:
 def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False, is_limited: bool = False) -> Run:
     """Finish a submission that was cut off, if it was. Raises as `submit` does.
 
+    The child of an array job is only looked for: the array is submitted by `array.submit`, once.
+
     Args:
         run_id: The run.
         ports: The world.
@@ -107,10 +111,12 @@ def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False, is_limi
     if run.state is not RunState.SUBMITTING:
         return run
     if not is_new:
-        jobs = ports.batch.find(job_name(run.run_id, run.submission), queue=run.job_queue)
+        jobs = find_jobs(run, run.submission, queue=run.job_queue, batch=ports.batch)
         if jobs:
             return _record(run, jobs[0].job_id, ledger=ports.ledger, batch=ports.batch)
-    secured = _secure(run, ports, now)
+    if run.is_array_child:
+        return run
+    secured = secure(run, ports=ports, now=now)
     if secured.state is not RunState.SUBMITTING:
         return secured
     # At the last moment, so that it counts the second in which AWS is called.
@@ -119,8 +125,11 @@ def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False, is_limi
     return _send(secured, ports, now)
 
 
-def _secure(run: Run, ports: Ports, now: str) -> Run:
-    """Set the first submission's lease aside; every later one has its own from the write that began it."""
+def secure(run: Run, *, ports: Ports, now: str) -> Run:
+    """Set the first submission's lease aside; every later one has its own from the write that began it.
+
+    Where that cannot be, the run rests, with the reason.
+    """
     if run.submission > 1 or not ports.terms.leases_spot(run):
         return run
     if any(reservation.submission == run.submission for reservation in ports.budgets.reservations(run.run_id)):
@@ -155,7 +164,7 @@ def _send(run: Run, ports: Ports, now: str) -> Run:
             raise
         job_id = jobs[0].job_id
     except Refused as refusal:
-        _close_refused(run, str(refusal), ledger=ledger, now=now)
+        close_refused(run, str(refusal), ledger=ledger, now=now)
         raise
     return _record(run, job_id, ledger=ledger, batch=batch)
 
@@ -183,7 +192,8 @@ def _lacks_job(run: Run, submission: int) -> bool:
     return run.submission == submission and run.job_id is None and run.is_live
 
 
-def _close_refused(run: Run, words: str, *, ledger: Ledger, now: str) -> None:
+def close_refused(run: Run, words: str, *, ledger: Ledger, now: str) -> None:
+    """End a run whose first job Batch refuses, and park one that has had a job; `words` are Batch's."""
     reason = f"AWS Batch refused the job: {words}"
     try:
         if run.submission == 1:

@@ -1,13 +1,14 @@
-"""Reconcile every open run, then tend what is reserved: all would converge by this alone, if no event ever arrived."""
+"""Reconcile every open run, tend what is reserved, look at others' jobs again: all converges without any event."""
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from spotkeeper.control import others
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import Conflict, Ports
-from spotkeeper.control.reconcile import reconcile
+from spotkeeper.control.reconcile import observe_job, reconcile
 from spotkeeper.control.reservations import Tended, tend
 
 REPAIRS: Final = frozenset(
@@ -69,5 +70,18 @@ def sweep(*, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool
             done.reservations[Tended.LEFT] += 1
         except Exception as error:  # noqa: BLE001  as above
             done.failures[f"{run_id}, submission {submission}"] = f"{type(error).__name__}: {error}"
+    # Strangers' jobs, however many, do not silence the heartbeat.
     done.is_finished = True
+    _look_at_others(done, ports=ports, clock=clock, has_time=has_time)
     return done
+
+
+def _look_at_others(done: Sweep, *, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool]) -> None:
+    """Look again at the jobs of others that had not ended."""
+    for job in others.unended(ports):
+        if not has_time():
+            return
+        try:
+            done.outcomes[observe_job(job.job_id, ports=ports, now=clock()).outcome] += 1
+        except Exception as error:  # noqa: BLE001  as above
+            done.failures[f"job {job.job_id} of others"] = f"{type(error).__name__}: {error}"

@@ -46,6 +46,8 @@ class EnvironmentTerms:
     """Caps of the environment, a month."""
     team_limits: Mapping[str, Limits]
     """Caps of teams, a month."""
+    environment: str = ""
+    """Its name; what is not submitted by the command line has to be told where it is."""
 
     @classmethod
     def of(cls, described: descriptor.Descriptor) -> Self:
@@ -71,7 +73,16 @@ class EnvironmentTerms:
             },
             limits=_limits(described.caps),
             team_limits={team: _limits(caps) for team, caps in described.team_caps.items()},
+            environment=described.environment,
         )
+
+    def place_of(self, queue: str) -> tuple[str, Market] | None:
+        """Return profile and market of a queue; None for a queue that is not the environment's."""
+        for name, profile in self.profiles.items():
+            for market in Market:
+                if queue == profile.queue(market):
+                    return name, market
+        return None
 
     def holders(self, run: Run, now: str) -> dict[str, Limits]:
         """Return whose budgets a run spends from now, with the caps of those that are not in the ledger yet."""

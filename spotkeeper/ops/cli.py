@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import secrets
 import sys
 import time
@@ -20,19 +19,17 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.control import pause as pausing
 from spotkeeper.control.cancel import cancel as cancel_run
 from spotkeeper.control.run import Run
-from spotkeeper.ops import failure, log_stream, money_commands, spending, submission, waiting
+from spotkeeper.ops import failure, log_stream, money_commands, spending, submission, sweep_commands, waiting
+from spotkeeper.ops import others as others_jobs
 from spotkeeper.ops import status as run_status
-from spotkeeper.ops.command import Program
+from spotkeeper.ops import submit_options as options
 from spotkeeper.ops.connection import Connection, LocalEndpoint, connect
-from spotkeeper.ops.duration import duration_option
 from spotkeeper.ops.invocation import Invocation
-from spotkeeper.ops.plan import MAX_LOST_SECONDS, MIN_ATTEMPT_SECONDS, Plan, Request
-from spotkeeper.ops.source_rules import IGNORE_FILE
+from spotkeeper.ops.plan import Plan, Request
 from spotkeeper.ops.spending import Spending
 from spotkeeper.policy.placement import Mode
 
 _POLL_SECONDS = 2
-_SHOWN_PATHS = 8
 _PLAIN_WIDTH = 200
 """Columns where the output is no terminal, so that lines can be searched."""
 
@@ -56,6 +53,7 @@ app = typer.Typer(
 )
 app.add_typer(money_commands.budget_app, name="budget")
 app.add_typer(money_commands.fallback_app, name="fallback")
+app.add_typer(sweep_commands.app, name="sweep")
 
 
 @app.callback()
@@ -151,12 +149,12 @@ def submit(
         team=team,
         profile=profile,
         image=image,
-        data=_pairs("--data", [_named_data(text) for text in data or []]),
-        secrets=_pairs("--secret", secret),
-        environment_variables=_pairs("--env", env),
+        data=options.pairs("--data", [options.named_data(text) for text in data or []]),
+        secrets=options.pairs("--secret", secret),
+        environment_variables=options.pairs("--env", env),
         requirements=requirements,
-        max_lost_seconds=_max_lost(max_lost),
-        attempt_seconds=_time_limit(time_limit),
+        max_lost_seconds=options.max_lost(max_lost),
+        attempt_seconds=options.time_limit(time_limit),
         progress_seconds=progress_seconds,
         spending=Spending.of(
             fallback_cap=fallback_cap,
@@ -169,7 +167,7 @@ def submit(
         without_source=no_source,
         force=force,
     )
-    folder = _folder(request, source)
+    folder = options.folder(request, source)
     connection: Connection = ctx.obj()
     plan = submission.prepare(
         request,
@@ -178,7 +176,7 @@ def submit(
         suffix=secrets.token_hex(3),
         now=_now(),
     )
-    _show_source(plan, folder, is_chosen=source is not None)
+    options.show_source(plan, folder, is_chosen=source is not None)
     for warning in plan.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if dry_run:
@@ -201,9 +199,17 @@ def status(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Most open and most ended runs.")] = 20,
+    others: Annotated[
+        bool, typer.Option("--others", help="Jobs on the queues that are no runs of Spotkeeper, and their cost.")
+    ] = False,
 ) -> None:
     """Show the runs, or one run with its attempts and its newest checkpoint."""
     connection: Connection = ctx.obj()
+    if others:
+        if run_id is not None:
+            raise ValueError(f"--others lists jobs that are no runs; leave out {run_id!r}")
+        others_jobs.show(connection.others.list_jobs(limit), _console(), as_json=as_json)
+        return
     if run_id is None:
         runs = run_status.recent_runs(connection, limit)
         if as_json:
@@ -295,58 +301,6 @@ def _looking(ctx: typer.Context, run_id: str) -> Iterator[None]:
         raise typer.Exit(failure.EXIT_INTERRUPTED) from None
 
 
-def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for text in given or []:
-        name, separator, value = text.partition("=")
-        if not separator or not name:
-            # The text may be a secret that was meant as a value: name the form, not the text.
-            raise ValueError(f"{option} must be NAME=VALUE, got {len(text)} characters without a name or =")
-        if name in pairs:
-            raise ValueError(f"{option} {name} is given twice")
-        pairs[name] = value
-    return pairs
-
-
-def _time_limit(text: str | None) -> int | None:
-    if text is None:
-        return None
-    return duration_option(text, option="--time-limit", at_least=MIN_ATTEMPT_SECONDS, at_most=100 * 86400)
-
-
-def _max_lost(text: str | None) -> int | None:
-    if text is None:
-        return None
-    return duration_option(text, option="--max-lost", at_least=1, at_most=MAX_LOST_SECONDS)
-
-
-def _named_data(text: str) -> str:
-    """Return NAME=s3://… for an address that is given without a name."""
-    if not text.startswith("s3://"):
-        return text
-    _, _, prefix = text.removeprefix("s3://").partition("/")
-    last = re.sub(r"[^A-Za-z0-9]+", "_", prefix.rstrip("/").rpartition("/")[2]).strip("_")
-    return f"{last if last and not last[0].isdigit() else 'DATA'}={text}"
-
-
-def _folder(request: Request, source: Path | None) -> Path | None:
-    """Return the folder to send: in doubt the current one."""
-    if request.without_source:
-        if source is not None:
-            raise ValueError("--source and --no-source are given: choose one")
-        return None
-    if source is not None:
-        return source
-    here, program = Path.cwd().resolve(), Program.of(request.command)
-    if not program.needs(here):
-        return None
-    if request.image is not None and not program.is_in(here):
-        return None  # The user's own image holds what the current folder does not.
-    if here in (Path.home().resolve(), Path(here.anchor)):
-        raise ValueError(f"the current folder {str(here)!r} is too much to send: give the program's with --source")
-    return here
-
-
 def _submit(ctx: typer.Context, plan: Plan, connection: Connection) -> Run:
     recorded: list[str] = []
 
@@ -362,22 +316,6 @@ def _submit(ctx: typer.Context, plan: Plan, connection: Connection) -> Run:
         raise
 
 
-def _show_source(plan: Plan, folder: Path | None, *, is_chosen: bool) -> None:
-    if plan.source is None:
-        return
-    which = str(folder) if is_chosen else f"the current folder {folder} (--source for another, --no-source for none)"
-    typer.echo(f"source: {which}, {len(plan.source.files)} files, {_kib(plan.source.archive)}", err=True)
-    left_out = plan.source.left_out
-    if left_out:
-        more = f" and {len(left_out) - _SHOWN_PATHS} more" if len(left_out) > _SHOWN_PATHS else ""
-        names = ", ".join(left_out[:_SHOWN_PATHS])
-        typer.echo(f"left out: {names}{more} (!NAME in {IGNORE_FILE} sends it anyway)", err=True)
-
-
-def _kib(archive: bytes) -> str:
-    return f"{len(archive) / 1024:.0f} KiB"
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
@@ -390,7 +328,7 @@ def _show_plan(plan: Plan) -> None:
     typer.echo(json.dumps(plan.request(), indent=2))
     typer.echo(spending.summary(plan.run), err=True)
     if plan.source is not None:
-        typer.echo(f"would upload, unless it is there: {_kib(plan.source.archive)}", err=True)
+        typer.echo(f"would upload, unless it is there: {options.kib(plan.source.archive)}", err=True)
     if plan.definition is not None and plan.run.job_definition == plan.definition["jobDefinitionName"]:
         typer.echo(
             "would first register this job definition, and submit with the ARN of its new revision in place of its "

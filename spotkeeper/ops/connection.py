@@ -15,6 +15,8 @@ from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch
 from spotkeeper.control.aws.budgets import DynamoDBBudgets
 from spotkeeper.control.aws.checkpoints import S3Checkpoints
 from spotkeeper.control.aws.ledger import DynamoDBLedger
+from spotkeeper.control.aws.others import DynamoDBOthersJobs
+from spotkeeper.control.aws.sweeps import DynamoDBSweeps
 from spotkeeper.control.ports import Ports, UnknownRun
 from spotkeeper.control.run import Run
 from spotkeeper.control.terms import EnvironmentTerms
@@ -60,6 +62,8 @@ class Connection:
     descriptor: Descriptor
     ledger: DynamoDBLedger
     budgets: DynamoDBBudgets
+    sweeps: DynamoDBSweeps
+    others: DynamoDBOthersJobs
     batch: AWSBatch
     batch_client: "BatchClient"
     """For job definitions; jobs go through `batch`."""
@@ -76,6 +80,7 @@ class Connection:
             batch=self.batch,
             checkpoints=checkpoints,
             terms=EnvironmentTerms.of(self.descriptor),
+            others=self.others,
         )
 
     def run_of(self, run_id: str) -> Run:
@@ -135,6 +140,8 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
         descriptor=descriptor,
         ledger=DynamoDBLedger(boto3.client("dynamodb", **options), descriptor.ledger_table),
         budgets=DynamoDBBudgets(boto3.client("dynamodb", **options), descriptor.ledger_table),
+        sweeps=DynamoDBSweeps(boto3.client("dynamodb", **options), descriptor.ledger_table),
+        others=DynamoDBOthersJobs(boto3.client("dynamodb", **options), descriptor.ledger_table),
         batch=AWSBatch(batch_client, boto3.client("batch", **{**options, "config": SUBMIT_CONFIG})),
         batch_client=batch_client,
         s3=boto3.client("s3", **options),

@@ -33,9 +33,9 @@ MAX_REQUEST_BYTES: Final = 30 * 1024
 """AWS Batch's limit on a SubmitJob request."""
 
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _S3_URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s]*)?")
-_RESERVED: Final = ("AWS_BATCH", "SPOTKEEPER")
+RESERVED: Final = ("AWS_BATCH", "SPOTKEEPER")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +152,7 @@ def plan(
         sweep_total_cap_microusd=request.spending.sweep_total_cap_microusd,
     )
     made = Plan(run=run, definition=definition, source=source, warnings=spending.warnings(run, terms))
-    _check_size(made.request())
+    check_size(made.request())
     return made
 
 
@@ -249,12 +249,12 @@ def _check_variables(request: Request) -> None:
         ("--data", request.data),
     ):
         for name in given:
-            if not _VARIABLE.fullmatch(name):
+            if not VARIABLE.fullmatch(name):
                 raise ValueError(
                     f"{option}: a name must be letters, digits and _, not starting with a digit; got {name!r}"
                 )
-            if option != "--data" and name.upper().startswith(_RESERVED):
-                raise ValueError(f"{option}: names beginning with {' and '.join(_RESERVED)} are reserved; got {name!r}")
+            if option != "--data" and name.upper().startswith(RESERVED):
+                raise ValueError(f"{option}: names beginning with {' and '.join(RESERVED)} are reserved; got {name!r}")
     upper = [name.upper() for name in request.data]
     for name in request.data:
         if upper.count(name.upper()) > 1:
@@ -335,7 +335,12 @@ def _check_attempt(seconds: int | None, longest: int) -> int:
     return seconds
 
 
-def _check_size(request: Mapping[str, Any]) -> None:
+def check_size(request: Mapping[str, Any]) -> None:
+    """Refuse a SubmitJob request that is larger than AWS Batch takes.
+
+    Raises:
+        ValueError: naming the size, the limit and the fix.
+    """
     size_bytes = len(json.dumps(request).encode())
     if size_bytes > MAX_REQUEST_BYTES:
         raise ValueError(

@@ -72,17 +72,22 @@ def submit(
         OperationError: if AWS did not confirm the job; the run is recorded and the message says what to do.
         Refused: if Batch rejects the job; the run is closed as FAILED with Batch's words.
     """
-    run = plan.run
-    if plan.source is not None:
-        _upload(connection.s3, connection.descriptor.checkpoint_bucket, plan.source)
-    if plan.definition is not None:
-        run = replace(run, job_definition=job_definition.register(connection.batch_client, plan.definition))
+    run = replace(plan.run, job_definition=bring(plan, connection))
     connection.ledger.create(run)
     announce(run.run_id)
     try:
         return _submit_recorded(run, connection=connection, now=now, pause=pause)
     except (ReplyLost, *PASSING, Conflict, BotoCoreError, ClientError) as error:
         raise OperationError(f"{unconfirmed(run.run_id)} ({failure.sentence(error)})") from error
+
+
+def bring(plan: Plan, connection: Connection) -> str:
+    """Upload the source and register the job definition, where they are not there yet; return the definition's ARN."""
+    if plan.source is not None:
+        _upload(connection.s3, connection.descriptor.checkpoint_bucket, plan.source)
+    if plan.definition is not None:
+        return job_definition.register(connection.batch_client, plan.definition)
+    return plan.run.job_definition
 
 
 def unconfirmed(run_id: str) -> str:

@@ -33,6 +33,8 @@ class Claimed:
     epoch: int
     market: str | None
     """Market of the run's submission, "spot" or "on-demand"; None where the ledger does not say."""
+    variables: Mapping[str, str]
+    """Environment variables of the run."""
 
 
 class ClaimRefusedError(Exception):
@@ -69,6 +71,9 @@ class AttemptLedger:
     def claim(self) -> Claimed:
         """Take the run. Doing so twice, after a lost reply, is fine: the later epoch counts.
 
+        A run that the ledger does not know is waited for: one that was submitted past Spotkeeper is recorded when its
+        job is first observed.
+
         Raises:
             AlreadyCompleteError: if the run is complete.
             ClaimRefusedError: if another attempt owns the run, or it has been cancelled.
@@ -84,10 +89,15 @@ class AttemptLedger:
                 job_id=self._claim.job_id,
                 attempt=self._claim.attempt,
                 claimed_at=self._claimed_at,
-            )
+            ),
+            awaits_run=True,
         )
         run = reply["Attributes"]
-        return Claimed(epoch=int(run["epoch"]["N"]), market=run.get("market", {}).get("S"))
+        return Claimed(
+            epoch=int(run["epoch"]["N"]),
+            market=run.get("market", {}).get("S"),
+            variables={name: value["S"] for name, value in run.get("variables", {}).get("M", {}).items()},
+        )
 
     def record_placement(self, epoch: int, placement: dict[str, str]) -> None:
         """Say where the attempt runs.
@@ -160,18 +170,29 @@ class AttemptLedger:
         )
         self._update(request, patience_seconds=0)
 
-    def _update(self, request: dict[str, Any], patience_seconds: float | None = None) -> Any:
+    def _update(
+        self, request: dict[str, Any], patience_seconds: float | None = None, *, awaits_run: bool = False
+    ) -> Any:
         patience_seconds = self._patience_seconds if patience_seconds is None else patience_seconds
-        return self._ask(self._client.update_item, request, patience_seconds=patience_seconds)
+        return self._ask(self._client.update_item, request, patience_seconds=patience_seconds, awaits_run=awaits_run)
 
-    def _ask(self, operation: Callable[..., Any], request: dict[str, Any], *, patience_seconds: float) -> Any:
+    def _ask(
+        self,
+        operation: Callable[..., Any],
+        request: dict[str, Any],
+        *,
+        patience_seconds: float,
+        awaits_run: bool = False,
+    ) -> Any:
         give_up_at = time.monotonic() + patience_seconds
         pause_seconds = 0.5
         while True:
             try:
                 return operation(**request)
             except self._client.exceptions.ConditionalCheckFailedException as error:
-                raise self._refusal(error.response) from error
+                is_over = time.monotonic() + pause_seconds > give_up_at
+                if not awaits_run or is_over or "Item" in error.response:
+                    raise self._refusal(error.response) from error
             except (BotoCoreError, ClientError) as error:
                 cure = remedy(error)
                 is_over = time.monotonic() + pause_seconds > give_up_at

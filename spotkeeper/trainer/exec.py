@@ -23,6 +23,7 @@ from spotkeeper.contract.handover import POLL_SECONDS
 from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.contract.outcome import COMPLETED, YIELDED
 from spotkeeper.policy.standby import is_standby, may_be_followed
+from spotkeeper.trainer.array_member import as_member, is_member
 from spotkeeper.trainer.attempt_ledger import (
     AlreadyCompleteError,
     AttemptLedger,
@@ -63,7 +64,10 @@ def main(*, poll_seconds: float = POLL_SECONDS) -> None:
 def _guarded(arguments: Sequence[str], environ: Mapping[str, str], poll_seconds: float) -> int:
     """Run the attempt and return its exit code, its own failures included."""
     try:
-        return _Attempt(_parse_command(arguments), AttemptSettings.read(environ), environ, poll_seconds).run()
+        own = as_member(environ)
+        return _Attempt(
+            _parse_command(arguments), AttemptSettings.read(own), own, poll_seconds, lacks_own=is_member(environ)
+        ).run()
     except ValueError as error:
         _say(str(error))
         return EXIT_REFUSED
@@ -92,8 +96,15 @@ class _Attempt:
     """One attempt; `run` reads as what happens in it."""
 
     def __init__(
-        self, command: list[str], settings: AttemptSettings, environ: Mapping[str, str], poll_seconds: float
+        self,
+        command: list[str],
+        settings: AttemptSettings,
+        environ: Mapping[str, str],
+        poll_seconds: float,
+        *,
+        lacks_own: bool,
     ) -> None:
+        """`lacks_own`: the run's own variables are not in its environment, but come with the claim."""
         limit_seconds = settings.limit_seconds
         self._started_at = time.monotonic()
         self._terminate_at = self._started_at + seconds_until_warning(limit_seconds) if limit_seconds else None
@@ -101,6 +112,7 @@ class _Attempt:
         self._settings = settings
         self._environ = dict(environ)
         self._poll_seconds = poll_seconds
+        self._lacks_own = lacks_own
         self._market: str | None = None
         self._imds = Imds.from_environ(environ)
         self._epoch: int | None = None
@@ -164,6 +176,8 @@ class _Attempt:
         self._log.write(
             LogEvent.CLAIMED, submission=claim.submission, attempt=claim.attempt, job_id=claim.job_id, **placement
         )
+        if self._lacks_own:
+            self._environ.update(claimed.variables)
         self._environ[names.EPOCH] = str(self._epoch)
         with suppress(LedgerUnavailableError, ValueError):  # the run is ours; where it runs, Batch can tell as well
             ledger.record_placement(self._epoch, placement)

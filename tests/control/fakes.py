@@ -1,15 +1,18 @@
 """In-memory ports: atomic, honest about versions, and with replies that can be lost."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.names import member_id
 from spotkeeper.control.budget import Budget, Limits, Switch
+from spotkeeper.control.others import OthersJob
 from spotkeeper.control.ports import Conflict, Job, JobStatus, Ports, ReplyLost
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
+from spotkeeper.control.sweep_record import SweepRecord
 from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms
 from spotkeeper.policy.placement import Terms
 from tests.simulation.budget_table import BudgetTable
@@ -154,7 +157,11 @@ class MemoryBatch:
             self.lost_requests -= 1
             raise ReplyLost
         job_id = f"job-{len(self.jobs) + 1}"
-        self.jobs[job_id] = Job(job_id=job_id, name=request["jobName"], status=JobStatus.SUBMITTED)
+        size = request.get("arrayProperties", {}).get("size")
+        self.jobs[job_id] = Job(job_id=job_id, name=request["jobName"], status=JobStatus.SUBMITTED, array_size=size)
+        for index in range(size or 0):
+            child = replace(self.jobs[job_id], job_id=f"{job_id}:{index}", array_size=None, array_index=index)
+            self.jobs[child.job_id] = child
         if self.lost_replies:
             self.lost_replies -= 1
             raise ReplyLost
@@ -162,7 +169,8 @@ class MemoryBatch:
 
     def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
         assert queue
-        return tuple(job for job in self.jobs.values() if job.name == name)
+        # The children of an array are not listed in a queue.
+        return tuple(job for job in self.jobs.values() if job.name == name and job.array_index is None)
 
     def describe(self, job_id: str) -> Job | None:
         return self.jobs.get(job_id)
@@ -172,6 +180,59 @@ class MemoryBatch:
 
     def withdraw(self, job_id: str, reason: str) -> None:
         self.withdrawn.append((job_id, reason))
+
+
+class MemorySweeps:
+    """Sweeps beside a ledger in memory."""
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        self.records: dict[str, SweepRecord] = {}
+        self._ledger = ledger
+
+    def create(self, sweep: SweepRecord) -> SweepRecord:
+        return self.records.setdefault(sweep.name, sweep)
+
+    def get(self, name: str) -> SweepRecord | None:
+        return self.records.get(name)
+
+    def mark_sent(self, sweep: SweepRecord, *, at: str | None) -> SweepRecord:
+        if self.records[sweep.name].sent_at != sweep.sent_at:
+            raise Conflict
+        self.records[sweep.name] = replace(sweep, sent_at=at)
+        return self.records[sweep.name]
+
+    def create_members(self, runs: Sequence[Run]) -> None:
+        known = self._ledger.runs
+        for run in runs:
+            found = known.get(run.run_id, run)
+            if (found.sweep, found.array_index) != (run.sweep, run.array_index):
+                raise Conflict
+        for run in runs:
+            if run.run_id not in known:
+                self._ledger.create(run)
+
+    def members(self, sweep: SweepRecord) -> Iterator[Run]:
+        ids = [member_id(sweep.name, index) for index in range(sweep.size)]
+        yield from [self._ledger.runs[run_id] for run_id in ids if run_id in self._ledger.runs]
+
+
+@dataclass
+class MemoryOthers:
+    """The record of others' jobs."""
+
+    jobs: dict[str, OthersJob] = field(default_factory=dict)
+    expires_at: dict[str, int] = field(default_factory=dict)
+
+    def record(self, job: OthersJob, *, expires_at: int) -> bool:
+        known = self.jobs.get(job.job_id)
+        if known is not None and known.facts >= job.facts:
+            return False
+        self.jobs[job.job_id] = job
+        self.expires_at[job.job_id] = expires_at
+        return True
+
+    def list_jobs(self, limit: int) -> tuple[OthersJob, ...]:
+        return tuple(sorted(self.jobs.values(), key=lambda job: job.created_at, reverse=True)[:limit])
 
 
 SPOT_QUEUE = "arn:aws:batch:us-east-1:123456789012:job-queue/spot"
@@ -218,6 +279,7 @@ def memory_ports(
     *,
     budgets: MemoryBudgets | None = None,
     terms: EnvironmentTerms = TERMS,
+    others: MemoryOthers | None = None,
 ) -> Ports:
     ledger = ledger or MemoryLedger()
     return Ports(
@@ -226,4 +288,5 @@ def memory_ports(
         batch=batch or MemoryBatch(),
         checkpoints=checkpoints or MemoryCheckpoints(),
         terms=terms,
+        others=others,
     )

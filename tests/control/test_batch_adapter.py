@@ -10,7 +10,7 @@ from botocore.exceptions import ReadTimeoutError
 from botocore.stub import Stubber
 
 from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch, job_of
-from spotkeeper.control.ports import JobAttempt, JobStatus, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import JobAttempt, JobOrder, JobStatus, Refused, ReplyLost, Throttled
 from spotkeeper.control.submit import job_request
 from tests.control.fakes import new_run
 
@@ -198,3 +198,36 @@ def test_exit_code_0_and_the_runtimes_reason_are_read() -> None:
     assert (job.attempts[0].exit_code, job.attempts[0].reason) == (0, "OutOfMemoryError: no")
     assert (job.status, job.has_ended, job.status_reason) == (JobStatus.SUCCEEDED, True, "Essential")
     assert job.stopped_at == "2023-11-14T22:14:20.250+00:00"
+
+
+def test_an_array_and_its_child_are_told_by_their_properties() -> None:
+    parent = job_of(detail(jobName="lr-array", status="PENDING", arrayProperties={"size": 50, "statusSummary": {}}))
+    child = job_of(detail(jobId="4c7599ae:7", jobName="lr-array", arrayProperties={"index": 7, "size": 50}))
+    alone = job_of(detail(arrayProperties={}))
+
+    assert (parent.array_size, parent.array_index) == (50, None)
+    assert (child.array_size, child.array_index) == (None, 7)
+    assert (alone.array_size, alone.array_index) == (None, None)
+
+
+def test_what_the_submitter_asked_for_is_read_with_the_job() -> None:
+    told = detail(
+        createdAt=1_700_000_000_000,
+        shareIdentifier="research",
+        parameters={"day": "monday"},
+        tags={"spotkeeper:requeue": "true"},
+        timeout={"attemptDurationSeconds": 7200},
+        container={"command": ["etl", "Ref::day"], "environment": [{"name": "A", "value": "1"}, {"name": "B"}]},
+    )
+
+    assert job_of(told).order == JobOrder(
+        queue="arn:aws:batch:us-east-1:123456789012:job-queue/spot",
+        definition="arn:aws:batch:us-east-1:123456789012:job-definition/cpu:3",
+        created_at="2023-11-14T22:13:20.000+00:00",
+        team="research",
+        command=("etl", "Ref::day"),
+        parameters={"day": "monday"},
+        variables={"A": "1", "B": ""},
+        tags={"spotkeeper:requeue": "true"},
+        attempt_seconds=7200,
+    )

@@ -105,7 +105,6 @@ def test_describe_shows_what_was_submitted(cloud: Compute) -> None:
         ({"jobDefinition": "trainer:4"}, "JobDefinition trainer:4 does not exist"),
         ({"shareIdentifier": "team"}, "has no scheduling policy"),
         ({"dependsOn": [{"jobId": "x"}]}, "does not do dependencies yet"),
-        ({"arrayProperties": {"size": 2}}, "does not do array jobs yet"),
         ({"retryStrategy": {"attempts": 11}}, "between 1 and 10; got 11"),
         ({"retryStrategy": {"evaluateOnExit": [{"onReason": "*", "action": "EXIT"}]}}, "between 1 and 10; got None"),
         (

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from spotkeeper.contract.checkpoint_layout import manifest_key, source_key
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import descriptor_parameter
+from spotkeeper.control.others import OthersJob
 from spotkeeper.control.run import Attempt, HistoryEvent, Run
 from spotkeeper.ops import log_stream
 from spotkeeper.ops.cli import app
@@ -554,3 +555,19 @@ def test_ctrl_c_while_submit_waits_says_that_the_run_goes_on(
 
     assert result.exit_code == 130
     assert f"run {only_run(environment).run_id} goes on without you" in result.stderr
+
+
+def test_jobs_of_others_are_listed_with_the_most_that_they_can_have_cost(environment: Connection) -> None:
+    queue = "arn:aws:batch:us-east-1:123456789012:job-queue/spot"
+    priced = OthersJob(job_id="theirs-1", name="etl", queue=queue, status="FAILED", created_at=NOW, observed_at=NOW,
+                       most_microusd=1_500_000, pricing="at most $2/h")  # fmt: skip
+    environment.others.record(priced, expires_at=1)
+    environment.others.record(replace(priced, job_id="theirs-2", name="x", most_microusd=None), expires_at=1)
+
+    result = spotkeeper("status", "--others")
+
+    assert re.search(r"theirs-1 +etl +spot +FAILED .*\$1\.50 +at most \$2/h", result.stdout)
+    assert re.search(r"theirs-2 .* unpriced ", result.stdout)
+    told = json.loads(spotkeeper("status", "--others", "--json").stdout)
+    assert {job["job_id"]: job["most_microusd"] for job in told} == {"theirs-1": 1_500_000, "theirs-2": None}
+    assert spotkeeper("status", "--others", "train-1").exit_code == 2

@@ -31,8 +31,14 @@ def faults() -> Faults:
 
 
 @pytest.fixture
-def cloud(dev: Assembly, tmp_path: Path, speed: float, faults: Faults) -> Iterator[Cloud]:
-    conditions = Conditions(seed=1, speed=speed, faults=faults, entrypoint=(sys.executable, "-c", POLLS_QUICKLY))
+def entrypoint() -> tuple[str, ...]:
+    """What stands before every job's command: it replaces `spotkeeper-exec`, the command's first word."""
+    return (sys.executable, "-c", POLLS_QUICKLY)
+
+
+@pytest.fixture
+def cloud(dev: Assembly, tmp_path: Path, speed: float, faults: Faults, entrypoint: tuple[str, ...]) -> Iterator[Cloud]:
+    conditions = Conditions(seed=1, speed=speed, faults=faults, entrypoint=entrypoint)
     with Cloud("dev", work_dir=tmp_path / "cloud", conditions=conditions, assembly=dev) as cloud:
         yield cloud
         assert cloud.failures == ()

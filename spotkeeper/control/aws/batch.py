@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from spotkeeper.control.ports import Job, JobAttempt, JobStatus, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus, Refused, ReplyLost, Throttled
 
 if TYPE_CHECKING:
     from mypy_boto3_batch import BatchClient
@@ -102,6 +102,7 @@ def job_of(detail: Mapping[str, Any]) -> Job:
         # `attempts` holds the ended ones; the running one is told by the job's own fields.
         stream = detail.get("container", {}).get("logStreamName")
         attempts.append(JobAttempt(started_at=_time(detail.get("startedAt")), log_stream=stream))
+    array = detail.get("arrayProperties") or {}
     return Job(
         job_id=detail["jobId"],
         name=detail["jobName"],
@@ -109,6 +110,24 @@ def job_of(detail: Mapping[str, Any]) -> Job:
         status_reason=detail.get("statusReason"),
         stopped_at=_time(detail.get("stoppedAt")),
         attempts=tuple(attempts),
+        array_size=array.get("size") if "index" not in array else None,
+        array_index=array.get("index"),
+        order=_order_of(detail),
+    )
+
+
+def _order_of(detail: Mapping[str, Any]) -> JobOrder:
+    container = detail.get("container", {})
+    return JobOrder(
+        queue=detail["jobQueue"],
+        definition=detail["jobDefinition"],
+        created_at=_time(detail.get("createdAt")) or "",
+        team=detail.get("shareIdentifier"),
+        command=tuple(container.get("command", ())),
+        parameters=dict(detail.get("parameters") or {}),
+        variables={pair["name"]: pair.get("value", "") for pair in container.get("environment", ())},
+        tags=dict(detail.get("tags") or {}),
+        attempt_seconds=(detail.get("timeout") or {}).get("attemptDurationSeconds"),
     )
 
 

@@ -15,6 +15,7 @@ from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch
 from spotkeeper.control.aws.budgets import DynamoDBBudgets
 from spotkeeper.control.aws.checkpoints import S3Checkpoints
 from spotkeeper.control.aws.ledger import DynamoDBLedger
+from spotkeeper.control.aws.others import DynamoDBOthersJobs
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.terms import EnvironmentTerms
 
@@ -75,6 +76,7 @@ def _ports(_period: int) -> Ports:
         batch=AWSBatch(boto3.client("batch"), boto3.client("batch", config=SUBMIT_CONFIG)),
         checkpoints=S3Checkpoints(boto3.client("s3"), settings.checkpoint_uri),
         terms=EnvironmentTerms.of(Descriptor.from_json(described["Parameter"]["Value"])),
+        others=DynamoDBOthersJobs(boto3.client("dynamodb"), settings.ledger_table),
     )
 
 

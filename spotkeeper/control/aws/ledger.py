@@ -34,7 +34,7 @@ class DynamoDBLedger:
 
     def create(self, run: Run) -> Run:
         """Put the run where none is."""
-        item = {**item_key(contract.run_partition(run.run_id), contract.RUN_SORT_KEY), **_run_item(run)}
+        item = {**item_key(contract.run_partition(run.run_id), contract.RUN_SORT_KEY), **run_item(run)}
         try:
             put_new(self._client, self._table, item)
         except Conflict:
@@ -46,7 +46,7 @@ class DynamoDBLedger:
     def get(self, run_id: str) -> Run | None:
         """Read the run, consistently."""
         item = self._get(contract.run_partition(run_id), contract.RUN_SORT_KEY)
-        return _run_of(item) if item else None
+        return run_of(item) if item else None
 
     def advance(self, run: Run, **changes: Any) -> Run:
         """Update the run if it is at the version read."""
@@ -106,7 +106,7 @@ class DynamoDBLedger:
             PaginationConfig={"MaxItems": limit, "PageSize": limit},
         )
         with typed_errors():
-            return tuple(_run_of(read_plain(item)) for page in pages for item in page["Items"])
+            return tuple(run_of(read_plain(item)) for page in pages for item in page["Items"])
 
     def open_run_ids(self) -> Iterator[str]:
         """Query the listing index page by page, oldest first."""
@@ -266,7 +266,8 @@ def _shallow(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
-def _run_item(run: Run) -> dict[str, Any]:
+def run_item(run: Run) -> dict[str, Any]:
+    """Return the attributes of a run's item, without its key."""
     return serialized({**_shallow(run), contract.LISTING_PARTITION_KEY: run.listing})
 
 
@@ -287,7 +288,8 @@ def _known(kind: type[Any], item: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in item.items() if name in names}
 
 
-def _run_of(item: Mapping[str, Any]) -> Run:
+def run_of(item: Mapping[str, Any]) -> Run:
+    """Return the run of an item's plain attributes."""
     known = _known(Run, item)
     known["state"] = contract.RunState(known["state"])
     known["command"] = tuple(known["command"])

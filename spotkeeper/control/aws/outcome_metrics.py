@@ -16,6 +16,7 @@ OUTCOME_METRICS: Final[Mapping[Outcome | Tended, str]] = MappingProxyType(
         Outcome.REQUEUED: metrics.RUNS_REQUEUED,
         Outcome.FELL_BACK: metrics.FALLBACKS,
         Outcome.PARKED: metrics.RUNS_PARKED,
+        Outcome.NOTED: metrics.OTHERS_JOBS_NOTED,
         Outcome.DEFERRED: metrics.SUBMISSIONS_DEFERRED,
         Tended.SETTLED: metrics.RESERVATIONS_SETTLED,
         Tended.STOPPED: metrics.JOBS_STOPPED_FOR_MONEY,

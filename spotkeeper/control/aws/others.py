@@ -1,0 +1,62 @@
+"""The record of others' jobs on DynamoDB, beside the ledger's runs."""
+
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Final
+
+from spotkeeper.contract import ledger as contract
+from spotkeeper.control.aws.ledger import item_key, read_plain, serialized, typed_errors
+from spotkeeper.control.others import OthersJob
+from spotkeeper.control.ports import Conflict
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_FIELDS: Final = tuple(field.name for field in fields(OthersJob))
+
+
+class DynamoDBOthersJobs:
+    """Implements `ports.OthersJobs`."""
+
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def record(self, job: OthersJob, *, expires_at: int) -> bool:
+        """Put the job where less is known of it."""
+        item = {
+            **item_key(contract.others_partition(job.job_id), contract.OTHERS_SORT_KEY),
+            **serialized(
+                {
+                    **asdict(job),
+                    contract.LISTING_PARTITION_KEY: contract.LISTING_OTHERS,
+                    contract.TIME_TO_LIVE: expires_at,
+                }
+            ),
+        }
+        try:
+            with typed_errors():
+                self._client.put_item(
+                    TableName=self._table,
+                    Item=item,
+                    ConditionExpression="attribute_not_exists(#facts) OR #facts < :facts",
+                    ExpressionAttributeNames={"#facts": "facts"},
+                    ExpressionAttributeValues={":facts": {"N": str(job.facts)}},
+                )
+        except Conflict:
+            return False
+        return True
+
+    def list_jobs(self, limit: int) -> tuple[OthersJob, ...]:
+        """Query the listing index, newest first."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=contract.LISTING_INDEX,
+            KeyConditionExpression="#listing = :listing",
+            ExpressionAttributeNames={"#listing": contract.LISTING_PARTITION_KEY},
+            ExpressionAttributeValues={":listing": {"S": contract.LISTING_OTHERS}},
+            ScanIndexForward=False,
+            PaginationConfig={"MaxItems": limit, "PageSize": limit},
+        )
+        with typed_errors():
+            found = [read_plain(item) for page in pages for item in page["Items"]]
+        return tuple(OthersJob(**{name: item[name] for name in _FIELDS if name in item}) for item in found)

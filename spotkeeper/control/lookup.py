@@ -1,0 +1,35 @@
+"""Which jobs are a submission's, told by the names under which AWS Batch keeps them, and the other way round.
+
+A submission is a job of its own, named by run and number. The first submission of a sweep's member is a child of the
+sweep's array job instead: the child has the array's name, and the member is told by its index.
+"""
+
+from spotkeeper.contract.names import array_job_name, job_name, member_id, parse_array_job_name, parse_job_name
+from spotkeeper.control.ports import Batch, Job
+from spotkeeper.control.run import Run
+
+
+def find_jobs(run: Run, submission: int, *, queue: str, batch: Batch) -> tuple[Job, ...]:
+    """Return every job of a submission that a look-up by name shows, oldest first."""
+    if submission > 1 or run.array_index is None:
+        return batch.find(job_name(run.run_id, submission), queue=queue)
+    assert run.sweep is not None, "an index is one of a sweep"
+    arrays = batch.find(array_job_name(run.sweep), queue=queue)
+    children = (batch.describe(f"{array.job_id}:{run.array_index}") for array in arrays)
+    return tuple(child for child in children if child is not None)
+
+
+def submission_of(job: Job) -> tuple[str, int] | None:
+    """Return (run id, submission) that a job's name and index stand for; None for names that we never give.
+
+    Whether there is such a run, and whether the job is its own, is for the ledger to say (`is_job_of`).
+    """
+    if job.array_index is None:
+        return parse_job_name(job.name)
+    sweep = parse_array_job_name(job.name)
+    return (member_id(sweep, job.array_index), 1) if sweep is not None else None
+
+
+def is_job_of(run: Run, submission: int, job: Job) -> bool:
+    """Tell whether the run's submission is a job of this kind: the right child of an array, or a job of its own."""
+    return job.array_size is None and job.array_index == (run.array_index if submission == 1 else None)

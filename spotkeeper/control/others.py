@@ -1,0 +1,108 @@
+"""Record the jobs on our queues that are no runs: they use the same capacity, and whoever pays wants to see them.
+
+Nothing is ever done to them. What they cost is a bound: AWS Batch does not say on which machine a job of others ran, so
+the queue's dearest type is taken at its on-demand price, which a spot price never exceeds.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from spotkeeper.control.moments import seconds_between
+from spotkeeper.control.observe import Observation, Outcome
+from spotkeeper.control.ports import Job, JobOrder, JobStatus, Ports
+from spotkeeper.control.terms import EnvironmentTerms
+from spotkeeper.policy.reservation import MachineTime, settled_microusd
+
+KEPT_SECONDS: Final = 90 * 86400
+MOST_LOOKED_AT: Final = 200
+"""At each sweep; runs come first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OthersJob:
+    """A job that is no run, as it was when it was looked at last. Times are ISO 8601, UTC."""
+
+    job_id: str
+    name: str
+    queue: str
+    """ARN."""
+    status: str
+    created_at: str
+    observed_at: str
+    team: str | None = None
+    reason: str | None = None
+    """Batch's, of the status."""
+    num_attempts: int = 0
+    ran_seconds: int = 0
+    """Of all its attempts together."""
+    most_microusd: int | None = None
+    """The most that they can have cost; None: unpriced."""
+    pricing: str = ""
+    """By which price, or why by none."""
+    why_no_run: str = ""
+    facts: int = 0
+    """Rises with what is known of the job, so that a late look never replaces a later one."""
+
+
+def record(job: Job, *, why_not_adopted: str, ports: Ports, now: str) -> Observation:
+    """Record a job of others. One that is in no queue of the environment is nobody's concern here."""
+    order = job.order
+    if ports.others is None or order is None or ports.terms.place_of(order.queue) is None:
+        return Observation(outcome=Outcome.IGNORED, reason=f"job {job.name} is in no queue of this environment")
+    found = _looked_at(job, order, why_not_adopted, ports.terms, now)
+    expires_at = int(datetime.fromisoformat(now).timestamp()) + KEPT_SECONDS
+    is_news = ports.others.record(found, expires_at=expires_at)
+    outcome = Outcome.NOTED if is_news else Outcome.UNCHANGED
+    return Observation(outcome=outcome, reason=f"job {job.name} of others is {job.status}; {why_not_adopted}")
+
+
+def unended(ports: Ports) -> tuple[OthersJob, ...]:
+    """Return the recorded jobs of others, the newest, whose end is not recorded: the event of it may be lost."""
+    newest = ports.others.list_jobs(MOST_LOOKED_AT) if ports.others is not None else ()
+    return tuple(job for job in newest if job.status not in (JobStatus.SUCCEEDED, JobStatus.FAILED))
+
+
+def _looked_at(job: Job, order: JobOrder, why_no_run: str, terms: EnvironmentTerms, now: str) -> OthersJob:
+    price, pricing = _price(order.queue, terms)
+    seconds = [
+        max(0.0, seconds_between(attempt.started_at, attempt.stopped_at or now))
+        for attempt in job.attempts
+        if attempt.started_at is not None
+    ]
+    return OthersJob(
+        job_id=job.job_id,
+        name=job.name,
+        queue=order.queue,
+        status=job.status,
+        created_at=order.created_at,
+        observed_at=now,
+        team=order.team,
+        reason=job.status_reason,
+        num_attempts=len(job.attempts),
+        ran_seconds=round(sum(seconds)),
+        most_microusd=None
+        if price is None
+        else settled_microusd(MachineTime(seconds=each, usd_per_hour=price) for each in seconds),
+        pricing=pricing,
+        why_no_run=why_no_run,
+        facts=_facts(job),
+    )
+
+
+def _price(queue: str, terms: EnvironmentTerms) -> tuple[Decimal | None, str]:
+    place = terms.place_of(queue)
+    if place is None:
+        return None, "unpriced: the queue is not the environment's"
+    profile, market = place
+    price = terms.profiles[profile].dearest_usd_per_hour(market)
+    if price is None:
+        return None, f"unpriced: the price of a type of profile {profile} is not known"
+    return price, f"at most ${price}/h: the dearest type of profile {profile}, on demand"
+
+
+def _facts(job: Job) -> int:
+    """Count what Batch has told: attempts begin and end, and the job ends last."""
+    of_attempts = sum((attempt.started_at is not None) + (attempt.stopped_at is not None) for attempt in job.attempts)
+    return 1 + of_attempts + int(job.has_ended)

@@ -1,0 +1,83 @@
+"""What is known of a sweep and its members, gathered and shown."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.run import Run
+from spotkeeper.control.sweep_record import SweepRecord
+from spotkeeper.ops.connection import Connection
+from spotkeeper.ops.failure import OperationError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemberStatus:
+    """One member, with what costs a look of its own."""
+
+    run: Run
+    num_attempts: int
+    step: int | None
+    """Newest committed step."""
+
+
+def sweep_of(name: str, connection: Connection) -> tuple[SweepRecord, tuple[Run, ...]]:
+    """Return a sweep and its members, by index.
+
+    Raises:
+        OperationError: if there is none of this name.
+    """
+    record = connection.sweeps.get(name)
+    if record is None:
+        raise OperationError(
+            f"there is no sweep {name!r} with members of its own; `spotkeeper status` lists the runs, and "
+            f"`spotkeeper budget --sweep {name}` shows the caps of runs that were submitted with --sweep"
+        )
+    return record, tuple(connection.sweeps.members(record))
+
+
+def counts(record: SweepRecord, members: Sequence[Run]) -> dict[str, int]:
+    """Return how many members are in each state, in the order in which a run passes through them."""
+    found = Counter(member.state for member in members)
+    told = {state.value: found[state] for state in RunState if found[state]}
+    missing = record.size - len(members)
+    return {**told, "not recorded yet": missing} if missing else told
+
+
+def look_at(members: Sequence[Run], connection: Connection) -> tuple[MemberStatus, ...]:
+    """Gather attempts and checkpoints of some members."""
+    checkpoints = connection.ports.checkpoints
+    return tuple(
+        MemberStatus(
+            run=member,
+            num_attempts=len(connection.ledger.attempts(member.run_id)),
+            step=checkpoints.newest_step(member.run_id),
+        )
+        for member in members
+    )
+
+
+def show(
+    record: SweepRecord,
+    members: Sequence[Run],
+    shown: Sequence[MemberStatus],
+    console: Console,
+) -> None:
+    """Print how many members are in each state, and a table of those that are shown."""
+    told = ", ".join(f"{number} {state}" for state, number in counts(record, members).items())
+    console.print(Text(f"sweep {record.name}: {record.size} members: {told}"))
+    table = Table(box=None, pad_edge=False)
+    for column in ("MEMBER", *record.parameters, "STATE", "ATTEMPTS", "STEP", "REASON"):
+        table.add_column(column, overflow="fold")
+    for member in shown:
+        run = member.run
+        own = (run.variables.get(name) for name in record.parameters)
+        cells = (run.run_id, *own, run.state, member.num_attempts, member.step, run.reason)
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in cells))
+    console.print(table)
+    if len(shown) < len(members):
+        console.print(Text(f"{len(members) - len(shown)} more: --limit"))

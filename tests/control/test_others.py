@@ -1,0 +1,209 @@
+"""Jobs of others on our queues: recorded and priced, never touched, and taken for runs only where they ask for it."""
+
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.adoption import run_of
+from spotkeeper.control.observe import Outcome
+from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus
+from spotkeeper.control.reconcile import observe_job
+from spotkeeper.control.run import Run
+from spotkeeper.control.submit import job_request
+from spotkeeper.control.sweep import sweep
+from spotkeeper.policy.reservation import MachineTime, settled_microusd
+from tests.control.fakes import (
+    NOW,
+    ON_DEMAND_QUEUE,
+    SPOT_QUEUE,
+    TERMS,
+    MemoryBatch,
+    MemoryLedger,
+    MemoryOthers,
+    memory_ports,
+)
+from tests.control.reconciled import HOST, after
+
+NAMED_TERMS = replace(TERMS, environment="dev")
+ASKS = JobOrder(
+    queue=SPOT_QUEUE,
+    definition="arn:aws:batch:us-east-1:123456789012:job-definition/theirs:7",
+    created_at=NOW,
+    team="research",
+    command=("spotkeeper-exec", "--", "python", "etl.py"),
+    variables={
+        "SPOTKEEPER_RUN_ID": "etl-monday",
+        "SPOTKEEPER_SUBMISSION": "1",
+        "SPOTKEEPER_ATTEMPT_SECONDS": "60",
+        "AWS_BATCH_JQ_NAME": "spot",
+        "MANAGED_BY_AWS": "STARTED_BY_BATCH",
+        "DAY": "monday",
+    },
+    tags={"spotkeeper:requeue": "true"},
+    attempt_seconds=7200,
+)
+
+
+def theirs(order: JobOrder = ASKS, **changes: Any) -> Job:
+    told = Job(job_id="theirs-1", name="etl-monday-1", status=JobStatus.RUNNABLE, order=order)
+    return replace(told, **changes)
+
+
+class World:
+    def __init__(self, job: Job) -> None:
+        self.ledger, self.batch, self.others = MemoryLedger(), MemoryBatch(), MemoryOthers()
+        self.ports = memory_ports(self.ledger, self.batch, others=self.others, terms=NAMED_TERMS)
+        self.batch.jobs[job.job_id] = job
+
+    def hear(self, minute: float = 0) -> Outcome:
+        return observe_job("theirs-1", ports=self.ports, now=after(minute)).outcome
+
+
+PLAIN = replace(ASKS, tags={}, command=("python", "etl.py"))
+LOST = JobAttempt(started_at=after(0), stopped_at=after(30), status_reason=HOST)
+RUNNING = JobAttempt(started_at=after(40))
+
+
+def test_a_job_of_others_is_recorded_with_the_most_that_it_can_have_cost_and_never_touched() -> None:
+    world = World(theirs(PLAIN, status=JobStatus.RUNNING, attempts=(LOST, RUNNING)))
+
+    assert world.hear(50) is Outcome.NOTED
+
+    (noted,) = world.others.list_jobs(10)
+    assert (noted.name, noted.status, noted.team, noted.num_attempts) == ("etl-monday-1", "RUNNING", "research", 2)
+    assert noted.ran_seconds == 40 * 60
+    dearest = Decimal("2.0")
+    times = [MachineTime(seconds=seconds, usd_per_hour=dearest) for seconds in (1800, 600)]
+    assert noted.most_microusd == settled_microusd(times)
+    assert noted.pricing == "at most $2.0/h: the dearest type of profile cpu, on demand"
+    assert world.ledger.runs == {}
+    assert (world.batch.requests, world.batch.terminated, world.batch.withdrawn) == ([], [], [])
+
+
+def test_a_record_is_kept_for_ninety_days() -> None:
+    world = World(theirs(PLAIN))
+    world.hear()
+
+    assert world.others.expires_at["theirs-1"] == datetime.fromisoformat(NOW).timestamp() + 90 * 24 * 3600
+
+
+def test_the_sweeper_looks_again_at_a_job_whose_last_event_was_lost() -> None:
+    world = World(theirs(PLAIN, status=JobStatus.RUNNING, attempts=(RUNNING,)))
+    world.hear(41)
+    ended = replace(RUNNING, stopped_at=after(50), exit_code=0)
+    world.batch.jobs["theirs-1"] = theirs(PLAIN, status=JobStatus.SUCCEEDED, attempts=(ended,), stopped_at=after(50))
+
+    looks = [sweep(ports=world.ports, clock=lambda: after(55), has_time=lambda: True) for _ in range(2)]
+
+    assert world.others.jobs["theirs-1"].status == "SUCCEEDED"
+    assert [(dict(look.outcomes), look.failures, look.is_finished) for look in looks] == [
+        ({Outcome.NOTED: 1}, {}, True),
+        ({}, {}, True),
+    ]
+
+
+def test_a_late_look_never_replaces_a_later_one() -> None:
+    world = World(theirs(PLAIN, status=JobStatus.FAILED, attempts=(LOST,), stopped_at=after(30)))
+    world.hear(31)
+    world.batch.jobs["theirs-1"] = theirs(PLAIN, status=JobStatus.RUNNING, attempts=(replace(LOST, stopped_at=None),))
+
+    assert world.hear(32) is Outcome.UNCHANGED
+
+    assert world.others.jobs["theirs-1"].status == "FAILED"
+
+
+def test_a_job_on_machines_whose_price_is_not_known_is_unpriced_and_says_why() -> None:
+    profile = replace(TERMS.profiles["cpu"], usd_per_hour={})
+    world = World(theirs(PLAIN, attempts=(LOST,)))
+    world.ports = replace(world.ports, terms=replace(NAMED_TERMS, profiles={"cpu": profile}))
+
+    world.hear()
+
+    noted = world.others.jobs["theirs-1"]
+    assert noted.most_microusd is None
+    assert noted.pricing == "unpriced: the price of a type of profile cpu is not known"
+
+
+def test_a_job_in_a_queue_of_somebody_else_is_nobodys_concern_whatever_an_event_says() -> None:
+    elsewhere = World(theirs(replace(ASKS, queue="arn:aws:batch:us-east-1:123456789012:job-queue/theirs")))
+
+    assert elsewhere.hear() is Outcome.IGNORED
+
+    assert (elsewhere.others.jobs, elsewhere.ledger.runs) == ({}, {})
+
+
+@pytest.mark.parametrize("command", [ASKS.command, ("spotkeeper-exec", "python", "etl.py")])
+def test_a_job_that_asks_is_taken_for_a_run_at_its_first_observation(command: tuple[str, ...]) -> None:
+    world = World(theirs(replace(ASKS, command=command)))
+
+    assert world.hear() is not Outcome.IGNORED
+
+    run = world.ledger.runs["etl-monday"]
+    assert (run.state, run.submission, run.job_id) == (RunState.SUBMITTED, 1, "theirs-1")
+    assert (run.command, run.variables) == (("python", "etl.py"), {"DAY": "monday"})
+    assert (run.environment, run.team, run.profile, run.market) == ("dev", "research", "cpu", "spot")
+    assert (run.job_definition, run.job_queue, run.attempt_seconds) == (ASKS.definition, SPOT_QUEUE, 7200)
+    assert world.others.jobs == {}
+    assert world.hear(1) is Outcome.UNCHANGED
+
+
+def test_an_adopted_run_that_loses_its_host_for_good_is_submitted_again_as_it_was_asked_for() -> None:
+    world = World(theirs())
+    world.hear()
+    world.batch.jobs["theirs-1"] = theirs(
+        status=JobStatus.FAILED, attempts=(LOST,), status_reason=HOST, stopped_at=after(30)
+    )
+
+    assert world.hear(31) is Outcome.REQUEUED
+
+    (request,) = world.batch.requests
+    assert request == job_request(world.ledger.runs["etl-monday"])
+    assert (request["jobName"], request["jobDefinition"]) == ("etl-monday-2", ASKS.definition)
+    assert request["containerOverrides"]["command"] == list(ASKS.command)
+
+
+@pytest.mark.parametrize(
+    ("job", "why"),
+    [
+        (theirs(replace(ASKS, tags={})), "no tag spotkeeper:requeue=true"),
+        (theirs(replace(ASKS, tags={"spotkeeper:requeue": "yes"})), "no tag spotkeeper:requeue=true"),
+        (theirs(replace(ASKS, queue=ON_DEMAND_QUEUE)), "no spot queue"),
+        (theirs(replace(ASKS, command=("python", "etl.py"))), "does not begin with spotkeeper-exec"),
+        (theirs(replace(ASKS, command=("spotkeeper-exec", "--"))), "does not begin with spotkeeper-exec"),
+        (theirs(replace(ASKS, variables={"SPOTKEEPER_SUBMISSION": "1"})), "is no run id"),
+        (
+            theirs(replace(ASKS, variables={**ASKS.variables, "SPOTKEEPER_RUN_ID": "../etl"}), name="../etl-1"),
+            "is no run id",
+        ),
+        (theirs(replace(ASKS, variables={**ASKS.variables, "SPOTKEEPER_SUBMISSION": "2"})), "is not 1"),
+        (theirs(name="nightly"), "named 'nightly', not 'etl-monday-1'"),
+        (theirs(replace(ASKS, command=(*ASKS.command, "Ref::day"))), "has parameters"),
+        (theirs(replace(ASKS, parameters={"day": "monday"})), "has parameters"),
+        (theirs(replace(ASKS, team=None)), "no share identifier"),
+        (theirs(replace(ASKS, attempt_seconds=None)), "no time limit"),
+        (theirs(array_index=3), "array job"),
+        (theirs(status=JobStatus.SUCCEEDED), "it has succeeded"),
+    ],
+)
+def test_without_all_of_what_is_needed_a_job_is_never_taken_for_a_run(job: Job, why: str) -> None:
+    world = World(job)
+
+    assert world.hear() is Outcome.NOTED
+
+    assert why in world.others.jobs["theirs-1"].why_no_run
+    assert world.ledger.runs == {}
+
+
+def test_a_job_that_asks_to_be_a_run_that_exists_is_not_taken_for_it() -> None:
+    world = World(theirs())
+    ours = run_of(theirs(job_id="ours-1"), terms=NAMED_TERMS)
+    assert isinstance(ours, Run)
+    world.ledger.create(ours)
+
+    assert world.hear() is Outcome.IGNORED
+
+    assert world.ledger.runs["etl-monday"].job_id == "ours-1"
