@@ -7,6 +7,7 @@ from spotkeeper.control import blocked_queue
 from spotkeeper.control.aws import binding
 from spotkeeper.control.aws.delivery import Counts, process
 from spotkeeper.control.events import Event, QueueBlocked
+from spotkeeper.control.observe import Outcome
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
@@ -23,4 +24,5 @@ def _react(event: Event) -> tuple[str, Counts]:
         return f"not for this handler: {type(event).__name__}", {metrics.EVENTS_IGNORED: 1}
     seen = blocked_queue.record(event, ledger=binding.ledger(), batch=binding.batch())
     run = seen.run.run_id if seen.run else "no run"
-    return f"{run}: {seen.outcome}: {seen.reason}", {metrics.QUEUES_BLOCKED: 1}
+    counted = metrics.EVENTS_IGNORED if seen.outcome is Outcome.IGNORED else metrics.QUEUES_BLOCKED
+    return f"{run}: {seen.outcome}: {seen.reason}", {counted: 1}

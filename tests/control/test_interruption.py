@@ -39,10 +39,11 @@ def test_a_blocked_job_of_ours_has_it_in_its_history_once() -> None:
     assert [(event.kind, event.message) for event in ledger.history("digits-7fq2")] == [("queue-blocked", "CAPACITY:X")]
 
 
-def test_a_blocked_job_of_others_is_ignored() -> None:
+def test_a_blocked_job_of_others_has_no_history_and_one_that_batch_does_not_know_is_ignored() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
     batch.jobs["job-1"] = Job(job_id="job-1", name="nightly-etl", status=JobStatus.RUNNABLE)
 
-    for job_id in ("job-1", "job-unknown"):
-        assert blocked_queue.record(blocked(job_id), ledger=ledger, batch=batch).outcome is Outcome.IGNORED
+    outcomes = [blocked_queue.record(blocked(job), ledger=ledger, batch=batch).outcome for job in ("job-1", "job-x")]
+
+    assert outcomes == [Outcome.UNCHANGED, Outcome.IGNORED]
     assert ledger.events == {}

@@ -247,6 +247,17 @@ def test_a_blocked_queue_is_told_in_the_history_of_its_run(
     assert counted(capsys.readouterr().out)["QueuesBlocked"] == 2
 
 
+def test_a_forged_word_of_a_blocked_queue_raises_no_alarm(
+    environment: "Connection", capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(environment)
+
+    assert failed(record_blocked_queue(sqs(BLOCKED), CONTEXT)) == []
+
+    assert environment.ledger.history("digits-7fq2") == ()
+    assert counted(capsys.readouterr().out) == {"EventsIgnored": 1, "EventsReceived": 1, "EventsFailed": 0}
+
+
 @pytest.mark.parametrize("handle", HANDLERS)
 @pytest.mark.usefixtures("environment")
 def test_poison_fails_alone_and_never_blocks_the_rest(
