@@ -32,7 +32,7 @@ from spotkeeper.control.reconcile import observe_job
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.control.submit import job_request
 from spotkeeper.control.sweep import sweep
-from tests.control.fakes import TERMS, MemoryBatch, MemoryBudgets, MemoryCheckpoints, MemoryLedger, new_run
+from tests.control.fakes import TERMS, MemoryBatch, MemoryBudgets, MemoryCheckpoints, MemoryLedger, new_run, order_of
 from tests.simulation.sched import Scheduler
 
 INTERRUPTIONS: Final = 10_000
@@ -171,7 +171,11 @@ class Storm:
         )
         running = JobAttempt(started_at=iso(-600.0))
         self.batch.jobs[job_id] = Job(
-            job_id=job_id, name=f"{run.run_id}-1", status=JobStatus.RUNNING, attempts=(running,)
+            job_id=job_id,
+            name=f"{run.run_id}-1",
+            status=JobStatus.RUNNING,
+            order=order_of(job_request(run)),
+            attempts=(running,),
         )
         self.checkpoints.steps[run.run_id] = 1
         is_retried = number % 2 == 0
@@ -308,7 +312,11 @@ def events_per_second() -> float:
         ledger.runs[run.run_id] = replace(run, state=RunState.RUNNING, job_id=job_id, epoch=1, version=3)
         lost = JobAttempt(started_at=iso(-600.0), stopped_at=iso(0.0), status_reason=HOST)
         batch.jobs[job_id] = Job(
-            job_id=job_id, name=job_request(run)["jobName"], status=JobStatus.RUNNABLE, attempts=(lost,)
+            job_id=job_id,
+            name=f"{run.run_id}-1",
+            status=JobStatus.RUNNABLE,
+            order=order_of(job_request(run)),
+            attempts=(lost,),
         )
         bodies.append(
             json.dumps(

@@ -24,5 +24,5 @@ def _react(event: Event) -> tuple[str, Counts]:
         return f"not for this handler: {type(event).__name__}", {metrics.EVENTS_IGNORED: 1}
     seen = blocked_queue.record(event, ledger=binding.ledger(), batch=binding.batch())
     run = seen.run.run_id if seen.run else "no run"
-    counted = metrics.EVENTS_IGNORED if seen.outcome is Outcome.IGNORED else metrics.QUEUES_BLOCKED
+    counted = metrics.QUEUES_BLOCKED if seen.outcome is Outcome.RECORDED else metrics.EVENTS_IGNORED
     return f"{run}: {seen.outcome}: {seen.reason}", {counted: 1}

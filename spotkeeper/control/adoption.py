@@ -26,7 +26,7 @@ _RESERVED: Final = "AWS_BATCH"
 def run_of(job: Job, *, terms: EnvironmentTerms) -> Run | str:
     """Return the run that a job asks to be, in its first submission; or why it is none."""
     order = job.order
-    if order is None or order.tags.get(tags.REQUEUE) != tags.REQUEUE_VALUE:
+    if order.tags.get(tags.REQUEUE) != tags.REQUEUE_VALUE:
         return f"it has no tag {tags.REQUEUE}={tags.REQUEUE_VALUE}"
     place = terms.place_of(order.queue)
     if place is None or place[1] is not Market.SPOT:

@@ -15,6 +15,7 @@ from spotkeeper.contract import tags
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import array_job_name
 from spotkeeper.control import submit as single
+from spotkeeper.control.classify import TWIN_REASON
 from spotkeeper.control.ports import Ports, Refused, ReplyLost, Sweeps, Throttled
 from spotkeeper.control.run import Run
 from spotkeeper.control.sweep_record import SweepRecord
@@ -79,10 +80,11 @@ def submit(sweep: SweepRecord, members: Sequence[Run], *, ports: Ports, sweeps: 
     waiting = [index for index, member in enumerate(secured) if _waits_for_array(member)]
     if not waiting:
         return None
-    request = array_request(secured[waiting[0]], own=sweep.parameters, size=max(SMALLEST, waiting[-1] + 1))
+    size = max(SMALLEST, *(1 + (secured[index].array_index or 0) for index in waiting))
+    request = array_request(secured[waiting[0]], own=sweep.parameters, size=size)
     sent = sweeps.mark_sent(sweep, at=now)
     try:
-        return ports.batch.submit(request)
+        array_id = ports.batch.submit(request)
     except Throttled:
         sweeps.mark_sent(sent, at=None)
         raise
@@ -92,6 +94,15 @@ def submit(sweep: SweepRecord, members: Sequence[Run], *, ports: Ports, sweeps: 
         for index in waiting:
             single.close_refused(secured[index], str(refusal), ledger=ports.ledger, now=now)
         raise
+    _stop_unwanted(array_id, sweep, ports, sweeps)
+    return array_id
+
+
+def _stop_unwanted(array_id: str, sweep: SweepRecord, ports: Ports, sweeps: Sweeps) -> None:
+    """Stop the children of members that were cancelled or paused meanwhile: no event need come of it."""
+    for member in sweeps.members(sweep):
+        if member.submission == 1 and (member.is_closed or member.state is RunState.PAUSED):
+            ports.batch.terminate(f"{array_id}:{member.array_index}", TWIN_REASON)
 
 
 def _secured(member: Run, ports: Ports, now: str) -> Run:

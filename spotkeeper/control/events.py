@@ -14,6 +14,7 @@ from spotkeeper.contract import events
 
 _INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
 _JOB_ID = re.compile(r"[A-Za-z0-9-]{1,64}(:[0-9]{1,5})?")
+_BLOCKED_REASON = re.compile(r"[A-Z_]{1,32}(:[A-Z_]{1,64})?(?= |$)")
 _EVENT_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -128,12 +129,13 @@ def _queue_blocked(raw: Mapping[str, Any], detail: Mapping[str, Any]) -> QueueBl
      "detail": {"jobId": "4c7599ae-…", "jobQueue": "arn:…", "status": "RUNNABLE",
                 "statusReason": "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill …", …}}
     """
-    reason = detail.get("statusReason")
+    # Only the code: the rest is anybody's words, and would stand in the history of a run.
+    code = _BLOCKED_REASON.match(str(detail.get("statusReason")))
     return QueueBlocked(
         at=_time(raw),
         event_id=_matching(raw, "id", _EVENT_ID),
         job_id=_matching(detail, "jobId", _JOB_ID),
-        reason=reason[:512] if isinstance(reason, str) else "no reason given",
+        reason=code[0] if code else "no reason given",
     )
 
 

@@ -4,6 +4,7 @@ A submission is a job of its own, named by run and number. The first submission 
 sweep's array job instead: the child has the array's name, and the member is told by its index.
 """
 
+from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.names import array_job_name, job_name, member_id, parse_array_job_name, parse_job_name
 from spotkeeper.control.ports import Batch, Job
 from spotkeeper.control.run import Run
@@ -31,5 +32,17 @@ def submission_of(job: Job) -> tuple[str, int] | None:
 
 
 def is_job_of(run: Run, submission: int, job: Job) -> bool:
-    """Tell whether the run's submission is a job of this kind: the right child of an array, or a job of its own."""
-    return job.array_size is None and job.array_index == (run.array_index if submission == 1 else None)
+    """Tell whether a job of the right name is the run's submission, as far as its order says.
+
+    A name is anybody's to give, in any queue of the account: the job's own environment must name the run too, and the
+    current submission is in the run's queue and nowhere else.
+    """
+    index = run.array_index if submission == 1 else None
+    if job.array_size is not None or job.array_index != index:
+        return False
+    if submission == run.submission and job.order.queue != run.job_queue:
+        return False
+    told = job.order.variables
+    if index is not None:
+        return told.get(variables.SWEEP) == run.sweep
+    return (told.get(variables.RUN_ID), told.get(variables.SUBMISSION)) == (run.run_id, str(submission))

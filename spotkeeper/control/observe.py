@@ -74,11 +74,13 @@ class Folded:
     """The job is the one that the run is in now."""
     is_news: bool
     """The ledger did not say all of it."""
+    is_surplus: bool
+    """The run is in another job, or wants none: this one was submitted by a call whose reply was lost, or came late."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unowned:
-    """A job that no run is in, and why."""
+    """A job that is of no run, and why."""
 
     reason: str
     job: Job | None = None
@@ -103,6 +105,8 @@ def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | Unowned:
     if named is None or run is None or not is_job_of(run, named[1], job):
         return Unowned(reason=f"job {job.name} belongs to no run of ours", job=job)
     submission = named[1]
+    if submission > run.highest:
+        return Unowned(reason=f"run {run.run_id} has had {run.highest} submissions; job {job.name} is of none")
     is_current = submission == run.submission
 
     adopted = _adoption(run, submission, job)
@@ -110,13 +114,17 @@ def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | Unowned:
         run = ledger.advance(run, **adopted)
     known = {item.attempt: item for item in ledger.attempts(run.run_id) if item.submission == submission}
     holder = run.job_id if is_current else _holder(run, submission, known.values()) or job.job_id
-    if holder != job.job_id or submission > run.highest:
-        return Unowned(
-            reason=f"submission {submission} of run {run.run_id} is held by job {holder}, not by {job.job_id}"
-        )
-
+    if holder != job.job_id:
+        return Folded(run=run, job=job, last=None, is_current=False, is_news=False, is_surplus=True)
     last, is_added = _fold_attempts(run, submission, job, known, ledger)
-    return Folded(run=run, job=job, last=last, is_current=is_current, is_news=bool(adopted) or is_added)
+    return Folded(
+        run=run,
+        job=job,
+        last=last,
+        is_current=is_current,
+        is_news=bool(adopted) or is_added,
+        is_surplus=not (run.is_live and submission in (run.submission, run.standby_submission)),
+    )
 
 
 def _adoption(run: Run, submission: int, job: Job) -> dict[str, Any]:

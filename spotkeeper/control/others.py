@@ -4,7 +4,7 @@ Nothing is ever done to them. What they cost is a bound: AWS Batch does not say 
 the queue's dearest type is taken at its on-demand price, which a spot price never exceeds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -16,6 +16,9 @@ from spotkeeper.control.terms import EnvironmentTerms
 from spotkeeper.policy.reservation import MachineTime, settled_microusd
 
 KEPT_SECONDS: Final = 90 * 86400
+FORGOTTEN_SECONDS: Final = 86400
+UNKNOWN: Final = "UNKNOWN"
+"""Status of a job whose end nobody saw."""
 MOST_LOOKED_AT: Final = 200
 """At each sweep; runs come first."""
 
@@ -49,19 +52,29 @@ class OthersJob:
 def record(job: Job, *, why_not_adopted: str, ports: Ports, now: str) -> Observation:
     """Record a job of others. One that is in no queue of the environment is nobody's concern here."""
     order = job.order
-    if ports.others is None or order is None or ports.terms.place_of(order.queue) is None:
+    if ports.others is None or ports.terms.place_of(order.queue) is None:
         return Observation(outcome=Outcome.IGNORED, reason=f"job {job.name} is in no queue of this environment")
     found = _looked_at(job, order, why_not_adopted, ports.terms, now)
-    expires_at = int(datetime.fromisoformat(now).timestamp()) + KEPT_SECONDS
-    is_news = ports.others.record(found, expires_at=expires_at)
+    is_news = ports.others.record(found, expires_at=_expiry(now))
     outcome = Outcome.NOTED if is_news else Outcome.UNCHANGED
     return Observation(outcome=outcome, reason=f"job {job.name} of others is {job.status}; {why_not_adopted}")
+
+
+def forget(job: OthersJob, *, ports: Ports, now: str) -> None:
+    """Record that Batch does not know the job, once it has not for a day: it keeps ended jobs for about a week."""
+    if ports.others is not None and seconds_between(job.observed_at, now) > FORGOTTEN_SECONDS:
+        told = replace(job, status=UNKNOWN, reason="AWS Batch does not know it any more", facts=job.facts + 1)
+        ports.others.record(replace(told, observed_at=now), expires_at=_expiry(now))
 
 
 def unended(ports: Ports) -> tuple[OthersJob, ...]:
     """Return the recorded jobs of others, the newest, whose end is not recorded: the event of it may be lost."""
     newest = ports.others.list_jobs(MOST_LOOKED_AT) if ports.others is not None else ()
-    return tuple(job for job in newest if job.status not in (JobStatus.SUCCEEDED, JobStatus.FAILED))
+    return tuple(job for job in newest if job.status not in (JobStatus.SUCCEEDED, JobStatus.FAILED, UNKNOWN))
+
+
+def _expiry(now: str) -> int:
+    return int(datetime.fromisoformat(now).timestamp()) + KEPT_SECONDS
 
 
 def _looked_at(job: Job, order: JobOrder, why_no_run: str, terms: EnvironmentTerms, now: str) -> OthersJob:

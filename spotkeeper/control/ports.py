@@ -89,6 +89,7 @@ class Job:
     job_id: str
     name: str
     status: JobStatus
+    order: JobOrder
     status_reason: str | None = None
     stopped_at: str | None = None
     attempts: tuple[JobAttempt, ...] = ()
@@ -97,7 +98,6 @@ class Job:
     """Number of children, if it is an array."""
     array_index: int | None = None
     """Which child of an array it is, if it is one; the id is then `<array's id>:<index>`, and the name the array's."""
-    order: JobOrder | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -161,7 +161,10 @@ class OthersJobs(Protocol):
     """The record of jobs on our queues that are no runs of ours."""
 
     def record(self, job: "OthersJob", *, expires_at: int) -> bool:
-        """Write what is known of a job, unless as much is known already. `expires_at`: Unix seconds."""
+        """Write what is known of a job, unless more is known, or as much by a later look.
+
+        `expires_at`: Unix seconds. Returns whether there was news beside the time of the look.
+        """
 
     def list_jobs(self, limit: int) -> "tuple[OthersJob, ...]":
         """Return the newest, newest first; may lag some seconds."""

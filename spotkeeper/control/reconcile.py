@@ -17,7 +17,7 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
 from spotkeeper.control import adoption, begin, cancel, observe, others, pause, reserve, standby, submit
 from spotkeeper.control.choice import Choice, choose
-from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, WAITED_REASON, ending_of
+from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON, WAITED_REASON, ending_of
 from spotkeeper.control.closing import close, close_if_over
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Folded, Observation, Outcome, Unowned
@@ -76,6 +76,10 @@ def observe_job(job_id: str, *, ports: Ports, now: str) -> Observation:
     if isinstance(folded, Unowned):
         return _observe_others(folded, ports, now)
     run, job = folded.run, folded.job
+    if folded.is_surplus and not job.has_ended:
+        # It would be refused its claim, on a machine that is paid for.
+        ports.batch.terminate(job.job_id, TWIN_REASON)
+        return _unchanged(run, f"job {job.job_id}, which it is not in, is stopped")
     if folded.is_current and run.is_live:
         if job.has_ended:
             return _after_job(folded, ports, now)
@@ -91,9 +95,11 @@ def _observe_others(unowned: Unowned, ports: Ports, now: str) -> Observation:
         return Observation(outcome=Outcome.IGNORED, reason=unowned.reason)
     adopted = adoption.run_of(unowned.job, terms=ports.terms)
     if isinstance(adopted, Run):
-        # Somebody may observe it at this moment too: the same run is created once.
-        ports.ledger.create(adopted)
-        return observe_job(unowned.job.job_id, ports=ports, now=now)
+        if ports.ledger.get(adopted.run_id) is None:
+            # Somebody may observe it at this moment too, and a Conflict makes this one look again.
+            ports.ledger.create(adopted)
+            return observe_job(unowned.job.job_id, ports=ports, now=now)
+        adopted = f"there is a run {adopted.run_id} already"
     return others.record(unowned.job, why_not_adopted=adopted, ports=ports, now=now)
 
 

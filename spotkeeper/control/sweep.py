@@ -82,6 +82,9 @@ def _look_at_others(done: Sweep, *, ports: Ports, clock: Callable[[], str], has_
         if not has_time():
             return
         try:
-            done.outcomes[observe_job(job.job_id, ports=ports, now=clock()).outcome] += 1
+            seen = observe_job(job.job_id, ports=ports, now=clock()).outcome
+            if seen is Outcome.IGNORED:
+                others.forget(job, ports=ports, now=clock())
+            done.outcomes[seen] += 1
         except Exception as error:  # noqa: BLE001  as above
             done.failures[f"job {job.job_id} of others"] = f"{type(error).__name__}: {error}"

@@ -10,7 +10,7 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import member_id
 from spotkeeper.control.budget import Budget, Limits, Switch
 from spotkeeper.control.others import OthersJob
-from spotkeeper.control.ports import Conflict, Job, JobStatus, Ports, ReplyLost
+from spotkeeper.control.ports import Conflict, Job, JobOrder, JobStatus, Ports, ReplyLost
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
 from spotkeeper.control.sweep_record import SweepRecord
 from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms
@@ -140,6 +140,21 @@ class MemoryCheckpoints:
         return self.steps.get(run_id)
 
 
+def order_of(request: Mapping[str, Any]) -> JobOrder:
+    """What Batch tells of the order of a job that was submitted so."""
+    container = request["containerOverrides"]
+    return JobOrder(
+        queue=request["jobQueue"],
+        definition=request["jobDefinition"],
+        created_at=NOW,
+        team=request["shareIdentifier"],
+        command=tuple(container["command"]),
+        variables={pair["name"]: pair["value"] for pair in container["environment"]},
+        tags=request["tags"],
+        attempt_seconds=request["timeout"]["attemptDurationSeconds"],
+    )
+
+
 @dataclass
 class MemoryBatch:
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -158,7 +173,13 @@ class MemoryBatch:
             raise ReplyLost
         job_id = f"job-{len(self.jobs) + 1}"
         size = request.get("arrayProperties", {}).get("size")
-        self.jobs[job_id] = Job(job_id=job_id, name=request["jobName"], status=JobStatus.SUBMITTED, array_size=size)
+        self.jobs[job_id] = Job(
+            job_id=job_id,
+            name=request["jobName"],
+            status=JobStatus.SUBMITTED,
+            order=order_of(request),
+            array_size=size,
+        )
         for index in range(size or 0):
             child = replace(self.jobs[job_id], job_id=f"{job_id}:{index}", array_size=None, array_index=index)
             self.jobs[child.job_id] = child
@@ -225,11 +246,11 @@ class MemoryOthers:
 
     def record(self, job: OthersJob, *, expires_at: int) -> bool:
         known = self.jobs.get(job.job_id)
-        if known is not None and known.facts >= job.facts:
+        if known is not None and (known.facts, known.observed_at) >= (job.facts, job.observed_at):
             return False
         self.jobs[job.job_id] = job
         self.expires_at[job.job_id] = expires_at
-        return True
+        return known is None or known.facts < job.facts
 
     def list_jobs(self, limit: int) -> tuple[OthersJob, ...]:
         return tuple(sorted(self.jobs.values(), key=lambda job: job.created_at, reverse=True)[:limit])

@@ -20,6 +20,7 @@ from spotkeeper.control.reconcile import GIVE_UP_SECONDS, observe_job, reconcile
 from spotkeeper.control.reservations import Tended, tend
 from spotkeeper.control.run import Run
 from spotkeeper.control.settle import LOOK_UP_SECONDS
+from spotkeeper.control.submit import job_request
 from spotkeeper.control.sweep_record import SweepRecord
 from spotkeeper.control.terms import EnvironmentTerms
 from spotkeeper.policy.reservation import AROUND_SECONDS, lease_microusd
@@ -138,7 +139,7 @@ def test_the_array_itself_is_nobodys_job() -> None:
 
 def test_a_job_that_only_bears_a_members_name_is_not_its_child_and_changes_nothing() -> None:
     world = SweepWorld()
-    forged = world.batch.submit({"jobName": "lr-0002-1"})
+    forged = world.batch.submit({**job_request(new_run()), "jobName": "lr-0002-1"})
 
     assert observe_job(forged, ports=world.ports, now=NOW).outcome is Outcome.IGNORED
 

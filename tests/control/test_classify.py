@@ -14,7 +14,7 @@ from spotkeeper.control.classify import (
     ending_of,
     instance_of,
 )
-from spotkeeper.control.ports import Job, JobStatus
+from spotkeeper.control.ports import Job, JobOrder, JobStatus
 from spotkeeper.control.run import Attempt
 
 CAPACITY = "Canceled by JobStateTimeLimit action due to reason: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
@@ -37,7 +37,13 @@ def ended(**facts: Any) -> Attempt:
 
 
 def failed(status_reason: str | None) -> Job:
-    return Job(job_id="job-1", name="r-1-1", status=JobStatus.FAILED, status_reason=status_reason)
+    return Job(
+        job_id="job-1",
+        name="r-1-1",
+        status=JobStatus.FAILED,
+        order=JobOrder(queue="spot", definition="cpu", created_at="2026-01-01T00:00:00+00:00"),
+        status_reason=status_reason,
+    )
 
 
 TABLE = [

@@ -6,11 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.classify import TWIN_REASON
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import Conflict, Job, JobAttempt, JobStatus
 from spotkeeper.control.reconcile import observe_job
 from spotkeeper.control.run import SUCCESSORS, Attempt, Interruption, Run
-from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, memory_ports, new_run
+from spotkeeper.control.submit import job_request
+from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, memory_ports, new_run, order_of
 
 NORMAL = "Essential container in task exited"
 HOST = "Host EC2 (instance i-0abc1234) terminated."
@@ -28,7 +30,14 @@ SECOND_DONE = replace(SECOND, stopped_at=at(20), exit_code=0, status_reason=NORM
 
 
 def job(status: JobStatus, *attempts: JobAttempt, **facts: Any) -> Job:
-    return Job(job_id="job-1", name=f"{RUN}-1", status=status, attempts=attempts, **facts)
+    return Job(
+        job_id="job-1",
+        name=f"{RUN}-1",
+        status=status,
+        order=order_of(job_request(new_run())),
+        attempts=attempts,
+        **facts,
+    )
 
 
 def submitted() -> tuple[MemoryLedger, MemoryBatch]:
@@ -68,9 +77,37 @@ def test_a_second_job_of_the_same_submission_is_ignored() -> None:
 
     outcome = see(ledger, batch, replace(job(JobStatus.FAILED, FIRST_LOST), job_id="job-2"))
 
-    assert outcome is Outcome.IGNORED
+    assert outcome is Outcome.UNCHANGED
     assert ledger.attempt_items == {}
     assert ledger.runs[RUN].state is RunState.SUBMITTED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"queue": "arn:aws:batch:us-east-1:123456789012:job-queue/somebody-elses"},
+        {"variables": {}},
+        {"variables": {"SPOTKEEPER_RUN_ID": "other-1234", "SPOTKEEPER_SUBMISSION": "1"}},
+        {"variables": {"SPOTKEEPER_RUN_ID": RUN, "SPOTKEEPER_SUBMISSION": "2"}},
+    ],
+)
+def test_a_job_that_only_bears_the_name_of_a_submission_is_not_taken_for_it(change: dict[str, Any]) -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch()
+    before = ledger.create(new_run())
+    named = job(JobStatus.FAILED, replace(FIRST, stopped_at=at(9), exit_code=1, status_reason=NORMAL))
+
+    assert see(ledger, batch, replace(named, order=replace(named.order, **change))) is Outcome.IGNORED
+
+    assert (ledger.runs[RUN], ledger.attempt_items, batch.terminated) == (before, {}, [])
+
+
+@pytest.mark.parametrize("status", [JobStatus.RUNNABLE, JobStatus.STARTING, JobStatus.RUNNING])
+def test_a_second_job_of_the_same_submission_is_stopped_as_its_claim_would_be_refused(status: JobStatus) -> None:
+    ledger, batch = submitted()
+
+    see(ledger, batch, replace(job(status), job_id="job-2"))
+
+    assert batch.terminated == [("job-2", TWIN_REASON)]
 
 
 def test_a_job_whose_reply_was_lost_is_adopted() -> None:

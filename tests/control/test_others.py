@@ -9,7 +9,9 @@ import pytest
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.adoption import run_of
+from spotkeeper.control.classify import TWIN_REASON
 from spotkeeper.control.observe import Outcome
+from spotkeeper.control.others import unended
 from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus
 from spotkeeper.control.reconcile import observe_job
 from spotkeeper.control.run import Run
@@ -204,6 +206,33 @@ def test_a_job_that_asks_to_be_a_run_that_exists_is_not_taken_for_it() -> None:
     assert isinstance(ours, Run)
     world.ledger.create(ours)
 
-    assert world.hear() is Outcome.IGNORED
+    assert world.hear() is Outcome.UNCHANGED
 
     assert world.ledger.runs["etl-monday"].job_id == "ours-1"
+    assert world.batch.terminated == [("theirs-1", TWIN_REASON)]
+
+
+def test_a_job_that_asks_for_a_run_id_that_is_taken_is_recorded_as_somebody_elses() -> None:
+    world = World(theirs())
+    taken = world.ledger.create(new_run("etl-monday", job_queue=ON_DEMAND_QUEUE))
+
+    assert world.hear() is Outcome.NOTED
+
+    assert world.ledger.runs["etl-monday"] == taken
+    assert world.others.jobs["theirs-1"].why_no_run == "there is a run etl-monday already"
+    assert world.batch.terminated == []
+
+
+def test_what_a_running_job_of_others_costs_grows_and_one_that_batch_forgets_is_told_as_unknown() -> None:
+    world = World(theirs(PLAIN, status=JobStatus.RUNNING, attempts=(RUNNING,)))
+    world.hear(50)
+    at_first = world.others.jobs["theirs-1"].ran_seconds
+
+    assert world.hear(100) is Outcome.UNCHANGED
+    assert world.others.jobs["theirs-1"].ran_seconds == at_first + 50 * 60
+
+    world.batch.jobs.clear()
+    for minute, status in ((200, "RUNNING"), (100 + 24 * 60 + 1, "UNKNOWN")):
+        sweep(ports=world.ports, clock=lambda minute=minute: after(minute), has_time=lambda: True)
+        assert world.others.jobs["theirs-1"].status == status
+    assert unended(world.ports) == ()

@@ -350,13 +350,14 @@ def test_pausing_a_run_without_a_job_takes_effect_at_once(state: RunState) -> No
     assert pause(RUN, ledger=world.ledger, batch=world.batch, now=NOW).state is RunState.PAUSED
 
 
-def test_a_job_that_appears_after_its_run_was_paused_does_not_wake_it() -> None:
+def test_a_job_that_appears_after_its_run_was_paused_does_not_wake_it_and_is_stopped() -> None:
     world = World()
     run = world.ledger.create(new_run(state=RunState.PAUSED))
     world.batch.submit(job_request(run))
 
-    assert world.hear("job-1") is Outcome.IGNORED
+    assert world.hear("job-1") is Outcome.UNCHANGED
     assert world.run == run
+    assert world.batch.terminated == [("job-1", TWIN_REASON)]
 
 
 class WishMeanwhile(MemoryCheckpoints):
@@ -441,7 +442,7 @@ def test_a_twin_of_an_older_submission_changes_nothing_of_what_its_holder_did() 
     world.batch.jobs["twin"] = replace(twin, attempts=(refused, refused))
     told = world.ledger.attempts(RUN)
 
-    assert world.hear("twin") is Outcome.IGNORED
+    assert world.hear("twin") is Outcome.UNCHANGED
     assert world.ledger.attempts(RUN) == told
     assert world.hear("job-1") is Outcome.UNCHANGED
 

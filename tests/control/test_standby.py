@@ -6,7 +6,7 @@ import pytest
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
-from spotkeeper.control.classify import STANDBY_REASON
+from spotkeeper.control.classify import STANDBY_REASON, TWIN_REASON
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.pause import pause
 from spotkeeper.control.ports import Job, JobAttempt, JobStatus
@@ -183,9 +183,10 @@ def test_of_two_standbys_under_one_number_the_first_to_be_seen_is_the_one() -> N
         world.change(job_id, JobStatus.RUNNING, JobAttempt(started_at=after(58)))
 
     world.hear("job-4", minute=59)
-    assert world.hear("job-3", minute=59) is Outcome.IGNORED
+    assert world.hear("job-3", minute=59) is Outcome.UNCHANGED
 
     assert world.run.standby_job_id == "job-4"
+    assert world.batch.terminated == [("job-3", TWIN_REASON)]
     assert world.ledger.attempt_items[RUN, 3, 1].job_id == "job-4"
 
 

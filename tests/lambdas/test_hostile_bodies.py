@@ -21,7 +21,17 @@ from spotkeeper.contract import metrics
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.aws import binding
 from spotkeeper.control.ports import Job, JobStatus
-from tests.control.fakes import NOW, MemoryBatch, MemoryBudgets, MemoryCheckpoints, MemoryLedger, memory_ports, new_run
+from spotkeeper.control.submit import job_request
+from tests.control.fakes import (
+    NOW,
+    MemoryBatch,
+    MemoryBudgets,
+    MemoryCheckpoints,
+    MemoryLedger,
+    memory_ports,
+    new_run,
+    order_of,
+)
 from tests.control.recorded_events import JOB_CHANGE
 from tests.lambdas.hostile_bodies import FOREIGN_INSTANCE, NOT_OURS, hostile_bodies
 from tests.lambdas.invocation import CONTEXT, counted, failed, sqs
@@ -32,7 +42,7 @@ RUN_ID = "digits-7fq2"
 
 HANDLERS = {
     "observe_job": (observe_job, rf"{RUN_ID}: unchanged: .*"),
-    "record_blocked_queue": (record_blocked_queue, r"(no run: ignored|digits-7fq2: recorded): .*"),
+    "record_blocked_queue": (record_blocked_queue, r"digits-7fq2: recorded: .*"),
     "record_interruption": (record_interruption, r"recorded for i-[0-9a-f]{8,17}"),
     "sweep_runs": (sweep_runs, r"finished: True, outcomes: \{.*\}, reservations: \{\}, failures: \{\}, .*"),
 }
@@ -64,8 +74,10 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     ledger, batch = MemoryLedger(), MemoryBatch()
-    ledger.create(new_run(RUN_ID, state=RunState.RUNNING, job_id=JOB_ID, claimed_job_id=JOB_ID, epoch=1))
-    batch.jobs[JOB_ID] = Job(job_id=JOB_ID, name=f"{RUN_ID}-1", status=JobStatus.RUNNING)
+    run = ledger.create(new_run(RUN_ID, state=RunState.RUNNING, job_id=JOB_ID, claimed_job_id=JOB_ID, epoch=1))
+    batch.jobs[JOB_ID] = Job(
+        job_id=JOB_ID, name=f"{RUN_ID}-1", status=JobStatus.RUNNING, order=order_of(job_request(run))
+    )
     budgets = MemoryBudgets(ledger)
     ports = memory_ports(ledger, batch, MemoryCheckpoints(), budgets=budgets)
     for name, bound in {"ledger": ledger, "batch": batch, "ports": ports, "now": NOW}.items():

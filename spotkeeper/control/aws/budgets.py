@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _CANCELLED: Final = "TransactionCanceledException"
 _CONDITION: Final = "ConditionalCheckFailed"
 _NOTHING_WRONG: Final = "None"
+_PASSING: Final = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+"""Another transaction was quicker, or there was too much to do: nothing happened, and a repetition may succeed."""
 _CAPS: Final = ("fallback", "total")
 _PARTS: Final = ("limit", "available", "reserved", "spent")
 
@@ -241,8 +243,10 @@ def _reasons(*, holders_from: int, holders: Sequence[str], switch_at: int | None
         codes = [reason["Code"] for reason in error.response.get("CancellationReasons", [])]
         failed = [index for index, code in enumerate(codes) if code == _CONDITION]
         if not failed:
-            # TransactionConflict, throttling: another transaction was quicker, and nothing happened.
-            raise Throttled(f"{_CANCELLED}: {', '.join(code for code in codes if code != _NOTHING_WRONG)}") from error
+            others = [code for code in codes if code != _NOTHING_WRONG]
+            if not others or not _PASSING.issuperset(others):
+                raise  # a request that can never succeed must not read as one that came too fast
+            raise Throttled(f"{_CANCELLED}: {', '.join(others)}") from error
         if failed[0] == switch_at:
             raise SwitchedOff from error
         if failed[0] >= holders_from:

@@ -16,7 +16,15 @@ from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interrupti
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-_THROTTLES: Final = frozenset({"ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"})
+_THROTTLES: Final = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ThrottlingException",
+        # The item is in a transaction at this moment; botocore does not repeat this one.
+        "TransactionConflictException",
+    }
+)
 _CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 _RUNS_PER_PAGE: Final = 100
 _SLOTS_KEPT_SECONDS: Final = 3600

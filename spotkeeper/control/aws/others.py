@@ -22,7 +22,7 @@ class DynamoDBOthersJobs:
         self._table = table
 
     def record(self, job: OthersJob, *, expires_at: int) -> bool:
-        """Put the job where less is known of it."""
+        """Put the job where less is known of it, or was looked at earlier."""
         item = {
             **item_key(contract.others_partition(job.job_id), contract.OTHERS_SORT_KEY),
             **serialized(
@@ -35,16 +35,19 @@ class DynamoDBOthersJobs:
         }
         try:
             with typed_errors():
-                self._client.put_item(
+                reply = self._client.put_item(
                     TableName=self._table,
                     Item=item,
-                    ConditionExpression="attribute_not_exists(#facts) OR #facts < :facts",
-                    ExpressionAttributeNames={"#facts": "facts"},
-                    ExpressionAttributeValues={":facts": {"N": str(job.facts)}},
+                    ConditionExpression=(
+                        "attribute_not_exists(#facts) OR #facts < :facts OR (#facts = :facts AND #seen < :seen)"
+                    ),
+                    ExpressionAttributeNames={"#facts": "facts", "#seen": "observed_at"},
+                    ExpressionAttributeValues={":facts": {"N": str(job.facts)}, ":seen": {"S": job.observed_at}},
+                    ReturnValues="ALL_OLD",
                 )
         except Conflict:
             return False
-        return True
+        return read_plain(reply.get("Attributes", {})).get("facts") != job.facts
 
     def list_jobs(self, limit: int) -> tuple[OthersJob, ...]:
         """Query the listing index, newest first."""
