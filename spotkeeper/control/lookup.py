@@ -4,6 +4,8 @@ A submission is a job of its own, named by run and number. The first submission 
 sweep's array job instead: the child has the array's name, and the member is told by its index.
 """
 
+from dataclasses import replace
+
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.names import array_job_name, job_name, member_id, parse_array_job_name, parse_job_name
 from spotkeeper.control.ports import Batch, Job
@@ -11,13 +13,21 @@ from spotkeeper.control.run import Run
 
 
 def find_jobs(run: Run, submission: int, *, queue: str, batch: Batch) -> tuple[Job, ...]:
-    """Return every job of a submission that a look-up by name shows, oldest first."""
+    """Return every job of a submission that a look-up by name shows, oldest first.
+
+    Where an array is, its child is, also one that DescribeJobs does not know at the moment: it is then told as its
+    array is.
+    """
     if submission > 1 or run.array_index is None:
         return batch.find(job_name(run.run_id, submission), queue=queue)
     assert run.sweep is not None, "an index is one of a sweep"
     arrays = batch.find(array_job_name(run.sweep), queue=queue)
-    children = (batch.describe(f"{array.job_id}:{run.array_index}") for array in arrays)
-    return tuple(child for child in children if child is not None)
+    return tuple(_child(array, run.array_index, batch) for array in arrays if run.array_index < (array.array_size or 0))
+
+
+def _child(array: Job, index: int, batch: Batch) -> Job:
+    child_id = f"{array.job_id}:{index}"
+    return batch.describe(child_id) or replace(array, job_id=child_id, array_size=None, array_index=index)
 
 
 def submission_of(job: Job) -> tuple[str, int] | None:

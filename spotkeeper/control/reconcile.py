@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
-from spotkeeper.control import adoption, begin, cancel, observe, others, pause, reserve, standby, submit
+from spotkeeper.control import adoption, begin, cancel, first_lease, observe, others, pause, reserve, standby, submit
 from spotkeeper.control.choice import Choice, choose
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON, WAITED_REASON, ending_of
 from spotkeeper.control.closing import close, close_if_over
@@ -81,6 +81,8 @@ def observe_job(job_id: str, *, ports: Ports, now: str) -> Observation:
         ports.batch.terminate(job.job_id, TWIN_REASON)
         return _unchanged(run, f"job {job.job_id}, which it is not in, is stopped")
     if folded.is_current and run.is_live:
+        run = first_lease.hold(run, job, ports=ports, now=now)
+        folded = replace(folded, run=run)
         if job.has_ended:
             return _after_job(folded, ports, now)
         _stop_unwanted(folded, ports, now)

@@ -170,6 +170,36 @@ def test_an_array_that_no_look_up_shows_is_not_sent_again_and_its_members_go_on_
     assert [request["jobName"] for request in world.batch.requests[1:]] == [f"lr-000{index}-2" for index in range(SIZE)]
 
 
+def test_a_child_that_batch_does_not_know_at_the_moment_is_no_reason_for_its_member_to_go_on_by_itself() -> None:
+    world = SweepWorld()
+    world.submit()
+    known = world.batch.jobs.pop(f"{ARRAY}:2")
+
+    assert world.look(2, GIVE_UP_SECONDS / 60) is Outcome.SUBMITTED
+
+    assert (world.run(2).submission, world.run(2).job_id) == (1, f"{ARRAY}:2")
+    world.batch.jobs[known.job_id] = known
+    assert world.look(2, GIVE_UP_SECONDS / 60 + 5) is Outcome.UNCHANGED
+    assert len(world.batch.requests) == 1
+
+
+def test_a_member_whose_child_batch_does_not_know_at_the_moment_is_cancelled_with_its_child() -> None:
+    world = SweepWorld()
+    world.submit()
+    del world.batch.jobs[f"{ARRAY}:2"]
+
+    cancel("lr-0002", ledger=world.ledger, batch=world.batch, now=NOW)
+
+    assert world.batch.terminated == [(f"{ARRAY}:2", CANCEL_REASON)]
+
+
+def test_an_array_that_ends_before_a_member_has_no_child_of_it() -> None:
+    world = SweepWorld()
+    world.batch.submit(array.array_request(world.run(0), own=("LR",), size=2))
+
+    assert world.look(3, GIVE_UP_SECONDS / 60) is Outcome.WAITING
+
+
 def test_children_that_show_up_after_their_members_have_gone_on_are_left_without_a_run() -> None:
     world = SweepWorld(MemoryBatch(lost_requests=1))
     with pytest.raises(ReplyLost):

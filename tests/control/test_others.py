@@ -3,21 +3,29 @@
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.adoption import run_of
-from spotkeeper.control.classify import TWIN_REASON
+from spotkeeper.control.budget import Limits
+from spotkeeper.control.classify import OVER_BUDGET_REASON, TWIN_REASON
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.others import unended
 from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus
-from spotkeeper.control.reconcile import observe_job
+from spotkeeper.control.reconcile import observe_job, reconcile
 from spotkeeper.control.run import Run
 from spotkeeper.control.submit import job_request
 from spotkeeper.control.sweep import sweep
-from spotkeeper.policy.reservation import MachineTime, settled_microusd
+from spotkeeper.policy.reservation import (
+    AROUND_SECONDS,
+    LEASE_SECONDS,
+    MachineTime,
+    lease_microusd,
+    settled_microusd,
+)
 from tests.control.fakes import (
     NOW,
     ON_DEMAND_QUEUE,
@@ -27,6 +35,7 @@ from tests.control.fakes import (
     MemoryLedger,
     MemoryOthers,
     memory_ports,
+    new_run,
 )
 from tests.control.reconciled import HOST, after
 
@@ -56,9 +65,10 @@ def theirs(order: JobOrder = ASKS, **changes: Any) -> Job:
 
 
 class World:
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, *, total_microusd: int | None = None) -> None:
         self.ledger, self.batch, self.others = MemoryLedger(), MemoryBatch(), MemoryOthers()
-        self.ports = memory_ports(self.ledger, self.batch, others=self.others, terms=NAMED_TERMS)
+        terms = replace(NAMED_TERMS, limits=Limits(total_microusd=total_microusd))
+        self.ports = memory_ports(self.ledger, self.batch, others=self.others, terms=terms)
         self.batch.jobs[job.job_id] = job
 
     def hear(self, minute: float = 0) -> Outcome:
@@ -168,6 +178,44 @@ def test_an_adopted_run_that_loses_its_host_for_good_is_submitted_again_as_it_wa
     assert request["containerOverrides"]["command"] == list(ASKS.command)
 
 
+def test_an_adopted_job_is_paid_from_a_lease_of_the_caps_that_are_there() -> None:
+    world = World(theirs(), total_microusd=10_000_000)
+
+    world.hear()
+    world.hear(1)
+
+    (lease,) = world.ports.budgets.reservations("etl-monday")
+    assert lease.submission == 1
+    assert lease.microusd == lease_microusd(Decimal("2.0"), LEASE_SECONDS + AROUND_SECONDS)
+    assert world.batch.terminated == []
+
+
+def test_a_lease_that_a_crash_kept_from_an_adopted_job_is_set_aside_at_the_next_look() -> None:
+    world = World(theirs(), total_microusd=10_000_000)
+    adopted = run_of(theirs(), terms=NAMED_TERMS)
+    assert isinstance(adopted, Run)
+    world.ledger.create(adopted)
+
+    reconcile("etl-monday", ports=world.ports, now=after(5))
+
+    assert len(world.ports.budgets.reservations("etl-monday")) == 1
+
+
+def test_an_adopted_job_that_nobody_can_pay_is_stopped_and_its_run_parked() -> None:
+    world = World(theirs(status=JobStatus.RUNNING, attempts=(RUNNING,)), total_microusd=1)
+
+    world.hear(50)
+
+    assert world.batch.terminated == [("theirs-1", OVER_BUDGET_REASON)]
+    world.batch.jobs["theirs-1"] = theirs(
+        status=JobStatus.FAILED,
+        attempts=(replace(RUNNING, stopped_at=after(51), exit_code=75),),
+        status_reason=OVER_BUDGET_REASON,
+        stopped_at=after(51),
+    )
+    assert world.hear(52) is Outcome.PARKED
+
+
 @pytest.mark.parametrize(
     ("job", "why"),
     [
@@ -233,6 +281,6 @@ def test_what_a_running_job_of_others_costs_grows_and_one_that_batch_forgets_is_
 
     world.batch.jobs.clear()
     for minute, status in ((200, "RUNNING"), (100 + 24 * 60 + 1, "UNKNOWN")):
-        sweep(ports=world.ports, clock=lambda minute=minute: after(minute), has_time=lambda: True)
+        sweep(ports=world.ports, clock=partial(after, minute), has_time=lambda: True)
         assert world.others.jobs["theirs-1"].status == status
     assert unended(world.ports) == ()
