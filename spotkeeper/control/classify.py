@@ -29,6 +29,7 @@ PAUSE_REASON: Final = "Paused with spotkeeper pause"
 
 TWIN_REASON: Final = "Twin: another job holds this run"
 STANDBY_REASON: Final = "Standby: the run does not need it any more"
+PRIORITY_REASON: Final = "Withdrawn with spotkeeper priority"
 WAITED_REASON: Final = "Withdrawn by Spotkeeper: no capacity"
 """Given to CancelJob, for a job that Batch would let wait on."""
 SWITCHED_OFF_REASON: Final = "On-demand was switched off"
@@ -69,6 +70,8 @@ class Cause(StrEnum):
     """The host is gone, without a warning that reached us."""
     CANCELLED = "cancelled"
     PAUSED = "paused"
+    REPRIORITIZED = "reprioritized"
+    """Withdrawn while it waited, to be submitted with another priority."""
     TWIN = "twin"
     """A second job of the same submission, stopped."""
     STANDBY = "standby"
@@ -134,6 +137,7 @@ _RULES: Final[tuple[tuple[Cause, Callable[[Attempt], bool]], ...]] = (
     (Cause.HOST_LOST, _host_lost),
     (Cause.CANCELLED, lambda attempt: _says(attempt, CANCEL_REASON)),
     (Cause.PAUSED, lambda attempt: _says(attempt, PAUSE_REASON)),
+    (Cause.REPRIORITIZED, lambda attempt: attempt.started_at is None and _says(attempt, PRIORITY_REASON)),
     (Cause.TWIN, lambda attempt: _says(attempt, TWIN_REASON)),
     (Cause.STANDBY, lambda attempt: _says(attempt, STANDBY_REASON)),
     (Cause.SWITCHED_OFF, lambda attempt: _says(attempt, SWITCHED_OFF_REASON)),
@@ -159,6 +163,7 @@ _EXPLANATIONS: Final = {
     Cause.HOST_LOST: "the host was lost, and Batch has no retry left",
     Cause.CANCELLED: "cancelled",
     Cause.PAUSED: "paused",
+    Cause.REPRIORITIZED: "withdrawn to be submitted with another priority",
     Cause.TWIN: "stopped as the second job of one submission",
     Cause.STANDBY: "stopped as a standby that was not needed any more",
     Cause.SWITCHED_OFF: "on-demand was switched off",

@@ -80,6 +80,8 @@ class JobOrder:
     variables: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     attempt_seconds: int | None = None
+    priority: int | None = None
+    """Within its share."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ Three budgets, kept apart so that none eats another's:
 interruptions   AWS took the machine, or the attempt handed over: again, without limit while the committed step
                 advances; parked after MAX_STALLS submissions in a row that brought no newer checkpoint
 capacity        AWS had no machine: again after a wait that doubles, without limit, and visible with its reason
+the user's word  at once, whatever was before, and no count changes
 own failures    the program or its image is broken: not repeated, machines are paid for
 
 What only a person can mend is parked: the run keeps its checkpoints and goes on with `spotkeeper resume`.
@@ -35,6 +36,8 @@ class Budget(StrEnum):
     CAPACITY = "capacity"
     OWN_FAILURES = "own-failures"
     PERSON = "person"
+    WISH = "wish"
+    """The user wanted it so: again at once, and it counts against nothing."""
 
 
 BUDGETS: Final[Mapping[Cause, Budget]] = MappingProxyType(
@@ -45,6 +48,7 @@ BUDGETS: Final[Mapping[Cause, Budget]] = MappingProxyType(
         Cause.TIMED_OUT: Budget.INTERRUPTIONS,
         Cause.PAUSED: Budget.INTERRUPTIONS,  # and resumed before its job had stopped
         Cause.FENCED: Budget.INTERRUPTIONS,
+        Cause.REPRIORITIZED: Budget.WISH,
         Cause.TWIN: Budget.INTERRUPTIONS,
         Cause.STANDBY: Budget.INTERRUPTIONS,  # and taken over by the run at that moment
         Cause.SWITCHED_OFF: Budget.INTERRUPTIONS,
@@ -115,6 +119,13 @@ def decide(ending: Ending, history: History, *, now: str) -> Decision:
             return Decision(action=Action.FAIL, reason=ending.words)
         case Budget.PERSON:
             return Decision(action=Action.PARK, reason=ending.words, num_stalls=stalls)
+        case Budget.WISH:
+            return Decision(
+                action=Action.REQUEUE,
+                reason=ending.words,
+                num_stalls=stalls,
+                num_capacity_waits=0 if history.had_attempts else history.num_capacity_waits,
+            )
         case Budget.CAPACITY:
             # A job that had a machine ends the row of waits: capacity was there.
             waits = 0 if history.had_attempts else history.num_capacity_waits

@@ -78,6 +78,8 @@ class Run:
     """The sweep whose member it is: a group of runs with caps of their own."""
     sweep_fallback_cap_microusd: int | None = None
     sweep_total_cap_microusd: int | None = None
+    priority: int | None = None
+    """Among the runs of its team, 0 to 9999, higher first; None: the job definition's."""
     array_index: int | None = None
     """Of a member whose first submission is a child of the sweep's array job."""
 

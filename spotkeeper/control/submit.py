@@ -54,6 +54,8 @@ def job_request(run: Run) -> dict[str, Any]:
         # Tags reach the ECS task only this way, and cost allocation reads them there.
         "propagateTags": True,
     }
+    if run.priority is not None:
+        request["schedulingPriorityOverride"] = run.priority
     if run.market == Market.ON_DEMAND:
         # One attempt: the reservation covers no second one.
         request["retryStrategy"] = {"attempts": 1}

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control import pause as pausing
+from spotkeeper.control import priority as prioritizing
 from spotkeeper.control.cancel import cancel as cancel_run
 from spotkeeper.control.run import Run
 from spotkeeper.ops import failure, log_stream, money_commands, spending, submission, sweep_commands, waiting
@@ -87,6 +88,9 @@ def submit(
     no_source: Annotated[bool, typer.Option("--no-source", help="Send no folder.")] = False,
     name: Annotated[str | None, typer.Option(help="Begins the run's id.")] = None,
     team: Annotated[str | None, typer.Option(help="Whose fair share it uses.")] = None,
+    priority: Annotated[
+        int | None, typer.Option(metavar="0-9999", help="Among the runs of its team; higher goes first; 100 is usual.")
+    ] = None,
     profile: Annotated[str | None, typer.Option(help="Accelerator class; the environment names its own.")] = None,
     image: Annotated[str | None, typer.Option(help="repository@sha256:… instead of the trainer image.")] = None,
     data: Annotated[
@@ -147,6 +151,7 @@ def submit(
         command=tuple(command),
         name=name,
         team=team,
+        priority=priority,
         profile=profile,
         image=image,
         data=options.pairs("--data", [options.named_data(text) for text in data or []]),
@@ -257,6 +262,18 @@ def pause(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RUN
         typer.echo(f"{run_id} is being paused; its job is stopping")
     else:
         typer.echo(f"{run_id} is {_state_of(run)}")
+
+
+@app.command("priority")
+def prioritize(
+    ctx: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="RUN")],
+    number: Annotated[int, typer.Argument(metavar="PRIORITY", help="0 to 9999; higher goes first; usual: 100.")],
+) -> None:
+    """Let a run go before, or after, the others of its team; one that has a machine goes on."""
+    connection: Connection = ctx.obj()
+    run = prioritizing.prioritize(run_id, number, ports=connection.ports)
+    typer.echo(f"{run_id} has ended" if run.is_closed else f"{run_id} has priority {number}")
 
 
 @app.command()

@@ -15,6 +15,7 @@ from spotkeeper.contract.checkpoint_layout import source_key
 from spotkeeper.contract.descriptor import Descriptor
 from spotkeeper.contract.duration import format_duration
 from spotkeeper.contract.names import check_name, check_run_id
+from spotkeeper.control.priority import check_priority
 from spotkeeper.control.run import Run
 from spotkeeper.control.submit import job_request
 from spotkeeper.control.terms import EnvironmentTerms
@@ -47,6 +48,8 @@ class Request:
     """Begins the run id; taken from the command where absent."""
     team: str | None = None
     """May be absent where the environment has one team."""
+    priority: int | None = None
+    """Among the runs of the team."""
     profile: str | None = None
     image: str | None = None
     """`repository@sha256:…` instead of the environment's trainer image."""
@@ -142,6 +145,7 @@ def plan(
         command=request.command,
         variables=run_variables,
         attempt_seconds=_check_attempt(request.attempt_seconds, descriptor.max_attempt_seconds),
+        priority=check_priority(request.priority) if request.priority is not None else None,
         image=request.image,
         source_sha256=source.sha256 if source else None,
         mode=request.spending.mode.value,

@@ -59,6 +59,9 @@ def submit(
     source: Annotated[Path | None, typer.Option(help="Folder to send, as with submit.")] = None,
     no_source: Annotated[bool, typer.Option("--no-source", help="Send no folder.")] = False,
     team: Annotated[str | None, typer.Option(help="Whose fair share it uses.")] = None,
+    priority: Annotated[
+        int | None, typer.Option(metavar="0-9999", help="Among the runs of its team; higher goes first; 100 is usual.")
+    ] = None,
     profile: Annotated[str | None, typer.Option(help="Accelerator class; the environment names its own.")] = None,
     image: Annotated[str | None, typer.Option(help="repository@sha256:… instead of the trainer image.")] = None,
     data: Annotated[
@@ -100,6 +103,7 @@ def submit(
         command=tuple(command),
         name=name,
         team=team,
+        priority=priority,
         profile=profile,
         image=image,
         data=options.pairs("--data", [options.named_data(text) for text in data or []]),

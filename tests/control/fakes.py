@@ -11,6 +11,7 @@ from spotkeeper.contract.names import member_id
 from spotkeeper.control.budget import Budget, Limits, Switch
 from spotkeeper.control.others import OthersJob
 from spotkeeper.control.ports import Conflict, Job, JobOrder, JobStatus, Ports, ReplyLost
+from spotkeeper.control.priority import USUAL
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
 from spotkeeper.control.sweep_record import SweepRecord
 from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms
@@ -152,6 +153,7 @@ def order_of(request: Mapping[str, Any]) -> JobOrder:
         variables={pair["name"]: pair["value"] for pair in container["environment"]},
         tags=request["tags"],
         attempt_seconds=request["timeout"]["attemptDurationSeconds"],
+        priority=request.get("schedulingPriorityOverride", USUAL),
     )
 
 

@@ -6,6 +6,7 @@ from spotkeeper.control.classify import (
     CANCEL_REASON,
     OVER_BUDGET_REASON,
     PAUSE_REASON,
+    PRIORITY_REASON,
     STANDBY_REASON,
     SWITCHED_OFF_REASON,
     TWIN_REASON,
@@ -165,8 +166,8 @@ def test_every_way_to_end_has_its_cause(facts: dict[str, Any], cause: Cause) -> 
 
 
 def test_every_cause_of_an_attempt_has_a_row_in_the_table() -> None:
-    # These two end a job of which no attempt runs.
-    assert {row[2] for row in TABLE} == set(Cause) - {Cause.NO_CAPACITY, Cause.MISCONFIGURED}
+    # These end a job of which no attempt runs.
+    assert {row[2] for row in TABLE} == set(Cause) - {Cause.NO_CAPACITY, Cause.MISCONFIGURED, Cause.REPRIORITIZED}
 
 
 def test_a_running_attempt_has_no_cause() -> None:
@@ -178,6 +179,8 @@ def test_a_running_attempt_has_no_cause() -> None:
     [
         (None, CAPACITY, "no capacity"),
         (None, MISCONFIGURED, "its queue cannot run this job: Canceled by JobStateTimeLimit"),
+        (None, PRIORITY_REASON, "with another priority"),
+        (ended(status_reason=HOST), PRIORITY_REASON, "with another priority"),
         (None, "Terminated by ops", "somebody stopped the job: Terminated by ops"),
         (ended(status_reason=HOST), CAPACITY, "no capacity"),
         (ended(status_reason=HOST), HOST, "no retry left"),

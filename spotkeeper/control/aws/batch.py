@@ -128,6 +128,7 @@ def _order_of(detail: Mapping[str, Any]) -> JobOrder:
         variables={pair["name"]: pair.get("value", "") for pair in container.get("environment", ())},
         tags=dict(detail.get("tags") or {}),
         attempt_seconds=(detail.get("timeout") or {}).get("attemptDurationSeconds"),
+        priority=detail.get("schedulingPriority"),
     )
 
 
