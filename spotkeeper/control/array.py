@@ -94,15 +94,16 @@ def submit(sweep: SweepRecord, members: Sequence[Run], *, ports: Ports, sweeps: 
         for index in waiting:
             single.close_refused(secured[index], str(refusal), ledger=ports.ledger, now=now)
         raise
-    _stop_unwanted(array_id, sweep, ports, sweeps)
+    _stop_unwanted(array_id, size, sweep, ports, sweeps)
     return array_id
 
 
-def _stop_unwanted(array_id: str, sweep: SweepRecord, ports: Ports, sweeps: Sweeps) -> None:
+def _stop_unwanted(array_id: str, size: int, sweep: SweepRecord, ports: Ports, sweeps: Sweeps) -> None:
     """Stop the children of members that were cancelled or paused meanwhile: no event need come of it."""
     for member in sweeps.members(sweep):
-        if member.submission == 1 and (member.is_closed or member.state is RunState.PAUSED):
-            ports.batch.terminate(f"{array_id}:{member.array_index}", TWIN_REASON)
+        index = member.array_index
+        if index is not None and index < size and (member.is_closed or member.state is RunState.PAUSED):
+            ports.batch.terminate(f"{array_id}:{index}", TWIN_REASON)
 
 
 def _secured(member: Run, ports: Ports, now: str) -> Run:

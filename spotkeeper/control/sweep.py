@@ -78,7 +78,12 @@ def sweep(*, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool
 
 def _look_at_others(done: Sweep, *, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool]) -> None:
     """Look again at the jobs of others that had not ended."""
-    for job in others.unended(ports):
+    try:
+        listed = others.unended(ports)
+    except Exception as error:  # noqa: BLE001  as above: what was done for the runs is still to be reported
+        done.failures["the list of others' jobs"] = f"{type(error).__name__}: {error}"
+        return
+    for job in listed:
         if not has_time():
             return
         try:

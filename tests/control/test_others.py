@@ -13,8 +13,8 @@ from spotkeeper.control.adoption import run_of
 from spotkeeper.control.budget import Limits
 from spotkeeper.control.classify import OVER_BUDGET_REASON, TWIN_REASON
 from spotkeeper.control.observe import Outcome
-from spotkeeper.control.others import unended
-from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus
+from spotkeeper.control.others import OthersJob, unended
+from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus, Throttled
 from spotkeeper.control.reconcile import observe_job, reconcile
 from spotkeeper.control.run import Run
 from spotkeeper.control.submit import job_request
@@ -116,6 +116,20 @@ def test_the_sweeper_looks_again_at_a_job_whose_last_event_was_lost() -> None:
         ({Outcome.NOTED: 1}, {}, True),
         ({}, {}, True),
     ]
+
+
+class Unlistable(MemoryOthers):
+    def list_jobs(self, limit: int) -> tuple[OthersJob, ...]:
+        raise Throttled(f"{limit} at once")
+
+
+def test_a_list_of_others_that_cannot_be_read_does_not_silence_the_sweeper() -> None:
+    ports = memory_ports(others=Unlistable(), terms=NAMED_TERMS)
+
+    done = sweep(ports=ports, clock=lambda: NOW, has_time=lambda: True)
+
+    assert done.is_finished
+    assert done.failures == {"the list of others' jobs": "Throttled: 200 at once"}
 
 
 def test_a_late_look_never_replaces_a_later_one() -> None:

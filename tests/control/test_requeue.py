@@ -18,6 +18,7 @@ GOES_ON = {"progressed": Action.REQUEUE, "stalled": Action.PARK, "new": Action.R
 WAITS_FIRST = {"progressed": Action.WAIT, "stalled": Action.PARK, "new": Action.WAIT}
 ALWAYS_WAITS = {"progressed": Action.WAIT, "stalled": Action.WAIT, "new": Action.WAIT}
 FAILS = {"progressed": Action.FAIL, "stalled": Action.FAIL, "new": Action.FAIL}
+AGAIN = {"progressed": Action.REQUEUE, "stalled": Action.REQUEUE, "new": Action.REQUEUE}
 PARKS = {"progressed": Action.PARK, "stalled": Action.PARK, "new": Action.PARK}
 
 TABLE = {
@@ -31,6 +32,7 @@ TABLE = {
     Cause.STANDBY: GOES_ON,
     Cause.SWITCHED_OFF: GOES_ON,
     Cause.UNKNOWN: GOES_ON,
+    Cause.REPRIORITIZED: AGAIN,
     Cause.COULD_NOT_START: WAITS_FIRST,
     Cause.NO_CAPACITY: ALWAYS_WAITS,
     Cause.FAILED: FAILS,

@@ -31,6 +31,8 @@ BOOT_SECONDS: Final = 20.0
 LINGER_SECONDS: Final = 240.0
 LEDGER_PATIENCE_SECONDS: Final = 120.0
 FINAL_SAVES: Final = 10
+PARAMETER: Final = "LR"
+"""The variable in which the members of a sweep differ."""
 POLL_SECONDS: Final = 120.0
 """How often a standby looks; the product looks more often, which costs the simulation time and shows no more."""
 
@@ -82,7 +84,11 @@ class Container:
         trace: Trace,
     ) -> None:
         environment = {item["name"]: item["value"] for item in job.request["containerOverrides"]["environment"]}
-        self.run_id = environment[names.RUN_ID]
+        if job.array_index is not None:
+            environment[names.BATCH_ARRAY_INDEX] = str(job.array_index)
+        self._lacks_own = programs.array_member.is_member(environment)
+        self._environment: dict[str, str] = programs.array_member.as_member(environment)
+        self.run_id = self._environment[names.RUN_ID]
         self.name = f"{job.job_id}#{number}"
         self.is_cut_off = False
         self.has_ended = False
@@ -150,6 +156,7 @@ class Container:
                 if code is not None:
                     return code
                 self._claim()
+            self._invariants.given(self, self._environment.get(PARAMETER))
             returncode, outcome, step = self._train_plainly() if self._kind == "plain" else self._train()
             return self._end(returncode, outcome, step)
         except (_Fenced, self._programs.checkpoint.FencedError):
@@ -248,6 +255,8 @@ class Container:
         )
         claimed = self._ask("claim", request)
         self._epoch, self._market = claimed.epoch, claimed.market
+        if self._lacks_own:
+            self._environment.update(claimed.variables)
         self._trace(self.name, f"claims epoch {self._epoch} on {self._market}")
         place = {"instance_id": self._host, "market": self._market, "instance_type": "m6i.xlarge"}
         self._table.update_attempt(
@@ -296,7 +305,9 @@ class Container:
                 item = refusal.item or {}
                 if "completion" in item:
                     raise _AlreadyComplete from refusal
-                raise _Fenced(view_of(item)) from refusal
+                # A run that is not there may come: its job was submitted past us.
+                if item or operation != "claim" or self._scheduler.now_seconds + 10.0 > give_up_at:
+                    raise _Fenced(view_of(item)) from refusal
             except (Throttled, ConnectionError, Conflict) as error:
                 if self._scheduler.now_seconds + 10.0 > give_up_at:
                     raise _Unavailable from error

@@ -3,7 +3,9 @@
     SUBMITTED -> RUNNABLE -> STARTING -> RUNNING -> SUCCEEDED | FAILED
                     ^____________________|  retry: same job, next attempt number
 
-SubmitJob has no idempotency: two calls are two jobs. A host may vanish with or without a notice, refuse to start
+SubmitJob has no idempotency: two calls are two jobs. An array job never runs itself: it has children, each of which is
+queued, retried and stopped alone, and it ends when all of them have. ListJobs shows the array, DescribeJobs also its
+children. A host may vanish with or without a notice, refuse to start
 the container, or be cut off: Batch then gives the attempt up while its container goes on.
 """
 
@@ -12,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from zlib import crc32
 
+from emulation.batch.array_jobs import CHILD_FAILED
 from emulation.batch.retry import AttemptOutcome, Decision, decide
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
 from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_YIELDED
 from spotkeeper.control.classify import DRAINED, NORMAL_EXIT, TIME_LIMIT
-from spotkeeper.control.ports import Job, JobAttempt, JobStatus
+from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
 from tests.simulation.fakes import Trace
@@ -56,6 +59,9 @@ class BatchJob:
     name: str
     request: Mapping[str, Any]
     created_seconds: float
+    order: JobOrder
+    array_size: int | None = None
+    array_index: int | None = None
     status: JobStatus = JobStatus.SUBMITTED
     status_reason: str | None = None
     stopped_at: str | None = None
@@ -120,14 +126,42 @@ class Batch:
 
     def submit(self, request: Mapping[str, Any]) -> str:
         """Create a job; twins of one name are told apart by a letter."""
-        name = request["jobName"]
-        twins = sum(job.name == name for job in self.jobs.values())
-        job = BatchJob(f"{name}.{chr(ord('a') + twins)}", name, request, self._scheduler.now_seconds)
-        self.jobs[job.job_id] = job
+        name, size = request["jobName"], request.get("arrayProperties", {}).get("size")
+        twins = len(self.listed(name))
+        job = self._create(f"{name}.{chr(ord('a') + twins)}", request, array_size=size)
         self._hooks.job_created(job)
-        self._trace("batch", f"job {job.job_id} exists")
-        self._in_phase(job, 2.0, self._queue)
+        self._trace("batch", f"job {job.job_id} exists" if size is None else f"array {job.job_id} of {size} exists")
+        if size is None:
+            self._in_phase(job, 2.0, self._queue)
+            return job.job_id
+        self._enter(job, JobStatus.PENDING)
+        for index in range(size):
+            child = self._create(f"{job.job_id}:{index}", request, array_index=index)
+            self._in_phase(child, 2.0, self._queue)
         return job.job_id
+
+    def _create(
+        self, job_id: str, request: Mapping[str, Any], *, array_size: int | None = None, array_index: int | None = None
+    ) -> BatchJob:
+        now_seconds = self._scheduler.now_seconds
+        job = self.jobs[job_id] = BatchJob(
+            job_id,
+            request["jobName"],
+            request,
+            now_seconds,
+            _order(request, iso(now_seconds)),
+            array_size=array_size,
+            array_index=array_index,
+        )
+        return job
+
+    def listed(self, name: str) -> list[BatchJob]:
+        """Return all jobs of a name, oldest first, but for the children of arrays."""
+        return [job for job in self.jobs.values() if job.name == name and job.array_index is None]
+
+    def children(self, array: BatchJob) -> list[BatchJob]:
+        """Return the children of an array."""
+        return [self.jobs[f"{array.job_id}:{index}"] for index in range(array.array_size or 0)]
 
     def refuse(self, request: Mapping[str, Any]) -> None:
         """Note that a request was rejected."""
@@ -136,7 +170,7 @@ class Batch:
     def named(self, name: str, queue: str, *, settled: bool) -> tuple[Job, ...]:
         """Return a queue's jobs of a name, oldest first; `settled` leaves out those that ListJobs may not show yet."""
         latest = self._scheduler.now_seconds - (LISTED_AFTER_SECONDS if settled else 0.0)
-        jobs = [job for job in self.jobs.values() if (job.name, job.queue) == (name, queue)]
+        jobs = [job for job in self.listed(name) if job.queue == queue]
         return tuple(_told(job) for job in jobs if job.created_seconds <= latest)
 
     def describe(self, job_id: str) -> Job | None:
@@ -147,7 +181,9 @@ class Batch:
     def terminate(self, job_id: str, reason: str) -> None:
         """Stop the job: at once if it waits, else with SIGTERM and some time."""
         job = self.jobs[job_id]
-        if job.has_ended or job.stop_reason is not None:
+        for child in self.children(job):
+            self.terminate(child.job_id, reason)
+        if job.has_ended or job.stop_reason is not None or job.array_size is not None:
             return
         job.stop_reason = reason
         self._trace("batch", f"job {job_id} is terminated: {reason}")
@@ -270,6 +306,16 @@ class Batch:
         job.status_reason = reason
         job.stopped_at = iso(self._scheduler.now_seconds)
         self._enter(job, status)
+        if job.array_index is not None:
+            self._end_array(self.jobs[job.job_id.rpartition(":")[0]])
+
+    def _end_array(self, array: BatchJob) -> None:
+        """End an array whose children have all ended."""
+        statuses = {child.status for child in self.children(array)}
+        if statuses <= {JobStatus.SUCCEEDED}:
+            self._end(array, JobStatus.SUCCEEDED, "")
+        elif statuses <= {JobStatus.SUCCEEDED, JobStatus.FAILED}:
+            self._end(array, JobStatus.FAILED, CHILD_FAILED)
 
     def _enter(self, job: BatchJob, status: JobStatus) -> None:
         job.phase += 1
@@ -299,4 +345,21 @@ def _told(job: BatchJob) -> Job:
         status_reason=job.status_reason,
         stopped_at=job.stopped_at,
         attempts=tuple(job.attempts),
+        array_size=job.array_size,
+        array_index=job.array_index,
+        order=job.order,
+    )
+
+
+def _order(request: Mapping[str, Any], created_at: str) -> JobOrder:
+    container = request["containerOverrides"]
+    return JobOrder(
+        queue=request["jobQueue"],
+        definition=request["jobDefinition"],
+        created_at=created_at,
+        team=request["shareIdentifier"],
+        command=tuple(container["command"]),
+        variables={pair["name"]: pair["value"] for pair in container["environment"]},
+        tags=request["tags"],
+        attempt_seconds=request["timeout"]["attemptDurationSeconds"],
     )

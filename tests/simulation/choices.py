@@ -20,6 +20,7 @@ class Choices:
         self.decisions: dict[str, Any] = {}
         """What was decided, other than the dull."""
         self._random = None if seed is None else Random(seed)
+        self._shapes = None if seed is None else Random(f"shape of {seed}")
         self._recorded = recorded or {}
         self._counts: dict[str, int] = {}
         self._is_calm = False
@@ -46,10 +47,20 @@ class Choices:
 
     def among(self, name: str, options: Sequence[Any]) -> Any:
         """Return one of the options, each as likely; the first is dull."""
+        return self._among(name, options, self._random)
+
+    def shape(self, name: str, options: Sequence[Any]) -> Any:
+        """As `among`, for what a world holds at all, from a stream of its own.
+
+        So a seed whose world holds none of a new kind means what it meant before there was that kind.
+        """
+        return self._among(name, options, self._shapes)
+
+    def _among(self, name: str, options: Sequence[Any], random: Random | None) -> Any:
         if self._is_calm:
             return options[0]
         key = self._key(name)
-        value = self._recorded.get(key, options[0]) if self._random is None else self._random.choice(options)
+        value = self._recorded.get(key, options[0]) if random is None else random.choice(options)
         if value != options[0]:
             self.decisions[key] = value
         return value

@@ -43,6 +43,7 @@ class Watcher(Protocol):
     def attempt_changed(self, before: Attempt, after: Attempt, writer: str) -> None: ...
     def slot_taken(self, second: int, num_taken: int, writer: str) -> None: ...
     def job_requested(self, name: str, writer: str) -> None: ...
+    def job_stopped(self, job_id: str, writer: str) -> None: ...
     def object_created(self, key: str, writer: str) -> None: ...
 
 
@@ -416,6 +417,7 @@ class LinkedBatch:
             return None
 
     def terminate(self, job_id: str, reason: str) -> None:
+        self._watcher.job_stopped(job_id, self._link.name)
         self._link.call(
             "batch.terminate",
             self._link.swarm.read,
@@ -424,6 +426,7 @@ class LinkedBatch:
         )
 
     def withdraw(self, job_id: str, reason: str) -> None:
+        self._watcher.job_stopped(job_id, self._link.name)
         self._link.call(
             "batch.withdraw",
             self._link.swarm.read,

@@ -81,6 +81,7 @@ class Swarm:
     regret: Table = ()
     slot: Table = ()
     failure: Table = ()
+    priority: Table = ()
 
     @classmethod
     def of(cls, seed: int) -> "Swarm":
@@ -108,6 +109,7 @@ class Swarm:
             regret=_table(random, {"cancel": 0.4, "pause": 0.4}),
             slot=_table(random, SLOT),
             failure=_table(random, {"fails": 0.15, "stops early": 0.15, "plain": 0.4}),
+            priority=_table(random, {"priority": 0.8}),
         )
 
 

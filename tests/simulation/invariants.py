@@ -3,16 +3,18 @@
 The names I1 to I12 are those of the design's list.
 """
 
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from typing import Final, Protocol
 
 from spotkeeper.contract.checkpoint_layout import EPOCH_PREFIX, parse_manifest_key
 from spotkeeper.contract.ledger import RESTING_STATES, RunState
-from spotkeeper.contract.names import job_name
+from spotkeeper.contract.names import array_job_name, job_name, member_id, parse_array_job_name
 from spotkeeper.control.budget import Cap
 from spotkeeper.control.requeue import MAX_STALLS
 from spotkeeper.control.run import SUBMITTED_AGAIN_FROM, SUCCESSORS, Attempt, Run
 from spotkeeper.control.submission_rate import SUBMISSIONS_PER_SECOND
+from spotkeeper.control.sweep_record import SweepRecord
 from spotkeeper.policy.reservation import MOST_TWINS
 from tests.simulation.budget_table import BudgetTable
 
@@ -45,10 +47,26 @@ class Truth(Protocol):
     def lacked_capacity(self, job_id: str) -> bool: ...
     def is_refused(self, name: str) -> bool: ...
     def has_deadline(self, run_id: str) -> bool: ...
+    def has_job_of(self, run_id: str, submission: int) -> bool: ...
+    def is_wanted(self, run_id: str) -> bool: ...
+    def is_of_others(self, job_id: str) -> bool: ...
+    def is_job_of(self, job_id: str, run_id: str, submission: int) -> bool: ...
+    def shows_child_of(self, run_id: str) -> bool: ...
+    def waits_for_child(self, run_id: str) -> bool: ...
+    def leases_spot(self, run_id: str) -> bool: ...
+    def parameter_of(self, run_id: str) -> str | None: ...
 
 
 def _name(attempt: Attempt) -> str:
     return f"{attempt.run_id}-{attempt.submission}#{attempt.attempt}"
+
+
+def _job_name(run: Run) -> str:
+    """Return the name of the job that the run's submission asks for."""
+    if run.is_array_child:
+        assert run.sweep is not None
+        return array_job_name(run.sweep)
+    return job_name(run.run_id, run.submission)
 
 
 def require(holds: bool, name: str, what: str) -> None:
@@ -75,8 +93,13 @@ class Invariants:
         self._slots: dict[str, int] = {}
         self._money: BudgetTable | None = None
         self._reserved: set[tuple[str, int]] = set()
+        self._settled: set[tuple[str, int]] = set()
         self._committed: dict[tuple[str, str], int] = {}
         """What was reserved and spent of a holder's cap, by the cap's name."""
+        self._array_calls_left: Counter[str] = Counter()
+        """How many calls of SubmitJob a sweep's record has announced that were not made."""
+        self._arrays: Counter[str] = Counter()
+        """By sweep: how many there are."""
         self._starts: dict[str, list[int]] = {}
         """The newest checkpoint when each submission of a run began."""
 
@@ -85,9 +108,13 @@ class Invariants:
     def run_changed(self, before: Run | None, after: Run, writer: str) -> None:
         if before is None or after.submission > before.submission:
             self._starts.setdefault(after.run_id, []).append(self.newest_checkpoint(after.run_id))
-        if before is None:
-            return
         who = f"{writer} on {after.run_id}"
+        if after.job_id is not None and (before is None or after.job_id != before.job_id):
+            is_own = self._truth.is_job_of(after.job_id, after.run_id, after.submission)
+            require(is_own, "I2 its own job", f"{who}: submission {after.submission} takes up job {after.job_id}")
+        if before is None:
+            require(self._truth.is_wanted(after.run_id), "others are let be", f"{who}: nobody asked for a run")
+            return
         if after.submission != before.submission:
             is_next = after.submission == before.highest + 1 and after.state is RunState.SUBMITTING
             is_standby = after.submission == before.standby_submission and after.state is RunState.SUBMITTED
@@ -132,6 +159,9 @@ class Invariants:
         """A run leaves its job only when the job has ended, and says why it rests."""
         is_over = before.job_id is None or self._truth.has_ended(before.job_id)
         require(is_over, "I5 unknown is no end", f"{who}: {after.state}, while job {before.job_id} goes on")
+        if before.is_array_child and before.job_id is None and after.state is RunState.WAITING:
+            is_shown = self._truth.shows_child_of(after.run_id) and not self._waits_for_money(after)
+            require(not is_shown, "I5 unknown is no end", f"{who}: goes on by itself, while a look-up shows its child")
         if after.state in RESTING_STATES:
             require(bool(after.reason), "I8 nothing silent", f"{who}: {after.state} without a reason")
         if after.state is RunState.PARKED:
@@ -141,10 +171,10 @@ class Invariants:
 
     def _check_park(self, before: Run, after: Run, who: str) -> None:
         """Only a run that cannot go on by itself is parked."""
-        if after.total_cap_microusd is not None and MONEY in (after.reason or ""):
+        if self._waits_for_money(after):
             return  # whether there was really none, only the moment of the refusal knows
         if before.job_id is None:
-            refused = self._truth.is_refused(job_name(after.run_id, after.submission))
+            refused = self._truth.is_refused(_job_name(after))
             require(refused, "I1 parked for good reason", f"{who}: without a job, and not refused")
             return
         lacked = self._truth.lacked_capacity(before.job_id)
@@ -152,6 +182,9 @@ class Invariants:
         stale_since = self._starts[after.run_id][-MAX_STALLS:][0]
         newest = self.newest_checkpoint(after.run_id)
         require(stale_since == newest, "I1 parked for good reason", f"{who}: {newest} is newer than {stale_since}")
+
+    def _waits_for_money(self, run: Run) -> bool:
+        return self._truth.leases_spot(run.run_id) and MONEY in (run.reason or "")
 
     def attempt_changed(self, before: Attempt, after: Attempt, writer: str) -> None:
         for name in FACTS:
@@ -168,7 +201,7 @@ class Invariants:
             require(self._truth.has_ended(run.job_id), "I5 unknown is no end", f"{who}: {run.state}, its job goes on")
         if run.state is RunState.FAILED:
             require(bool(run.reason), "I8 nothing silent", f"{who}: failed without a reason")
-            refused = self._truth.is_refused(job_name(run.run_id, run.submission))
+            refused = self._truth.is_refused(_job_name(run))
             require(run.job_id is not None or refused, "I5 unknown is no end", f"{who}: failed without a job")
         if run.state is RunState.CANCELLED:
             require(run.cancel_requested_at is not None, "I10 only people cancel", who)
@@ -181,17 +214,50 @@ class Invariants:
         self._slots[writer] = self._slots.get(writer, 0) + 1
 
     def job_requested(self, name: str, writer: str) -> None:
-        """Check that a program of ours calls SubmitJob once a slot; so the slots of a second bound the calls."""
+        """Check that a program of ours calls SubmitJob once a slot; so the slots of a second bound the calls.
+
+        A sweep's array is submitted by its user alone, and only after its record has said so.
+        """
+        sweep = parse_array_job_name(name)
+        if sweep is not None:
+            require(self._array_calls_left[sweep] > 0, "I2 one array a sweep", f"{writer} submits {name} unannounced")
+            self._array_calls_left[sweep] -= 1
         if writer.startswith(PEOPLE):
             return
         self._slots[writer] = self._slots.get(writer, 0) - 1
         require(self._slots[writer] >= 0, "I11 submissions a second", f"{writer} submits {name} without a slot")
+
+    def sweep_marked(self, sweep: SweepRecord) -> None:
+        """Note that SubmitJob may be called for its array once."""
+        self._array_calls_left[sweep.name] += sweep.sent_at is not None
+
+    def array_created(self, name: str, size: int) -> None:
+        """Check that it is the sweep's only one, and that its members are recorded, and paid for, before."""
+        sweep = parse_array_job_name(name)
+        assert sweep is not None, "no program submits arrays of another name"
+        self._arrays[sweep] += 1
+        require(self._arrays[sweep] == 1, "I2 one array a sweep", f"{name} is submitted once more")
+        for index in range(size):
+            run_id = member_id(sweep, index)
+            require(self._truth.has_run(run_id), "I1 no job without a run", f"{name} has a child {index}")
+            if self._truth.waits_for_child(run_id):
+                self._check_lease(run_id, 1)
+
+    def job_stopped(self, job_id: str, writer: str) -> None:
+        require(not self._truth.is_of_others(job_id), "others are let be", f"{writer} stops job {job_id}")
+
+    def _check_lease(self, run_id: str, submission: int) -> None:
+        if self._truth.leases_spot(run_id):
+            reservation = self._money.reserved.get((run_id, submission)) if self._money is not None else None
+            is_leased = reservation is not None and reservation.settled_at is None
+            require(is_leased, "I3 reserved before it can be spent", f"{run_id}, {submission}: {reservation}")
 
     def job_created(self, name: str, *, is_on_demand: bool, num_jobs: int) -> None:
         """Check that the intent is recorded before the effect, and the money reserved before it can be spent."""
         run_id, _, submission = name.rpartition("-")
         require(self._truth.has_run(run_id), "I1 no job without a run", f"{name} is submitted")
         if not is_on_demand:
+            self._check_lease(run_id, int(submission))
             return
         reservation = self._money.reserved.get((run_id, int(submission))) if self._money is not None else None
         is_covered = reservation is not None and reservation.settled_at is None
@@ -205,6 +271,7 @@ class Invariants:
         """Check that every cap adds up, and that nothing was reserved beyond a hard one."""
         self._money = table
         self._check_switch(table)
+        self._check_settled_ones(table)
         open_ones = [item for item in table.reserved.values() if item.settled_at is None]
         for holder, budget in table.budgets.items():
             held = [item for item in open_ones if holder in item.holders]
@@ -216,6 +283,14 @@ class Invariants:
                 require(adds_up, "I7 money is conserved", f"{holder}: {cap}")
                 require(cap.reserved == reserved, "I7 money is conserved", f"{holder}: {cap}, reserved {reserved}")
                 self._check_cap(holder, name, cap)
+
+    def _check_settled_ones(self, table: BudgetTable) -> None:
+        settled = {key for key, item in table.reserved.items() if item.settled_at is not None}
+        for key in settled - self._settled:
+            require(
+                not self._truth.has_job_of(*key), "I7 settled when it is over", f"{key} is, and a job of it goes on"
+            )
+        self._settled = settled
 
     def _check_switch(self, table: BudgetTable) -> None:
         news = set(table.reserved) - self._reserved
@@ -263,6 +338,11 @@ class Invariants:
         require(owner == holder.name, "I2 one writer an epoch", f"{owner} and {holder.name} have epoch {run.epoch}")
         self._epochs[holder.name] = run.epoch
         return run
+
+    def given(self, holder: Holder, parameter: str | None) -> None:
+        """Check that the program of an attempt is given what is its run's own."""
+        own = self._truth.parameter_of(holder.run_id)
+        require(parameter == own, "its own parameters", f"{holder.name} is given {parameter}, not {own}")
 
     def left(self, holder: Holder) -> None:
         """Note that an attempt has ended."""

@@ -14,12 +14,17 @@ from typing import Any, Final
 from spotkeeper.contract import exit_codes
 from spotkeeper.contract import ledger as contract
 from spotkeeper.control import (
+    adoption,
+    array,
     begin,
     cancel,
     choice,
     closing,
+    first_lease,
     kill_switch,
+    lookup,
     observe,
+    others,
     pause,
     reconcile,
     renew,
@@ -34,7 +39,7 @@ from spotkeeper.control import (
 )
 from spotkeeper.control.budget import Reservation, Switch
 from spotkeeper.control.run import Run
-from spotkeeper.trainer import checkpoint, ending
+from spotkeeper.trainer import array_member, checkpoint, ending
 from tests.simulation.budget_table import BudgetTable
 from tests.simulation.fakes import LedgerTable, Watcher
 from tests.simulation.programs import Programs
@@ -97,8 +102,8 @@ class LastWriteWins(LedgerTable):
 
 
 CONTROL: Final = (
-    submission_rate, reserve, submit, standby, closing, observe, cancel, begin, pause, requeue, choice, settle, renew,
-    kill_switch, reservations, reconcile, sweep,
+    lookup, submission_rate, reserve, first_lease, submit, array, standby, closing, observe, others, adoption, cancel,
+    begin, pause, requeue, choice, settle, renew, kill_switch, reservations, reconcile, sweep,
 )  # fmt: skip
 """Each imports those before it only."""
 
@@ -125,6 +130,12 @@ def _ended(job_id: str) -> Job:
 def correct_causes(""",
     ),
 )
+ANY_CHILD: Final[Mapping[ModuleType, Patches]] = {
+    lookup: (
+        ("(member_id(sweep, job.array_index), 1)", "(member_id(sweep, (job.array_index + 1) % 2), 1)"),
+        ("job.array_index == (run.array_index if submission == 1 else None)", "True"),
+    )
+}
 INTENT_LAST: Final = (
     "    ports.ledger.create(run)\n",
     """
@@ -549,6 +560,111 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "spot-never-again": _mutant(
             "a run that on-demand is too dear for never asks spot again",
             {reconcile: (('        if counts.get("num_capacity_waits"):', "        if True:"),)},
+        ),
+        # Sweeps
+        "array-sent-again": _mutant(
+            "the array is submitted again although it was sent",
+            {array: (("    if sweep.sent_at is not None:", "    if sweep.sent_at is not None and not members:"),)},
+        ),
+        "array-unannounced": _mutant(
+            "the array is submitted before its record says so",
+            {
+                array: (
+                    (
+                        "mark_sent(sweep, at=now)\n    try:\n        return ports.batch.submit(request)",
+                        (
+                            "get(sweep.name)\n    try:\n        job_id = ports.batch.submit(request)\n"
+                            "        sweeps.mark_sent(sweep, at=now)\n        return job_id"
+                        ),
+                    ),
+                )
+            },
+        ),
+        "array-without-intent": _mutant(
+            "the members' leases are not set aside before their array is submitted",
+            {array: (("    secured = [_secured(member, ports, now) for", "    secured = [member for"),)},
+        ),
+        "unseen-child-is-none": _mutant(
+            "a child that DescribeJobs does not know at the moment is taken for none, and its member goes on by itself",
+            {
+                lookup: (
+                    (
+                        "    return tuple(_child(array, run.array_index, batch) for",
+                        (
+                            "    return tuple(child for array in arrays if (child := batch.describe("
+                            "f'{array.job_id}:{run.array_index}')))\n"
+                            "    return tuple(_child(array, run.array_index, batch) for"
+                        ),
+                    ),
+                )
+            },
+        ),
+        "member-alone-at-once": _mutant(
+            "a member goes on by itself although its child lives",
+            {
+                reconcile: (
+                    (
+                        "    found = submit.finish(run.run_id, ports=ports, now=now)\n    if found",
+                        "    found = run\n    if found",
+                    ),
+                )
+            },
+        ),
+        "child-claims-for-another": _mutant(
+            "a child takes the run of the next index for its own",
+            array_member=_of(
+                array_member, ("environ[names.SWEEP]), int(index))", "environ[names.SWEEP]), int(index) + 1)")
+            ),
+        ),
+        "child-of-another": _mutant(
+            "an observation takes a child for that of another member, and nobody compares the indices",
+            ANY_CHILD,
+        ),
+        "late-child-adopted": _mutant(
+            "a member past its first submission takes up a child that shows up late",
+            {
+                observe: (
+                    (
+                        "    if submission == run.submission and run.job_id is None:",
+                        "    if run.job_id is None and (submission == run.submission or job.array_index is not None):",
+                    ),
+                )
+            },
+        ),
+        "parameters-lost": _mutant(
+            "a member is submitted by itself without its own parameters",
+            {submit: (("        **run.variables,\n", ""),)},
+        ),
+        # Jobs of others
+        "others-job-stopped": _mutant(
+            "a job that is no run's is stopped as a twin",
+            {
+                reconcile: (
+                    (
+                        "    return others.record(unowned.job, why",
+                        (
+                            "    ports.batch.terminate(unowned.job.job_id, 'Twin')\n"
+                            "    return others.record(unowned.job, why"
+                        ),
+                    ),
+                )
+            },
+        ),
+        "adopted-unasked": _mutant(
+            "a job that could be a run is taken for one without its tag",
+            {adoption: (("order is None or order.tags.get(tags.REQUEUE) != tags.REQUEUE_VALUE:", "order is None:"),)},
+        ),
+        "asking-ignored": _mutant(
+            "a job that asks to be a run is only recorded",
+            {reconcile: (("    if isinstance(adopted, Run):", "    if not isinstance(adopted, str | Run):"),)},
+        ),
+        "others-forgotten": _mutant(
+            "only the first look at a job of others is recorded",
+            {others: (("    return 1 + of_attempts + int(job.has_ended)", "    return 1"),)},
+        ),
+        "adopted-unleased": _mutant(
+            "the job of an adopted run is paid from no lease, although the total is capped",
+            {first_lease: (("    if run.submission > 1 or not ports", "    if run.submission > 0 or not ports"),)},
         ),
         # The ledger
         "last-write-wins": _mutant(

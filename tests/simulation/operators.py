@@ -25,9 +25,33 @@ RESUME_AFTER_SECONDS: Final = (1800.0, 0.1, 5.0, 40.0, 400.0, 9000.0)
 
 CAP_AFTER_SECONDS: Final = (2000.0, 100.0, 900.0, 7000.0)
 GENEROUS_USD: Final = 500
+HASTY: Final = 7000
+"""A priority above the usual one."""
 
 Command = Callable[[str, Callable[[Bound], None], float], None]
 """Runs a command under a name, on a machine whose clock is wrong by some seconds."""
+
+
+def wanted(name: str, run_id: str, scheduler: Scheduler, choices: Choices) -> tuple[Run, float]:
+    """Return a run as its user wants it, and how wrong the user's clock is; `name` is theirs in decisions."""
+    skew_seconds = choices.among(f"{name}: clock of the user", (0.0, -300.0, 300.0))
+    run = Run(
+        run_id=run_id,
+        created_at=iso(scheduler.now_seconds + skew_seconds),
+        environment="dev",
+        team="research",
+        profile="cpu",
+        market="spot",
+        job_queue=SPOT_QUEUE,
+        job_definition="arn:aws:batch:us-east-1:123456789012:job-definition/cpu:3",
+        command=("python", "train.py"),
+        variables={},
+        attempt_seconds=choices.among(f"{name}: attempt limit", (*[ATTEMPT_SECONDS] * 9, 1000)),
+        mode=choices.among(f"{name}: mode", (Mode.BUDGET_FIRST, Mode.BUDGET_FIRST, Mode.DEADLINE_FIRST)).value,
+        fallback_cap_microusd=choices.among(f"{name}: cap in dollars", (0, 60, 60, 60, 4, 2)) * USD,
+        total_cap_microusd=choices.among(f"{name}: total cap", (None, None, None, 60 * USD, 5 * USD)),
+    )
+    return run, skew_seconds
 
 
 class Operator:
@@ -35,37 +59,24 @@ class Operator:
 
     def __init__(
         self,
-        run_id: str,
+        run: Run,
         *,
+        skew_seconds: float,
         scheduler: Scheduler,
         choices: Choices,
         swarm: Swarm,
         table: LedgerTable,
         command: Command,
     ) -> None:
+        self.run = run
         self._scheduler, self._choices, self._table = scheduler, choices, table
         self._command = command
         self._wants_cancel = False
-        self._skew_seconds = choices.among(f"{run_id}: clock of the user", (0.0, -300.0, 300.0))
-        self.run = Run(
-            run_id=run_id,
-            created_at=iso(scheduler.now_seconds + self._skew_seconds),
-            environment="dev",
-            team="research",
-            profile="cpu",
-            market="spot",
-            job_queue=SPOT_QUEUE,
-            job_definition="arn:aws:batch:us-east-1:123456789012:job-definition/cpu:3",
-            command=("python", "train.py"),
-            variables={},
-            attempt_seconds=choices.among(f"{run_id}: attempt limit", (*[ATTEMPT_SECONDS] * 9, 1000)),
-            mode=choices.among(f"{run_id}: mode", (Mode.BUDGET_FIRST, Mode.BUDGET_FIRST, Mode.DEADLINE_FIRST)).value,
-            fallback_cap_microusd=choices.among(f"{run_id}: cap in dollars", (0, 60, 60, 60, 4, 2)) * USD,
-            total_cap_microusd=choices.among(f"{run_id}: total cap", (None, None, None, 60 * USD, 5 * USD)),
-        )
+        self._skew_seconds = skew_seconds
+        run_id = run.run_id
         self.program = choices.draw(f"{run_id}: program", swarm.failure)
         """What is out of the ordinary with the user's program, if anything is."""
-        self.submit()
+        self.begin()
         if choices.draw(f"{run_id}: wish", swarm.cancel) is not None:
             after = choices.among(f"{run_id}: cancelled after", CANCEL_AFTER_SECONDS)
             scheduler.after(after, self.cancel)
@@ -73,10 +84,16 @@ class Operator:
         if cap_usd is not None:
             after = choices.among(f"{run_id}: new cap after", CAP_AFTER_SECONDS)
             scheduler.after(after, lambda: self.set_cap(cap_usd))
+        if choices.draw(f"{run_id}: haste", swarm.priority) is not None:
+            scheduler.after(choices.among(f"{run_id}: hastens after", CANCEL_AFTER_SECONDS), self.hasten)
         if choices.draw(f"{run_id}: rest", swarm.pause) is not None:
             after = choices.among(f"{run_id}: paused after", CANCEL_AFTER_SECONDS)
             scheduler.after(after, self.pause)
             scheduler.after(after + choices.among(f"{run_id}: resumed after", RESUME_AFTER_SECONDS), self.resume)
+
+    def begin(self) -> None:
+        """Ask for the run for the first time."""
+        self.submit()
 
     def submit(self) -> None:
         """Submit the run, or go on with a submission that was cut off."""
@@ -119,6 +136,15 @@ class Operator:
                 bound.programs.pause.pause(self.run.run_id, **bound.aws)
 
         self._command(f"pause {self.run.run_id}", body, self._skew_seconds)
+
+    def hasten(self) -> None:
+        """Let the run go before others."""
+
+        def body(bound: Bound) -> None:
+            with suppress(UnknownRun):
+                bound.programs.priority.prioritize(self.run.run_id, HASTY, ports=bound.ports)
+
+        self._command(f"hasten {self.run.run_id}", body, self._skew_seconds)
 
     def resume(self) -> None:
         """Let the run go on."""

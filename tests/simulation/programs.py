@@ -10,10 +10,22 @@ from typing import Any, Final
 
 from spotkeeper.contract import exit_codes, handover
 from spotkeeper.contract import ledger as contract
-from spotkeeper.control import cancel, interruption, kill_switch, pause, ports, reconcile, submit, sweep
+from spotkeeper.control import (
+    array,
+    cancel,
+    interruption,
+    kill_switch,
+    pause,
+    ports,
+    priority,
+    reconcile,
+    submit,
+    sweep,
+)
 from spotkeeper.control.events import InstanceNotice
+from spotkeeper.control.ports import Sweeps
 from spotkeeper.policy import standby as standby_policy
-from spotkeeper.trainer import checkpoint, ending
+from spotkeeper.trainer import array_member, checkpoint, ending
 from tests.simulation.fakes import LedgerTable
 
 JOB_CHANGED: Final = "job changed"
@@ -28,8 +40,10 @@ class Programs:
     """One module, or a mutant of one, a field; `table` is there so that its atomicity can be taken away."""
 
     submit: Any = submit
+    array: Any = array
     cancel: Any = cancel
     pause: Any = pause
+    priority: Any = priority
     reconcile: Any = reconcile
     sweep: Any = sweep
     kill_switch: Any = kill_switch
@@ -38,6 +52,7 @@ class Programs:
     interruption: Any = interruption
     contract: Any = contract
     exit_codes: Any = exit_codes
+    array_member: Any = array_member
     ending: Any = ending
     checkpoint: Any = checkpoint
     table: type[LedgerTable] = LedgerTable
@@ -49,6 +64,7 @@ class Bound:
 
     programs: Programs
     ports: ports.Ports
+    sweeps: Sweeps
     clock: Callable[[], str]
     seconds_left: Callable[[], float]
     """Until whoever runs the handler kills it."""

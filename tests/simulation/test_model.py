@@ -1,6 +1,7 @@
 """The model is what it stands for: expressions as DynamoDB evaluates them, retry rules as deployed, time as told."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +11,24 @@ from hypothesis import strategies as st
 
 from spotkeeper.contract.ledger import RunState, claim_request, completion_request
 from spotkeeper.control import submission_rate, sweep
+from spotkeeper.control.array import array_request
 from spotkeeper.control.aws.ledger import DynamoDBLedger
+from spotkeeper.control.aws.sweeps import DynamoDBSweeps
 from spotkeeper.control.observe import Outcome
+from spotkeeper.control.ports import Conflict, JobStatus
 from spotkeeper.control.run import Attempt, Run
+from spotkeeper.control.sweep_record import SweepRecord
 from tests.control.fakes import NOW, MemoryLedger, memory_ports, new_run
 from tests.control.ledger_table import TABLE, dynamodb
-from tests.simulation.batch import ATTEMPTS, RETRY_RULES
+from tests.simulation.batch import ATTEMPTS, RETRY_RULES, SPOT_QUEUE, Batch, Hooks
 from tests.simulation.budget_table import BudgetTable
+from tests.simulation.choices import Choices
 from tests.simulation.expressions import ConditionFailed
 from tests.simulation.fakes import LedgerTable
+from tests.simulation.faults import Swarm
 from tests.simulation.mutants import control
 from tests.simulation.sched import Scheduler, Stopped
+from tests.simulation.sweep_table import SweepTable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -42,10 +50,16 @@ class Unwatched:
     def attempt_changed(self, before: Attempt, after: Attempt, writer: str) -> None:
         pass
 
+    def sweep_marked(self, sweep: SweepRecord) -> None:
+        pass
+
     def slot_taken(self, second: int, num_taken: int, writer: str) -> None:
         pass
 
     def job_requested(self, name: str, writer: str) -> None:
+        pass
+
+    def job_stopped(self, job_id: str, writer: str) -> None:
         pass
 
     def object_created(self, key: str, writer: str) -> None:
@@ -83,6 +97,7 @@ def request_of(wish: dict[str, Any], run_id: str) -> dict[str, Any]:
 
 
 numbers = iter(range(1_000_000))
+LATER = "2026-11-23T18:05:00+00:00"
 
 
 @settings(max_examples=40, deadline=None)
@@ -199,6 +214,58 @@ def test_the_slots_of_a_second_are_counted_as_dynamodb_counts_them(client: "Dyna
         for _ in range(22)
     ]
     assert modelled == told == ([False] * 22 if is_crowded else [True] * 16 + [False] * 6)
+
+
+def test_a_sweep_is_marked_as_sent_as_dynamodb_marks_it(client: "DynamoDBClient") -> None:
+    unsent = SweepRecord(name=f"sweep-{next(numbers)}", created_at=NOW, size=2, parameters=("LR",), digest="d")
+    sweeps, table = DynamoDBSweeps(client, TABLE), SweepTable(LedgerTable(Unwatched()), Unwatched())
+    sweeps.create(unsent)
+    table.create(unsent)
+    sent = replace(unsent, sent_at=LATER)
+
+    for read, at in ((sent, None), (unsent, LATER), (unsent, NOW), (sent, None), (sent, None)):
+        try:
+            told = sweeps.mark_sent(read, at=at)
+        except Conflict:
+            with pytest.raises(Conflict):
+                table.mark_sent(read, at)
+        else:
+            assert table.mark_sent(read, at) == told
+        assert table.records[unsent.name] == sweeps.get(unsent.name)
+
+
+def new_array(size: int) -> tuple[Scheduler, Batch]:
+    """Return Batch's model with an array job of programs that fail on the spot."""
+    scheduler = Scheduler()
+    hooks = Hooks(
+        start_container=lambda batch, job, number: scheduler.after(5.0, lambda: batch.exited(job, number, 3)),
+        job_created=lambda _: None,
+        job_changed=lambda _: None,
+        host_noticed=lambda *_: None,
+    )
+    batch = Batch(scheduler, Choices(recorded={}), Swarm(), lambda *_: None, hooks)
+    member = new_run("lr-0000", sweep="lr", array_index=0, job_queue=SPOT_QUEUE)
+    batch.submit(array_request(member, own=(), size=size))
+    return scheduler, batch
+
+
+def test_an_array_is_listed_alone_and_ends_when_all_its_children_have() -> None:
+    scheduler, batch = new_array(2)
+    assert [job.job_id for job in batch.named("lr-array", SPOT_QUEUE, settled=False)] == ["lr-array.a"]
+
+    batch.terminate("lr-array.a:0", "as wished")
+    scheduler.run(until_seconds=10.0)
+    array, ended, going_on = (batch.describe(f"lr-array.a{suffix}") for suffix in ("", ":0", ":1"))
+    assert array is not None
+    assert ended is not None
+    assert going_on is not None
+    assert (array.status, array.array_size, array.array_index) == (JobStatus.PENDING, 2, None)
+    assert (ended.status, ended.array_size, ended.array_index) == (JobStatus.FAILED, None, 0)
+    assert (going_on.name, going_on.status, going_on.array_index) == ("lr-array", JobStatus.RUNNABLE, 1)
+
+    scheduler.run(until_seconds=1e6)
+    assert [batch.jobs[job_id].status for job_id in ("lr-array.a", "lr-array.a:1")] == [JobStatus.FAILED] * 2
+    assert batch.jobs["lr-array.a"].attempts == []
 
 
 def test_a_copy_of_the_control_functions_calls_its_own_patched_ones() -> None:

@@ -1,6 +1,7 @@
 """The simulation itself: it finds nothing in what is shipped, everything that is planted, and the same every time."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,14 @@ def test_every_fault_and_every_end_of_a_run_comes_about() -> None:
         *(f"{outcome} 1" for outcome in Outcome),
     ):
         assert sentence in ends, sentence
+    for pattern in (
+        r"array s-array\.a of 3 exists",
+        r"s-array\.a:\d#\d+ +is fenced",
+        r"s-array\.a:\d#\d+ +claims",
+        r"job s-\d{4}-2\.a exists",
+        r"job asking-2\.a exists",
+    ):
+        assert re.search(pattern, ends), pattern
 
 
 def test_the_hash_seed_of_python_makes_no_difference() -> None:

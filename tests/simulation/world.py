@@ -2,17 +2,22 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
+from spotkeeper.contract.budgets import environment_holder
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.names import job_name, member_id, parse_array_job_name
 from spotkeeper.control.classify import Cause, instance_of
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Ports
+from spotkeeper.control.run import Run
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
 from spotkeeper.policy.placement import Mode
-from tests.simulation.attempt import TRAINING_SECONDS, Container
-from tests.simulation.batch import CAPACITY_CANCEL, Batch, BatchJob, Hooks
+from tests.simulation.attempt import PARAMETER, TRAINING_SECONDS, Container
+from tests.simulation.batch import CAPACITY_CANCEL, LISTED_AFTER_SECONDS, Batch, BatchJob, Hooks
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
 from tests.simulation.delivery import Delivery, Message
@@ -20,13 +25,30 @@ from tests.simulation.environment import AROUND_SECONDS, ON_DEMAND_USD_PER_HOUR,
 from tests.simulation.fakes import Link, LinkedBatch, LinkedBudgets, LinkedCheckpoints, LinkedLedger, ObjectStore
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants, require
-from tests.simulation.operators import Operator
+from tests.simulation.operators import Operator, wanted
+from tests.simulation.others import (
+    ASKING,
+    COPY,
+    PARAMETER_OF_OTHERS,
+    STRANGER,
+    Asking,
+    StrangersContainer,
+    job_of_others,
+)
+from tests.simulation.others_table import LinkedOthers, OthersTable
 from tests.simulation.programs import HANDLERS, HOST_NOTICED, JOB_CHANGED, PASSING, PERIODIC, Bound, Programs
 from tests.simulation.sched import Program, Scheduler
+from tests.simulation.sweep_operator import SweepOperator, raise_total
+from tests.simulation.sweep_table import LinkedSweeps, SweepTable
 
 FAULTY_SECONDS: Final = (86400.0, 3600.0, 10800.0)
 SETTLED_SECONDS: Final = 2 * 86400.0
 INSISTING: Final = 3
+LOOKED_BEFORE_SECONDS: Final = 300.0
+"""How long before it writes a program may have looked: longer than any of them lives."""
+TIGHT_USD: Final = 6
+"""A total cap of a month that runs meet."""
+OTHERS_AFTER_SECONDS: Final = (0.0, 600.0, 3000.0)
 
 
 class World:
@@ -40,7 +62,14 @@ class World:
         self._lines = trace
         self._warned: set[str] = set()
         month_usd = choices.among("fallback cap of a month", (1000, 1000, 5, 3, 0))
-        self._terms = terms_with(month_usd * MICROUSD_PER_USD)
+        num_runs = choices.among("runs", (1, 2, 3))
+        is_sweep = choices.shape("a sweep", (False, False, True)) and num_runs > 1
+        kinds = choices.shape("jobs of others", (*[()] * 8, (STRANGER,), (COPY,), (ASKING,), (STRANGER, ASKING)))
+        has_total = is_sweep or kinds
+        self._total_usd = choices.shape("total cap of a month", (None, None, 1000, TIGHT_USD)) if has_total else None
+        self._terms = terms_with(
+            month_usd * MICROUSD_PER_USD, None if self._total_usd is None else self._total_usd * MICROUSD_PER_USD
+        )
         self._store = ObjectStore(self.invariants)
         hooks = Hooks(
             start_container=self._start_container,
@@ -50,23 +79,54 @@ class World:
         )
         self.batch = Batch(self.scheduler, choices, swarm, self._trace, hooks)
         self._delivery = Delivery(self.scheduler, choices, swarm, self._trace, self._handle)
-        self._operators = [
-            Operator(
-                f"r{number}",
+        self._sweeps = SweepTable(self.table, self.invariants)
+        self._others = OthersTable()
+        self._others_run_ids: dict[str, str] = {}
+        """By kind of job of others: what would be its run."""
+        tended: dict[str, Any] = {
+            "scheduler": self.scheduler,
+            "choices": choices,
+            "swarm": swarm,
+            "table": self.table,
+            "command": self._command,
+        }
+        self._sweep: SweepOperator | None = None
+        self._operators: list[Operator] = []
+        if is_sweep:
+            self._sweep = SweepOperator(
+                num_runs,
                 scheduler=self.scheduler,
                 choices=choices,
-                swarm=swarm,
                 table=self.table,
                 command=self._command,
+                member=tended,
             )
-            for number in range(1, choices.among("runs", (1, 2, 3)) + 1)
-        ]
+            self._operators += self._sweep.members
+        else:
+            for number in range(1, num_runs + 1):
+                run, skew_seconds = wanted(f"r{number}", f"r{number}", self.scheduler, choices)
+                self._operators.append(Operator(run, skew_seconds=skew_seconds, **tended))
+        for kind in kinds:
+            self._add_others(kind, tended)
         if choices.draw("somebody turns the switch", swarm.switch) is not None:
             period_seconds = choices.among("turned every", (1800.0, 97.0, 431.0, 7000.0))
             for number in range(choices.among("turned so often", (2, 8, 24))):
                 self.scheduler.after(period_seconds * (number + 1), partial(self._turn, is_off=number % 2 == 0))
         for name, (period_seconds, limit_seconds, body) in PERIODIC.items():
             self._every(name, period_seconds, limit_seconds, body)
+
+    def _add_others(self, kind: str, tended: dict[str, Any]) -> None:
+        """Let somebody else submit a job of a kind."""
+        run, _ = wanted(kind, kind, self.scheduler, self._choices)
+        run = replace(run, variables={PARAMETER: PARAMETER_OF_OTHERS})
+        self._others_run_ids[kind] = run.run_id
+        after_seconds = self._choices.among(f"{kind}: submitted after", OTHERS_AFTER_SECONDS)
+        self.scheduler.after(after_seconds, lambda: self._submit_past_us(kind, run))
+        if kind == ASKING:
+            self._operators.append(Asking(run, skew_seconds=0.0, **tended))
+
+    def _submit_past_us(self, kind: str, run: Run) -> None:
+        self.batch.submit(job_of_others(kind, run))
 
     def live(self) -> None:
         """Run both phases.
@@ -80,6 +140,10 @@ class World:
         self._delivery.cease()
         for _ in range(INSISTING):  # what still came of faults may park a run once more
             self._turn(is_off=False)
+            if self._total_usd is not None:
+                self._command("caps of the month", self._raise_month)
+            if self._sweep is not None:
+                self._sweep.insist()
             for operator in self._operators:
                 operator.insist()
             self.scheduler.run(self.scheduler.now_seconds + SETTLED_SECONDS)
@@ -93,6 +157,7 @@ class World:
         self._check_settled()
         self._check_messages()
         self._check_attempts()
+        self._check_others()
         self.invariants.check_bills(self.table.money, self._bills())
 
     def digest(self) -> str:
@@ -101,6 +166,8 @@ class World:
             sorted(self.table.runs.items()),
             sorted(self.table.attempts.items()),
             sorted(self.table.interruptions.items()),
+            sorted(self._sweeps.records.items()),
+            sorted(self._others.jobs.items()),
             [(job.job_id, job.status, job.status_reason, job.attempts) for job in self.batch.jobs.values()],
             self.scheduler.num_steps,
             self.scheduler.now_seconds,
@@ -125,6 +192,46 @@ class World:
         """Tell whether the run may cross its own cap."""
         return self.table.runs[run_id].mode == Mode.DEADLINE_FIRST
 
+    def has_job_of(self, run_id: str, submission: int) -> bool:
+        """Tell whether a job that was submitted for this submission has not ended."""
+        jobs = (job for job in self.batch.jobs.values() if job.array_size is None and not job.has_ended)
+        return any(self.is_job_of(job.job_id, run_id, submission) for job in jobs)
+
+    def is_wanted(self, run_id: str) -> bool:
+        """Tell whether somebody has asked for the run."""
+        return any(operator.run.run_id == run_id for operator in self._operators)
+
+    def is_of_others(self, job_id: str) -> bool:
+        """Tell whether the job is one that somebody else submitted, and no run's."""
+        run_id = _run_id_of(self.batch.jobs[job_id])
+        return run_id in self._others_run_ids.values() and run_id not in self.table.runs
+
+    def is_job_of(self, job_id: str, run_id: str, submission: int) -> bool:
+        """Tell whether the job was submitted for this submission of the run."""
+        job = self.batch.jobs[job_id]
+        if submission == 1 and self.table.runs[run_id].array_index is not None:
+            return job.array_index is not None and _run_id_of(job) == run_id
+        return job.array_index is None and job.name == job_name(run_id, submission)
+
+    def shows_child_of(self, run_id: str) -> bool:
+        """Tell whether a look-up has shown the member's child for a while."""
+        since_seconds = self.scheduler.now_seconds - LISTED_AFTER_SECONDS - LOOKED_BEFORE_SECONDS
+        children = (job for job in self.batch.jobs.values() if job.array_index is not None)
+        return any(_run_id_of(job) == run_id and job.created_seconds < since_seconds for job in children)
+
+    def waits_for_child(self, run_id: str) -> bool:
+        """Tell whether the run is a member whose child is to be submitted."""
+        run = self.table.runs[run_id]
+        return run.is_array_child and run.state is RunState.SUBMITTING
+
+    def leases_spot(self, run_id: str) -> bool:
+        """Tell whether what the run spends on spot is capped."""
+        return self._terms.leases_spot(self.table.runs[run_id])
+
+    def parameter_of(self, run_id: str) -> str | None:
+        """Return what the user gave this run alone."""
+        return self._operator(run_id).run.variables.get(PARAMETER)
+
     def is_refused(self, name: str) -> bool:
         """Tell whether Batch has rejected a submission of this name."""
         return name in self.batch.refused_names
@@ -133,6 +240,21 @@ class World:
         self.invariants.check_settled(self.table.runs.values(), unable=self._unable())
         for job in self.batch.jobs.values():
             require(job.has_ended, "I1 no job is lost", f"{job.job_id} is {job.status} for ever")
+
+    def _check_others(self) -> None:
+        """In the end others' jobs are recorded, and those that asked for it are runs, paid for where spot is capped."""
+        for kind, run_id in self._others_run_ids.items():
+            job = next(job for job in self.batch.jobs.values() if job.name == job_name(run_id, 1))
+            if kind != ASKING:
+                known = self._others.jobs.get(job.job_id)
+                is_known = known is not None and known.status == job.status
+                require(is_known, "I8 nothing silent", f"{job.job_id} of others is {job.status}, recorded {known}")
+                continue
+            require(self.has_run(run_id), "I1 no run is lost", f"{job.job_id} asks to be a run")
+            is_leased = not self.leases_spot(run_id) or (run_id, 1) in self.table.money.reserved
+            # Where little is left, the job may have been stopped, or have ended before anybody knew of it.
+            is_free = not job.attempts or self._total_usd == TIGHT_USD
+            require(is_leased or is_free, "I3 reserved before it can be spent", f"{job.job_id} has no lease")
 
     def _check_messages(self) -> None:
         for message in self._delivery.messages:
@@ -198,10 +320,13 @@ class World:
             batch=LinkedBatch(self.batch, link, self.invariants),
             checkpoints=LinkedCheckpoints(self._store, link),
             terms=self._terms,
+            # Who has no jobs of others has no list of them either: reading it takes time, and chances from the seed.
+            others=LinkedOthers(self._others, link) if self._others_run_ids else None,
         )
         return Bound(
             programs=self._programs,
             ports=ports,
+            sweeps=LinkedSweeps(self._sweeps, link),
             clock=lambda: iso(self.scheduler.now_seconds + skew_seconds),
             seconds_left=lambda: (deadline_seconds or self.scheduler.now_seconds) - self.scheduler.now_seconds,
         )
@@ -254,8 +379,19 @@ class World:
 
         self._command(f"switch {'off' if is_off else 'on'}", body)
 
+    def _raise_month(self, bound: Bound) -> None:
+        """Let the environment spend on spot, whose total cap may be what its runs wait for."""
+        for holder in tuple(self.table.money.budgets):
+            if holder.startswith(environment_holder("")):
+                raise_total(holder, bound.ports)
+
     def _job_created(self, job: BatchJob) -> None:
-        twins = sum(other.name == job.name for other in self.batch.jobs.values())
+        if _run_id_of(job) in self._others_run_ids.values() and job.name.endswith("-1"):
+            return
+        if job.array_size is not None:
+            self.invariants.array_created(job.name, job.array_size)
+            return
+        twins = len(self.batch.listed(job.name))
         self.invariants.job_created(job.name, is_on_demand=job.is_on_demand, num_jobs=twins)
         if job.is_on_demand:
             self._regret(job)
@@ -264,21 +400,24 @@ class World:
         """Let the user think again at the moment at which money begins to be spent."""
         wish = self._choices.draw(f"{job.job_id}: regret", self._swarm.regret)
         if wish is not None:
-            operator = self._operator_of(job)
+            operator = self._operator(_run_id_of(job))
             after_seconds = self._choices.among(f"{job.job_id}: regret after", (0.2, 3.0, 40.0))
             self.scheduler.after(after_seconds, operator.cancel if wish == "cancel" else operator.pause)
 
-    def _operator_of(self, job: BatchJob) -> Operator:
-        return next(one for one in self._operators if job.name.startswith(f"{one.run.run_id}-"))
+    def _operator(self, run_id: str) -> Operator:
+        return next(one for one in self._operators if one.run.run_id == run_id)
 
     # What Batch and EC2 do
 
-    def _start_container(self, batch: Batch, job: BatchJob, number: int) -> Container:
+    def _start_container(self, batch: Batch, job: BatchJob, number: int) -> Container | StrangersContainer:
+        run_id = _run_id_of(job)
+        if run_id == self._others_run_ids.get(STRANGER):
+            return StrangersContainer(batch, job, number, scheduler=self.scheduler, trace=self._trace)
         return Container(
             batch,
             job,
             number,
-            kind=self._operator_of(job).program,
+            kind=self._operator(run_id).program if self.is_wanted(run_id) else None,
             scheduler=self.scheduler,
             choices=self._choices,
             swarm=self._swarm,
@@ -305,3 +444,12 @@ class World:
         if self._lines is not None:
             minutes, seconds = divmod(self.scheduler.now_seconds, 60)
             self._lines.append(f"{int(minutes):5d}:{seconds:05.2f}  {who:<28}  {what}")
+
+
+def _run_id_of(job: BatchJob) -> str:
+    """Return the run that the job's name and index stand for; of an array none."""
+    if job.array_index is None:
+        return job.name.rpartition("-")[0]
+    sweep = parse_array_job_name(job.name)
+    assert sweep is not None
+    return member_id(sweep, job.array_index)
