@@ -68,7 +68,9 @@ class ExistingVpc:
     def __post_init__(self) -> None:
         """Check the form of the ids; whether they exist only AWS knows."""
         if not _VPC.fullmatch(self.vpc_id):
-            raise ValueError(f"ExistingVpc.vpc_id must be a VPC id such as 'vpc-0123456789abcdef0', got {self.vpc_id!r}")
+            raise ValueError(
+                f"ExistingVpc.vpc_id must be a VPC id such as 'vpc-0123456789abcdef0', got {self.vpc_id!r}"
+            )
         for zone, subnet in self.subnet_ids.items():
             if not _SUBNET.fullmatch(subnet):
                 raise ValueError(

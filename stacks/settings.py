@@ -259,7 +259,7 @@ class Environment:
                     f"Environment.availability_zones must be zones of region {self.region!r} such as "
                     f"'{self.region}a', got {zone!r}: correct the zone or the region"
                 )
-        if not isinstance(self.network, PublicEgress | Isolated | ExistingVpc):
+        if type(self.network) not in (PublicEgress, Isolated, ExistingVpc):
             raise ValueError(
                 "Environment.network must be PublicEgress(), Isolated() or ExistingVpc(vpc_id=…, subnet_ids=…) of "
                 f"stacks.network_modes, got {self.network!r}"

@@ -22,8 +22,8 @@ class JobRole(iam.Role):
 
     All runs of an environment share it, and IAM cannot tell them apart (docs/decisions/0010-one-job-role.md): a hostile
     program can read, add to and delete the checkpoints of other runs, and read and update their ledger items. It cannot
-    overwrite a manifest, an epoch or a source. The fence protects runs from each other's mistakes, not from malice;
-    teams that do not trust each other need an environment each. Ledger items of other kinds than runs' are closed to it.
+    overwrite a manifest, an epoch or a source, nor touch ledger items of other kinds. The fence protects runs from each
+    other's mistakes, not from malice; teams that do not trust each other need an environment each.
     """
 
     def __init__(
