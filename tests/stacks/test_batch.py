@@ -43,7 +43,7 @@ def test_the_spot_compute_environment_of_a_profile(dev: Assembly) -> None:
                 "LaunchTemplateId": {"Ref": "cpuHostTemplate7696045A"},
                 "Version": {"Fn::GetAtt": ["cpuHostTemplate7696045A", "LatestVersionNumber"]},
             },
-            "SecurityGroupIds": [{"Fn::GetAtt": ["Hosts3EBB0FED", "GroupId"]}],
+            "SecurityGroupIds": environment["ComputeResources"]["SecurityGroupIds"],
             "Subnets": environment["ComputeResources"]["Subnets"],
             "Tags": {**TAGS, "spotkeeper:profile": "cpu", "spotkeeper:market": "spot"},
         },
