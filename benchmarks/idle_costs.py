@@ -9,7 +9,7 @@ import argparse
 import json
 import re
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -143,13 +143,13 @@ FREE: Final = frozenset(
 gigabyte of the table, and lifecycle rules, versions and TTL by nothing. An image is counted where a job names it."""
 
 
-def quantities(resources: Iterable[Mapping[str, Any]]) -> Counter[str]:
+def quantities(resources: Iterable[Mapping[str, Any]]) -> defaultdict[str, Decimal]:
     """Return the billed quantities a month, by the name of their price, of resources with resolved properties.
 
     Raises:
         ValueError: if a type is in neither table.
     """
-    found: Counter[Any] = Counter()
+    found: defaultdict[str, Decimal] = defaultdict(Decimal)
     images = set()
     for resource in resources:
         type_, properties = resource["Type"], resource.get("Properties", {})
@@ -163,12 +163,12 @@ def quantities(resources: Iterable[Mapping[str, Any]]) -> Counter[str]:
     return found
 
 
-def usd(name: str, quantity: int | Decimal) -> Decimal:
+def usd(name: str, quantity: Decimal) -> Decimal:
     """Return what a quantity of something costs."""
     return quantity * Decimal(PRICES[name]["usd"])
 
 
-def of_assembly(assembly: Assembly) -> Counter[str]:
+def of_assembly(assembly: Assembly) -> defaultdict[str, Decimal]:
     """Return the billed quantities of a whole environment."""
     return quantities(
         {**resource, "Properties": assembly.resolved(stack, resource["Properties"])}
@@ -183,7 +183,7 @@ _WITH_REFERENCES: Final = ("AWS::Batch::JobDefinition", "AWS::SSM::Parameter")
 """Types whose cost depends on what references become: which image, how long a text."""
 
 
-def total_usd(found: Mapping[str, int | Decimal]) -> Decimal:
+def total_usd(found: Mapping[str, Decimal]) -> Decimal:
     """Return the sum of a month."""
     return sum((usd(name, quantity) for name, quantity in found.items()), Decimal())
 
@@ -219,7 +219,7 @@ def tables(assemblies: Mapping[str, Assembly]) -> str:
     return "\n".join([*_by_price(found), "", *_by_mode(total_usd(found["dev"]))])
 
 
-def _by_price(found: Mapping[str, Counter[str]]) -> Iterator[str]:
+def _by_price(found: Mapping[str, defaultdict[str, Decimal]]) -> Iterator[str]:
     yield f"| billed by | price, USD | {' | '.join(found)} |"
     yield "|---|--:|" + "--:|" * len(found)
     for name, price in PRICES.items():

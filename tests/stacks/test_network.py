@@ -21,7 +21,7 @@ SUBNETS = {"us-east-1a": "subnet-0aaaaaaaaaaaaaaaa", "us-east-1b": "subnet-0bbbb
 
 def network_of(environment: Environment) -> Template:
     stack = NetworkStack(cdk.App(), "network", environment=environment)
-    template: Template = assertions.Template.from_stack(stack).to_json()
+    template: Template = dict(assertions.Template.from_stack(stack).to_json())
     return template
 
 

@@ -14,7 +14,7 @@ from tests.stacks.synthesized import Assembly, Template
 
 def storage_of(**settings: Any) -> Template:
     stack = StorageStack(cdk.App(), "storage", environment=replace(DEV, **settings))
-    template: Template = assertions.Template.from_stack(stack).to_json()
+    template: Template = dict(assertions.Template.from_stack(stack).to_json())
     return template
 
 
