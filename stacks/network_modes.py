@@ -27,6 +27,7 @@ class Isolated:
     """A VPC of its own without a way out: hosts reach AWS's services by private endpoints, and nothing else.
 
     A program that installs packages or downloads data when it starts fails here: put them into its image or into S3.
+    It is no wall against malice: the S3 endpoint leads to every bucket, so also to one whose owner lets data in.
     """
 
     endpoint_zones: int = 2

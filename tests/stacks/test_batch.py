@@ -52,7 +52,7 @@ def test_the_spot_compute_environment_of_a_profile(dev: Assembly) -> None:
     }  # fmt: skip
     subnets = dev.resolved("batch", environment["ComputeResources"]["Subnets"])
     assert len(subnets) == 2
-    assert all("network-VpcPublicSubnet" in subnet for subnet in subnets)
+    assert all("network-VpcJobsSubnet" in subnet for subnet in subnets)
 
 
 def test_the_on_demand_compute_environment_differs_in_market_strategy_types_and_size(dev: Assembly) -> None:
