@@ -70,7 +70,8 @@ def _add_stacks(app: cdk.App, environment: Environment) -> None:
         app,
         f"spotkeeper-{environment.name}-batch",
         environment=environment,
-        vpc=network.vpc,
+        subnet_ids=network.subnet_ids,
+        security_group_id=network.security_group_id,
         checkpoints=storage.checkpoints,
         ledger=storage.ledger,
     )

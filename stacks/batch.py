@@ -4,7 +4,6 @@ from typing import Any, Final
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
-from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
@@ -41,17 +40,16 @@ class BatchStack(EnvironmentStack):
         id_: str,
         *,
         environment: Environment,
-        vpc: ec2.IVpc,
+        subnet_ids: list[str],
+        security_group_id: str,
         checkpoints: s3.IBucket,
         ledger: dynamodb.ITable,
         **kwargs: Any,
     ) -> None:
         super().__init__(scope, id_, environment=environment, **kwargs)
         self._environment = environment
-        self._subnet_ids = vpc.select_subnets(subnet_type=ec2.SubnetType.PUBLIC).subnet_ids
-        self._security_group = ec2.SecurityGroup(
-            self, "Hosts", vpc=vpc, description="Hosts of jobs: nothing comes in", allow_all_outbound=True
-        )
+        self._subnet_ids = subnet_ids
+        self._security_group_id = security_group_id
         self._logs = logs.LogGroup(
             self,
             "JobLogs",
@@ -184,7 +182,7 @@ class BatchStack(EnvironmentStack):
             profile=profile,
             environment=self._environment,
             subnet_ids=self._subnet_ids,
-            security_group_id=self._security_group.security_group_id,
+            security_group_id=self._security_group_id,
             instance_profile_arn=self._host_role.instance_profile_arn,
             launch_template=host.specification,
         )

@@ -10,6 +10,7 @@ from typing import Final
 from aws_cdk import aws_logs as logs
 
 from spotkeeper.contract.descriptor import Caps
+from stacks.network_modes import Isolated, PublicEgress
 from stacks.settings import MAX_ATTEMPT_SECONDS_LIMIT, Environment, Profile
 
 CPU: Final = Profile(
@@ -105,6 +106,7 @@ DEV: Final = Environment(
     name="dev",
     region="us-east-1",
     availability_zones=("us-east-1a", "us-east-1b"),
+    network=PublicEgress(),
     profiles=(CPU, GPU_24GB),
     default_profile="cpu",
     spot_max_vcpus=64,
@@ -114,6 +116,7 @@ DEV: Final = Environment(
     runnable_limit_seconds=600,
     log_retention=logs.RetentionDays.TWO_WEEKS,
     is_protected=False,
+    has_own_key=False,
     fallback_cap_usd_per_month="50",
     total_cap_usd_per_month=None,
     on_demand_prices_usd=CPU_PRICES_USD,
@@ -129,11 +132,14 @@ STAGING: Final = replace(
     DEV,
     name="staging",
     availability_zones=("us-east-1a", "us-east-1b", "us-east-1c"),
+    # As in prod, so that a program which needs the internet fails here first; in one zone, since it may wait for AWS.
+    network=Isolated(endpoint_zones=1),
     spot_max_vcpus=256,
     on_demand_max_vcpus=64,
     max_attempt_seconds=24 * 3600,
     log_retention=logs.RetentionDays.ONE_MONTH,
     is_protected=True,
+    has_own_key=True,
     fallback_cap_usd_per_month="200",
     fallback_after_seconds=30 * 60,
     segment_seconds=4 * 3600,
@@ -145,6 +151,7 @@ PROD: Final = replace(
     STAGING,
     name="prod",
     availability_zones=("us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d", "us-east-1f"),
+    network=Isolated(),
     profiles=(CPU, GPU_24GB, GPU_24GB_X4, GPU_48GB, GPU_80GB_X8),
     spot_max_vcpus=2048,
     on_demand_max_vcpus=384,

@@ -15,6 +15,7 @@ from aws_cdk import aws_logs as logs
 from spotkeeper.contract.descriptor import Caps
 from spotkeeper.contract.names import check_name
 from stacks.instance_types import INSTANCE_TYPES, InstanceType
+from stacks.network_modes import ExistingVpc, Isolated, Network, PublicEgress, check_zones
 from stacks.on_demand_prices import ON_DEMAND_PRICES_USD
 
 MAX_ATTEMPT_SECONDS_LIMIT: Final = 7200 * 60
@@ -168,6 +169,8 @@ class Environment:
     """AWS region. The account is that of the credentials with which it is deployed."""
     availability_zones: tuple[str, ...]
     """Zones to use, at least 2. More zones are more spot pools. Append only: subnets are numbered in this order."""
+    network: Network
+    """`PublicEgress`, `Isolated` or `ExistingVpc`: see `stacks.network_modes`."""
     profiles: tuple[Profile, ...]
     """Enabled profiles; each has a spot and an on-demand queue. Idle ones cost nothing."""
     default_profile: str
@@ -192,6 +195,9 @@ class Environment:
     """How long job and function logs are kept."""
     is_protected: bool
     """True: stacks and ledger refuse deletion. Checkpoints and ledger outlive their stack either way."""
+    has_own_key: bool
+    """True: a KMS key of the environment's own encrypts checkpoints and ledger, for a dollar a month. False: keys of
+    AWS's. It may change at any time: what is stored keeps its key, and remains readable."""
     fallback_cap_usd_per_month: str
     """US dollars as text that all runs together may spend on on-demand in a month (UTC); '0': there is no fallback. A
     month that has begun keeps its caps: `spotkeeper budget set` changes those."""
@@ -233,8 +239,9 @@ class Environment:
                 "Environment.log_retention must be one of logs.RetentionDays, such as RetentionDays.ONE_MONTH "
                 f"(CloudWatch Logs keeps no other times), got {self.log_retention!r}"
             )
-        if type(self.is_protected) is not bool:
-            raise ValueError(f"Environment.is_protected must be True or False, got {self.is_protected!r}")
+        for switch in ("is_protected", "has_own_key"):
+            if type(getattr(self, switch)) is not bool:
+                raise ValueError(f"Environment.{switch} must be True or False, got {getattr(self, switch)!r}")
         self._check_caps()
         self._check_placement()
         self._check_prices()
@@ -252,6 +259,12 @@ class Environment:
                     f"Environment.availability_zones must be zones of region {self.region!r} such as "
                     f"'{self.region}a', got {zone!r}: correct the zone or the region"
                 )
+        if type(self.network) not in (PublicEgress, Isolated, ExistingVpc):
+            raise ValueError(
+                "Environment.network must be PublicEgress(), Isolated() or ExistingVpc(vpc_id=…, subnet_ids=…) of "
+                f"stacks.network_modes, got {self.network!r}"
+            )
+        check_zones(self.network, zones)
 
     def _check_profiles(self) -> None:
         names = [profile.name for profile in self.profiles]

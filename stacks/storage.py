@@ -14,6 +14,7 @@ from constructs import Construct
 
 from spotkeeper.contract import checkpoint_layout as layout
 from spotkeeper.contract import ledger as ledger_keys
+from stacks.constructs.storage_key import StorageKey
 from stacks.environment_stack import EnvironmentStack
 from stacks.settings import Environment
 
@@ -28,6 +29,13 @@ NONCURRENT_DAYS = {
 }
 """Days after which versions that a deletion or an overwrite made noncurrent expire. Current ones never do."""
 
+CREATE_ONLY_PREFIXES = (layout.COMMIT_PREFIX, layout.EPOCH_PREFIX, layout.SOURCE_PREFIX)
+"""Where an object, once written, is what it is: manifests, the epochs that fence, and the sources that jobs execute.
+
+Not `data/`: boto3's managed upload of large objects takes no `If-None-Match`. What is overwritten there fails the
+checksum in its manifest, and the version before is kept for a day. Not `mirror/`, which SageMaker overwrites.
+"""
+
 
 class StorageStack(EnvironmentStack):
     """Checkpoint bucket and ledger table; both are retained when the stack is deleted."""
@@ -37,19 +45,23 @@ class StorageStack(EnvironmentStack):
 
     def __init__(self, scope: Construct, id_: str, *, environment: Environment, **kwargs: Any) -> None:
         super().__init__(scope, id_, environment=environment, **kwargs)
+        key = StorageKey(self, "Key") if environment.has_own_key else None
         checkpoints = s3.Bucket(
             self,
             "Checkpoints",
             versioned=True,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            encryption=s3.BucketEncryption.S3_MANAGED,
+            encryption=s3.BucketEncryption.KMS if key else s3.BucketEncryption.S3_MANAGED,
+            encryption_key=key,
+            # One request to KMS for many objects, instead of one for each.
+            bucket_key_enabled=True if key else None,
             enforce_ssl=True,
             minimum_tls_version=1.2,
             lifecycle_rules=_lifecycle_rules(),
             removal_policy=cdk.RemovalPolicy.RETAIN,
         )
-        checkpoints.add_to_resource_policy(_refuse_overwriting_commits(checkpoints))
+        checkpoints.add_to_resource_policy(_refuse_overwriting(checkpoints))
         cdk.Validations.of(checkpoints).acknowledge(
             cdk.Acknowledgment(
                 id="AwsSolutions-S1",
@@ -64,6 +76,8 @@ class StorageStack(EnvironmentStack):
             partition_key=dynamodb.Attribute(name=ledger_keys.PARTITION_KEY, type=dynamodb.AttributeType.STRING),
             sort_key=dynamodb.Attribute(name=ledger_keys.SORT_KEY, type=dynamodb.AttributeType.STRING),
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            encryption=dynamodb.TableEncryption.CUSTOMER_MANAGED if key else None,
+            encryption_key=key,
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=True
             ),
@@ -99,17 +113,17 @@ def _lifecycle_rules() -> list[s3.LifecycleRule]:
     ]
 
 
-def _refuse_overwriting_commits(bucket: s3.Bucket) -> iam.PolicyStatement:
-    """A commit is the creation of a manifest; nobody may write one without `If-None-Match`.
+def _refuse_overwriting(bucket: s3.Bucket) -> iam.PolicyStatement:
+    """A commit is the creation of a manifest; nobody may write one without `If-None-Match`, whatever else they may.
 
     ObjectCreationOperation exempts the parts of a multipart upload, which take no such header:
     docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
     """
     return iam.PolicyStatement(
-        sid="CommitOnlyOnce",
+        sid="CreateOnly",
         effect=iam.Effect.DENY,
         principals=[iam.AnyPrincipal()],
         actions=["s3:PutObject"],
-        resources=[bucket.arn_for_objects(f"{layout.COMMIT_PREFIX}*")],
+        resources=[bucket.arn_for_objects(f"{prefix}*") for prefix in CREATE_ONLY_PREFIXES],
         conditions={"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}},
     )

@@ -161,6 +161,14 @@ def _list_tags(properties: Json, _: Mapping[str, Json]) -> bool:
     return True
 
 
+def _key_tags(properties: Json, _: Mapping[str, Json]) -> bool:
+    tags = properties.get("Tags")
+    if not tags:
+        return False
+    properties["Tags"] = [{"TagKey": tag["Key"], "TagValue": tag["Value"]} for tag in tags]
+    return True
+
+
 def _keep_queue_targets(properties: Json, resources: Mapping[str, Json]) -> bool:
     def is_queue(target: Json) -> bool:
         referred = target["Arn"].get("Fn::GetAtt", [""])[0] if isinstance(target["Arn"], dict) else ""
@@ -203,6 +211,12 @@ ADAPTATIONS: Final[tuple[Adaptation, ...]] = (
         types=frozenset({"AWS::SSM::Parameter"}),
         reason="CloudFormation has a map here; moto wants the list that other types have and fails with TypeError",
         apply=_list_tags,
+    ),
+    Adaptation(
+        name="key tags in the API's form",
+        types=frozenset({"AWS::KMS::Key"}),
+        reason="CloudFormation has Key and Value here; moto wants the API's TagKey and fails with KeyError",
+        apply=_key_tags,
     ),
     Adaptation(
         name="only queues as rule targets",

@@ -19,13 +19,14 @@ from emulation.templates import adapt, read_back, repair, verify
 from emulation.templates.adapt import Note, Scope
 from emulation.templates.assembly import Assembly, StackTemplate
 from emulation.templates.deployment import Deployment, Resource
+from emulation.templates.existing_network import stand_in
 from emulation.templates.nearer_deadlines import bring_nearer
 
 DEFAULT_ACCOUNT: Final = "123456789012"
 DEFAULT_REGION: Final = "us-east-1"
 
 # moto lists these without a physical id.
-_WITHOUT_PHYSICAL_ID: Final = frozenset({"AWS::Lambda::Permission"})
+_WITHOUT_PHYSICAL_ID: Final = frozenset({"AWS::EC2::SecurityGroupIngress", "AWS::Lambda::Permission"})
 _BOOTSTRAP_STACK: Final = "emulation-bootstrap"
 
 
@@ -99,10 +100,11 @@ def load(
     account, region = location(assembly)
     _bootstrap(assembly, aws, account=account, region=region, failures=failures)
     resources: list[Resource] = []
-    adapted: list[Note] = []
+    stacks, existing = stand_in(aws, assembly.stacks)
+    adapted: list[Note] = list(existing)
     skipped: list[Note] = []
     outputs_by_stack: dict[str, dict[str, str]] = {}
-    for stack in assembly.stacks:
+    for stack in stacks:
         scope = Scope(stack=stack.name, account=account, region=region, outputs=outputs_by_stack)
         loadable = adapt.adapt(stack.template, scope, adaptations)
         outputs = _create_stack(aws, stack.name, loadable.template, failures)

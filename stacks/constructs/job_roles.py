@@ -17,12 +17,13 @@ _PREFIXES = (layout.DATA_PREFIX, layout.COMMIT_PREFIX, layout.EPOCH_PREFIX, layo
 class JobRole(iam.Role):
     """The program: checkpoints, runs' ledger items and the data of the settings, nothing else.
 
-    It may delete objects, as retention does, but no versions: what a broken program deletes can be restored.
+    It may delete objects, as retention does, but no versions, whatever is attached to it later: what a broken program
+    deletes can be restored for as long as the lifecycle keeps it.
 
-    All runs of an environment share it, and IAM cannot tell them apart: a hostile program can read, write and delete
-    the checkpoints of other runs, and read and update their ledger items, until runs get credentials of their own. The
-    fence protects runs from each other's mistakes, not from malice; teams that do not trust each other need an
-    environment each. Ledger items of other kinds than runs' are closed to it.
+    All runs of an environment share it, and IAM cannot tell them apart (docs/decisions/0010-one-job-role.md): a hostile
+    program can read, add to and delete the checkpoints of other runs, and read and update their ledger items. It cannot
+    overwrite a manifest, an epoch or a source, nor touch ledger items of other kinds. The fence protects runs from each
+    other's mistakes, not from malice; teams that do not trust each other need an environment each.
     """
 
     def __init__(
@@ -39,6 +40,21 @@ class JobRole(iam.Role):
         self._allow("ReadCheckpoints", ["s3:GetObject"], [data, commit, epoch, source])
         self._allow("WriteCheckpoints", ["s3:PutObject"], [data, commit, epoch])
         self._allow("TidyCheckpoints", ["s3:AbortMultipartUpload", "s3:DeleteObject"], [data, commit])
+        self.add_to_policy(
+            iam.PolicyStatement(
+                sid="NeverDeleteVersions",
+                effect=iam.Effect.DENY,
+                # Directly, by way of the lifecycle, and by lifting what the bucket's policy forbids.
+                actions=[
+                    "s3:DeleteObjectVersion",
+                    "s3:PutLifecycleConfiguration",
+                    "s3:PutBucketVersioning",
+                    "s3:PutBucketPolicy",
+                    "s3:DeleteBucketPolicy",
+                ],
+                resources=[checkpoints.bucket_arn, checkpoints.arn_for_objects("*")],
+            )
+        )
         # Without a condition on the prefix: a read of a missing object then answers 404 instead of AccessDenied,
         # which a resuming attempt could not tell from a broken role. It reveals names only.
         self._allow("FindCheckpoints", ["s3:ListBucket"], [checkpoints.bucket_arn])

@@ -97,6 +97,11 @@ FOUNDATION: dict[str, Any] = {
                 ]
             },
         ),
+        "Key": resource(
+            "AWS::KMS::Key",
+            KeyPolicy={"Version": "2012-10-17", "Statement": []},
+            Tags=[{"Key": "spotkeeper:project", "Value": "spotkeeper"}],
+        ),
         "CheckpointsPolicy": resource(
             "AWS::S3::BucketPolicy",
             Bucket=ref("Checkpoints"),

@@ -43,7 +43,7 @@ def test_the_spot_compute_environment_of_a_profile(dev: Assembly) -> None:
                 "LaunchTemplateId": {"Ref": "cpuHostTemplate7696045A"},
                 "Version": {"Fn::GetAtt": ["cpuHostTemplate7696045A", "LatestVersionNumber"]},
             },
-            "SecurityGroupIds": [{"Fn::GetAtt": ["Hosts3EBB0FED", "GroupId"]}],
+            "SecurityGroupIds": environment["ComputeResources"]["SecurityGroupIds"],
             "Subnets": environment["ComputeResources"]["Subnets"],
             "Tags": {**TAGS, "spotkeeper:profile": "cpu", "spotkeeper:market": "spot"},
         },
@@ -52,7 +52,7 @@ def test_the_spot_compute_environment_of_a_profile(dev: Assembly) -> None:
     }  # fmt: skip
     subnets = dev.resolved("batch", environment["ComputeResources"]["Subnets"])
     assert len(subnets) == 2
-    assert all("network-VpcPublicSubnet" in subnet for subnet in subnets)
+    assert all("network-VpcJobsSubnet" in subnet for subnet in subnets)
 
 
 def test_the_on_demand_compute_environment_differs_in_market_strategy_types_and_size(dev: Assembly) -> None:
@@ -366,7 +366,13 @@ def test_the_descriptor_tells_the_control_plane_caps_and_times(any_environment: 
             assert terms.profiles[name].dearest_usd_per_hour(market)
 
 
-def test_nothing_can_connect_to_a_host(any_environment: Assembly) -> None:
-    assert "SecurityGroupIngress" not in any_environment.one("batch", "AWS::EC2::SecurityGroup")
-    for stack in any_environment.templates:
-        assert not any_environment.resources(stack, "AWS::EC2::SecurityGroupIngress")
+def test_every_host_is_in_the_security_group_into_which_nothing_comes(any_environment: Assembly) -> None:
+    (group,) = [
+        any_environment.resolved("network", {"Fn::GetAtt": [id_, "GroupId"]})
+        for id_ in any_environment.resources("network", "AWS::EC2::SecurityGroup")
+        if id_.startswith("Hosts")
+    ]
+
+    for hosts in any_environment.resources("batch", "AWS::Batch::ComputeEnvironment").values():
+        groups = hosts["Properties"]["ComputeResources"]["SecurityGroupIds"]
+        assert any_environment.resolved("batch", groups) == [group]

@@ -31,8 +31,7 @@ def allowed(assembly: Assembly, stack: str, role: str = "") -> Iterator[tuple[st
     for id_, policy in assembly.resources(stack, "AWS::IAM::Policy").items():
         if id_.startswith(role):
             for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
-                assert statement["Effect"] == "Allow"
-                for action in as_list(statement["Action"]):
+                for action in as_list(statement["Action"]) if statement["Effect"] == "Allow" else ():
                     for resource in as_list(statement["Resource"]):
                         yield action, assembly.resolved(stack, resource)
 

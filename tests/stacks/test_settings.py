@@ -75,6 +75,7 @@ def teams(count: int) -> tuple[str, ...]:
         ({"log_retention": 30}, "log_retention must be one of logs.RetentionDays.* got 30"),
         ({"is_protected": "no"}, "is_protected must be True or False, got 'no'"),
         ({"is_protected": 0}, "is_protected must be True or False, got 0"),
+        ({"has_own_key": "alias/mine"}, "has_own_key must be True or False, got 'alias/mine'"),
         ({"team_caps": {"sales": Caps()}}, r"team_caps must name teams of \('research',\), got 'sales': add the team"),
         ({"team_caps": {"research": Caps(total_usd="1,0")}}, r"team_caps\['research'\].total_usd must be .* got '1,0'"),
         (

@@ -1,8 +1,21 @@
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
+import aws_cdk as cdk
 import pytest
+from aws_cdk import assertions
 
-from tests.stacks.synthesized import Assembly
+from stacks.environments import DEV
+from stacks.storage import StorageStack
+from tests.stacks.replacement import lost
+from tests.stacks.synthesized import Assembly, Template
+
+
+def storage_of(**settings: Any) -> Template:
+    stack = StorageStack(cdk.App(), "storage", environment=replace(DEV, **settings))
+    template: Template = dict(assertions.Template.from_stack(stack).to_json())
+    return template
 
 
 def test_logical_ids_of_stateful_resources_never_change(any_environment: Assembly) -> None:
@@ -11,8 +24,8 @@ def test_logical_ids_of_stateful_resources_never_change(any_environment: Assembl
     assert list(any_environment.resources("storage", "AWS::DynamoDB::Table")) == ["LedgerB7379752"]
 
 
-def test_bucket_and_ledger_outlive_their_stack(any_environment: Assembly) -> None:
-    for type_ in ("AWS::S3::Bucket", "AWS::DynamoDB::Table"):
+def test_bucket_ledger_and_key_outlive_their_stack(any_environment: Assembly) -> None:
+    for type_ in ("AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::KMS::Key"):
         for resource in any_environment.resources("storage", type_).values():
             assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
 
@@ -61,7 +74,7 @@ def test_no_current_checkpoint_ever_expires(any_environment: Assembly) -> None:
     assert not [rule for rule in rules if {"ExpirationInDays", "ExpirationDate", "Transitions"} & rule.keys()]
 
 
-def test_the_bucket_refuses_old_tls_and_overwritten_commits(dev: Assembly) -> None:
+def test_the_bucket_refuses_old_tls_and_overwritten_commits_epochs_and_sources(dev: Assembly) -> None:
     statements = dev.one("storage", "AWS::S3::BucketPolicy")["PolicyDocument"]["Statement"]
     denied = [
         (statement["Action"], statement["Condition"], dev.resolved("storage", statement["Resource"]))
@@ -76,7 +89,7 @@ def test_the_bucket_refuses_old_tls_and_overwritten_commits(dev: Assembly) -> No
         (
             "s3:PutObject",
             {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}},
-            f"{bucket}/commit/*",
+            [f"{bucket}/commit/*", f"{bucket}/epoch/*", f"{bucket}/source/*"],
         ),
     ]
     assert len(statements) == len(denied)
@@ -88,6 +101,7 @@ def test_the_ledger_has_the_contract_keys_recovery_and_protection_by_setting(
 ) -> None:
     table = synthesize(environment).one("storage", "AWS::DynamoDB::Table")
     del table["Tags"]
+    table.pop("SSESpecification", None)
 
     assert table == {
         "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
@@ -109,3 +123,49 @@ def test_the_ledger_has_the_contract_keys_recovery_and_protection_by_setting(
         "TimeToLiveSpecification": {"AttributeName": "expires_at", "Enabled": True},
         "DeletionProtectionEnabled": protected,
     }
+
+
+@pytest.mark.parametrize("environment", ["staging", "prod"])
+def test_an_own_key_encrypts_bucket_and_ledger_and_is_rotated(
+    environment: str, synthesize: Callable[[str], Assembly]
+) -> None:
+    assembly = synthesize(environment)
+    (key,) = assembly.resources("storage", "AWS::KMS::Key")
+    arn = {"Fn::GetAtt": [key, "Arn"]}
+    (rule,) = assembly.one("storage", "AWS::S3::Bucket")["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+
+    assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": arn}
+    assert rule["BucketKeyEnabled"] is True
+    assert assembly.one("storage", "AWS::DynamoDB::Table")["SSESpecification"] == {
+        "SSEEnabled": True,
+        "SSEType": "KMS",
+        "KMSMasterKeyId": arn,
+    }
+    assert assembly.one("storage", "AWS::KMS::Key")["EnableKeyRotation"] is True
+
+
+def test_without_an_own_key_there_is_none_to_pay_for(dev: Assembly) -> None:
+    assert not dev.resources("storage", "AWS::KMS::Key")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"has_own_key": True},
+        {"is_protected": True},
+        {"has_own_key": True, "is_protected": True, "name": "renamed", "teams": ("other",)},
+    ],
+)
+def test_no_setting_replaces_bucket_or_ledger(change: dict[str, Any]) -> None:
+    before, after = storage_of(), storage_of(**change)
+
+    assert before != after
+    assert lost(before, after) == {}
+
+
+def test_when_the_own_key_is_given_up_only_cloudformation_forgets_it() -> None:
+    before, after = storage_of(has_own_key=True), storage_of()
+
+    (key,) = lost(before, after)
+    assert before["Resources"][key]["Type"] == "AWS::KMS::Key"
+    assert before["Resources"][key]["DeletionPolicy"] == "Retain"
