@@ -105,6 +105,7 @@ SKIPPED: Final[Mapping[str, str]] = {
     "AWS::Budgets::Budget": "nothing here has a bill, and moto's CloudFormation does not know it",
     "AWS::Budgets::BudgetsAction": "without a bill no budget is ever exceeded; nothing here enforces permissions",
     "AWS::CDK::Metadata": "it says which CDK wrote the template and creates nothing",
+    "AWS::CodeBuild::Project": "no image is built here; jobs run as processes of this machine",
     "AWS::Lambda::EventSourceMapping": "moto would run the function in Docker inside SendMessage; our pollers read it",
     "AWS::S3::BucketPolicy": "moto would refuse plain HTTP, hence every request; our front enforces If-None-Match",
     "AWS::SQS::QueuePolicy": "moto's CloudFormation does not know it; nothing here enforces permissions",

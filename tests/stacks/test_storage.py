@@ -6,13 +6,14 @@ from tests.stacks.synthesized import Assembly
 
 
 def test_logical_ids_of_stateful_resources_never_change(any_environment: Assembly) -> None:
-    # Another id is a new, empty resource: a run would start again at step 0. Never edit these two lines.
+    # Another id is a new, empty resource: a run would start again at step 0. Never edit these lines.
     assert list(any_environment.resources("storage", "AWS::S3::Bucket")) == ["Checkpoints620E2F20"]
     assert list(any_environment.resources("storage", "AWS::DynamoDB::Table")) == ["LedgerB7379752"]
+    assert list(any_environment.resources("storage", "AWS::ECR::Repository")) == ["Images2D38C313"]
 
 
-def test_bucket_and_ledger_outlive_their_stack(any_environment: Assembly) -> None:
-    for type_ in ("AWS::S3::Bucket", "AWS::DynamoDB::Table"):
+def test_bucket_ledger_and_images_outlive_their_stack(any_environment: Assembly) -> None:
+    for type_ in ("AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::ECR::Repository"):
         for resource in any_environment.resources("storage", type_).values():
             assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
 
