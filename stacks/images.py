@@ -19,7 +19,7 @@ from stacks.settings import Environment
 BUILD_MINUTES: Final = 60
 """A build that hangs is billed by the minute until then."""
 
-BUILD_SPEC: Final = {
+BUILD_SPEC: Final[dict[str, Any]] = {
     "version": "0.2",
     "phases": {
         "build": {

@@ -60,7 +60,8 @@ def main() -> None:
         sys.exit(f"make image: {error}")
     print(image)
     _tell(
-        f"set it in stacks/environments.py, environment {given.env!r}: trainer_images={{{given.variant!r}: {image!r}, …}}\n"
+        f"set it in stacks/environments.py, environment {given.env!r}:\n"
+        f"    trainer_images={{{given.variant!r}: {image!r}, …}}\n"
         f"then `make deploy ENV={given.env}`: new runs take it, and those that have started keep theirs. To try it "
         f"first: `spotkeeper --environment {given.env} submit --image {image} …`"
     )

@@ -12,12 +12,15 @@ ROOT = Path(app.__file__).parent
 DOCKERFILE = ROOT / "trainer_image" / "Dockerfile"
 
 
-def asset(assembly: Assembly, stack: str, kind: str) -> Path:
-    """The folder of the only asset of a stack of one kind (its template, staged as a file, aside)."""
-    manifest = json.loads((assembly.folder / f"spotkeeper-{assembly.environment}-{stack}.assets.json").read_text())
-    sources: list[dict[str, str]] = [entry["source"] for entry in manifest[kind].values()]
-    paths = {assembly.folder / (source.get("path") or source["directory"]) for source in sources}
-    (folder,) = (path for path in paths if path.is_dir())
+def asset(assembly: Assembly, name: str) -> Path:
+    """The folder of the only asset whose name in the console ends so."""
+    folders = {
+        assembly.folder / str(entry["source"]["path"])
+        for manifest in assembly.folder.glob("*.assets.json")
+        for entry in json.loads(manifest.read_text())["files"].values()
+        if entry["displayName"].endswith(name)
+    }
+    (folder,) = folders
     return folder
 
 
@@ -37,7 +40,7 @@ def sources(*patterns: str) -> set[str]:
 
 
 def test_the_functions_are_given_handlers_control_policy_and_contract_only(dev: Assembly) -> None:
-    contents = relative_files(asset(dev, "recovery", "files"))
+    contents = relative_files(asset(dev, "Function/Code"))
 
     assert contents == sources(
         "lambdas/**/*",
@@ -49,7 +52,7 @@ def test_the_functions_are_given_handlers_control_policy_and_contract_only(dev: 
 
 
 def test_every_handler_that_a_function_names_is_in_the_asset(dev: Assembly) -> None:
-    contents = relative_files(asset(dev, "recovery", "files"))
+    contents = relative_files(asset(dev, "Function/Code"))
 
     for function in dev.resources("recovery", "AWS::Lambda::Function").values():
         module, _, name = function["Properties"]["Handler"].rpartition(".")
@@ -59,7 +62,7 @@ def test_every_handler_that_a_function_names_is_in_the_asset(dev: Assembly) -> N
 
 
 def test_the_image_is_given_trainer_policy_contract_and_its_recipe_only(prod: Assembly) -> None:
-    contents = relative_files(asset(prod, "images", "files"))
+    contents = relative_files(asset(prod, "Source"))
 
     assert contents == sources(
         "trainer_image/Dockerfile",
@@ -78,14 +81,14 @@ def test_the_image_is_given_trainer_policy_contract_and_its_recipe_only(prod: As
 
 
 def test_docker_on_a_laptop_takes_the_files_that_are_uploaded_for_codebuild(prod: Assembly) -> None:
-    uploaded = relative_files(asset(prod, "images", "files"))
+    uploaded = relative_files(asset(prod, "Source"))
 
     taken = {str(path.relative_to(ROOT)) for path in context_files(ROOT)}
     assert taken == uploaded - {"trainer_image/Dockerfile.dockerignore"}
 
 
 def test_the_image_is_given_every_file_that_its_recipe_copies(prod: Assembly) -> None:
-    contents = relative_files(asset(prod, "images", "files"))
+    contents = relative_files(asset(prod, "Source"))
     copies = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE.read_text(), re.MULTILINE)
 
     copied = [source for line in copies for source in line.split()[:-1]]

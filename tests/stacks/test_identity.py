@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ from typing import Any
 import pytest
 
 import app
+from stacks.constructs.deploy_role import BOOTSTRAP_ROLES
 from stacks.environments import DEV, PROD
 from stacks.settings import Environment
 from tests.stacks.policies import allowed_holders, applies, as_list, statements
@@ -164,6 +166,15 @@ def test_the_deploy_role_may_only_take_on_the_bootstrap_roles_of_its_account_and
             ],
         }
     ]
+
+
+def test_those_are_the_roles_of_the_bootstrap_that_a_deployment_takes_on(any_environment: Assembly) -> None:
+    text = "".join(path.read_text() for path in any_environment.folder.glob("*manifest.json")) + "".join(
+        path.read_text() for path in any_environment.folder.glob("*.assets.json")
+    )
+
+    # CloudFormation is passed the fourth, which it alone takes on.
+    assert set(re.findall(r"cdk-hnb659fds-([a-z-]+)-role-", text)) == {*BOOTSTRAP_ROLES, "cfn-exec"}
 
 
 def test_without_a_subject_nothing_in_github_can_deploy(any_environment: Assembly) -> None:
