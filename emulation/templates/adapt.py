@@ -174,6 +174,14 @@ def _keep_queue_targets(properties: Json, resources: Mapping[str, Json]) -> bool
     return len(kept) != len(given)
 
 
+def _name_in_lower_case(properties: Json, resources: Mapping[str, Json]) -> bool:
+    if "RepositoryName" in properties:
+        return False
+    (logical_id,) = (id_ for id_, resource in resources.items() if resource.get("Properties") is properties)
+    properties["RepositoryName"] = logical_id.lower()
+    return True
+
+
 ADAPTATIONS: Final[tuple[Adaptation, ...]] = (
     Adaptation(
         name="compute environment type in capitals",
@@ -204,6 +212,12 @@ ADAPTATIONS: Final[tuple[Adaptation, ...]] = (
         types=frozenset({"AWS::SSM::Parameter"}),
         reason="CloudFormation has a map here; moto wants the list that other types have and fails with TypeError",
         apply=_list_tags,
+    ),
+    Adaptation(
+        name="image repository by name",
+        types=frozenset({"AWS::ECR::Repository"}),
+        reason="moto makes the name of one that has none from the logical id, and then refuses its capitals",
+        apply=_name_in_lower_case,
     ),
     Adaptation(
         name="only queues as rule targets",

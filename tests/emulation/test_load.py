@@ -378,7 +378,7 @@ def test_the_report_names_each_difference_with_its_reason(sample: Callable[..., 
     assert any(line.startswith("repaired  Ledger (AWS::DynamoDB::Table): moto's") for line in lines)
     assert (
         report.summary()
-        == "20 resources created and checked, 7 of their settings adapted, 7 repaired, 5 resources skipped"
+        == "21 resources created and checked, 8 of their settings adapted, 7 repaired, 5 resources skipped"
     )
 
 
