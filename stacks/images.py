@@ -64,7 +64,8 @@ class ImagesStack(EnvironmentStack):
                 # Memory 7 GB, 128 GB of disk: the image with CUDA's libraries is several GB before it is packed.
                 compute_type=codebuild.ComputeType.MEDIUM.value,
                 image=codebuild.LinuxBuildImage.AMAZON_LINUX_2023_6.image_id,
-                # Building an image needs Docker's daemon, and CodeBuild gives it to privileged builds only.
+                # Building an image needs Docker's daemon, which CodeBuild gives to privileged builds only. It runs on a
+                # host of CodeBuild's own, in none of our networks, with a role that can push to one repository.
                 privileged_mode=True,
                 environment_variables=[
                     codebuild.CfnProject.EnvironmentVariableProperty(name=name, value=value)
@@ -88,11 +89,6 @@ class ImagesStack(EnvironmentStack):
         cdk.CfnOutput(self, image_build.PROJECT_OUTPUT, value=project.ref)
         cdk.CfnOutput(self, image_build.SOURCE_OUTPUT, value=fingerprint)
         cdk.Validations.of(project).acknowledge(
-            cdk.Acknowledgment(
-                id="AwsSolutions-CB3",
-                reason="Docker builds need a privileged build. It runs on a host of CodeBuild's own, in none of our "
-                "networks, with a role that can push to one repository.",
-            ),
             cdk.Acknowledgment(
                 id="AwsSolutions-CB4",
                 reason="The key would encrypt artifacts, and there are none: the image goes to ECR, which encrypts it.",

@@ -122,6 +122,9 @@ def test_no_resource_has_a_physical_name_but_the_descriptor(any_environment: Ass
         "AWS::Batch::SchedulingPolicy": "Name",
         "AWS::EC2::LaunchTemplate": "LaunchTemplateName",
         "AWS::EC2::SecurityGroup": "GroupName",
+        "AWS::ECR::Repository": "RepositoryName",
+        "AWS::CodeBuild::Project": "Name",
+        "AWS::IAM::ManagedPolicy": "ManagedPolicyName",
         "AWS::SSM::Parameter": "Name",
     }
 
