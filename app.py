@@ -16,8 +16,11 @@ import aws_cdk as cdk
 from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 
 from spotkeeper.contract import tags
+from spotkeeper.contract.image_build import images_stack
 from stacks.batch import BatchStack
+from stacks.delivery import DeliveryStack
 from stacks.environments import find_environment
+from stacks.images import ImagesStack
 from stacks.network import NetworkStack
 from stacks.recovery import RecoveryStack
 from stacks.settings import Environment
@@ -74,7 +77,17 @@ def _add_stacks(app: cdk.App, environment: Environment) -> None:
         security_group_id=network.security_group_id,
         checkpoints=storage.checkpoints,
         ledger=storage.ledger,
+        images=storage.images,
     )
+    if environment.image_builder == "codebuild":
+        ImagesStack(app, images_stack(environment.name), environment=environment, repository=storage.images)
+    if environment.github_subject is not None:
+        DeliveryStack(
+            app,
+            f"spotkeeper-{environment.name}-delivery",
+            environment=environment,
+            subject=environment.github_subject,
+        )
     RecoveryStack(
         app,
         f"spotkeeper-{environment.name}-recovery",

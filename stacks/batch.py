@@ -4,7 +4,6 @@ from typing import Any, Final
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
-from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_ssm as ssm
@@ -13,11 +12,12 @@ from constructs import Construct
 from spotkeeper.contract import descriptor, environment_variables, tags
 from spotkeeper.contract.names import descriptor_parameter
 from stacks.constructs.deployed_length import most_characters
+from stacks.constructs.image_repository import ImageRepository
 from stacks.constructs.job_host import JobHost
 from stacks.constructs.job_roles import ExecutionRole, HostRole, JobRole
 from stacks.constructs.market_queue import Market, MarketQueue
 from stacks.constructs.submit_policy import SubmitPolicy
-from stacks.constructs.trainer_image import TrainerImage
+from stacks.constructs.trainer_image import image_uri, repositories_of
 from stacks.constructs.training_job import TrainingJob
 from stacks.environment_stack import EnvironmentStack
 from stacks.settings import Environment, Profile
@@ -44,19 +44,20 @@ class BatchStack(EnvironmentStack):
         security_group_id: str,
         checkpoints: s3.IBucket,
         ledger: dynamodb.ITable,
+        images: ImageRepository,
         **kwargs: Any,
     ) -> None:
         super().__init__(scope, id_, environment=environment, **kwargs)
         self._environment = environment
         self._subnet_ids = subnet_ids
         self._security_group_id = security_group_id
+        self._images = images
         self._logs = logs.LogGroup(
             self,
             "JobLogs",
             retention=environment.log_retention,
             removal_policy=cdk.RemovalPolicy.RETAIN if environment.is_protected else cdk.RemovalPolicy.DESTROY,
         )
-        self._image = TrainerImage(self, "TrainerImage")
         self._host_role = HostRole(self, "HostRole")
         self._job_role = JobRole(
             self, "JobRole", checkpoints=checkpoints, ledger=ledger, data_prefixes=environment.data_prefixes
@@ -64,13 +65,7 @@ class BatchStack(EnvironmentStack):
         self._execution_role = ExecutionRole(
             self,
             "ExecutionRole",
-            image_repositories=[
-                self._image.repository,
-                *(
-                    ecr.Repository.from_repository_name(self, f"Images-{name}", name)
-                    for name in environment.image_repositories
-                ),
-            ],
+            image_repositories=[images, *repositories_of(self, environment)],
             log_group=self._logs,
             secret_arns=environment.secret_arns,
         )
@@ -108,7 +103,11 @@ class BatchStack(EnvironmentStack):
             teams=environment.teams,
             data_prefixes=environment.data_prefixes,
             secret_arns=environment.secret_arns,
+            trainer_images={str(variant): image for variant, image in environment.trainer_images.items()},
             max_attempt_seconds=environment.max_attempt_seconds,
+            runnable_limit_seconds=environment.runnable_limit_seconds,
+            spot_max_vcpus=environment.spot_max_vcpus,
+            on_demand_max_vcpus=environment.on_demand_max_vcpus,
             placement=descriptor.Placement(
                 fallback_after_seconds=environment.fallback_after_seconds,
                 segment_seconds=environment.segment_seconds,
@@ -154,7 +153,7 @@ class BatchStack(EnvironmentStack):
             scope,
             "Job",
             profile=profile,
-            image_uri=self._image.image_uri,
+            image_uri=image_uri(self._environment, profile, self._images.uri),
             environment_variables=self._job_environment,
             job_role_arn=self._job_role.role_arn,
             execution_role_arn=self._execution_role.role_arn,

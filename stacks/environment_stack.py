@@ -3,13 +3,14 @@
 from typing import Any
 
 import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from stacks.settings import Environment
 
 
 class EnvironmentStack(cdk.Stack):
-    """A stack in the region of its environment, and as protected from deletion as the settings say."""
+    """A stack in the region of its environment, protected from deletion and its roles bounded as the settings say."""
 
     def __init__(self, scope: Construct, id_: str, *, environment: Environment, **kwargs: Any) -> None:
         super().__init__(
@@ -19,3 +20,9 @@ class EnvironmentStack(cdk.Stack):
             termination_protection=environment.is_protected,
             **kwargs,
         )
+        if environment.permissions_boundary_arn is not None:
+            boundary = iam.ManagedPolicy.from_managed_policy_arn(
+                self, "PermissionsBoundary", environment.permissions_boundary_arn
+            )
+            # An aspect: it finds every role of the stack, those that a construct makes by itself too.
+            iam.PermissionsBoundary.of(self).apply(boundary)

@@ -140,6 +140,8 @@ STAGING: Final = replace(
     log_retention=logs.RetentionDays.ONE_MONTH,
     is_protected=True,
     has_own_key=True,
+    # People push into dev from their machines; what others rely on is built in the account, from what was deployed.
+    image_builder="codebuild",
     fallback_cap_usd_per_month="200",
     fallback_after_seconds=30 * 60,
     segment_seconds=4 * 3600,

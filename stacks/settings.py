@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from aws_cdk import aws_logs as logs
 
 from spotkeeper.contract.descriptor import Caps
+from spotkeeper.contract.image_variant import IMAGE_VARIANTS, ImageVariant, image_variant
 from spotkeeper.contract.names import check_name
 from stacks.instance_types import INSTANCE_TYPES, InstanceType
 from stacks.network_modes import ExistingVpc, Isolated, Network, PublicEgress, check_zones
@@ -39,6 +40,9 @@ MAX_USD: Final = 10_000_000
 MAX_BUDGET_SUBSCRIBERS: Final = 10
 """E-mail addresses that AWS Budgets lets one notification have."""
 
+ImageBuilder = Literal["docker", "codebuild"]
+"""Who builds the trainer image for `make image`: Docker on the machine of whoever calls it, or a CodeBuild project."""
+
 ARCHITECTURE: Final = "x86_64"
 """What `trainer_image/Dockerfile` is built for."""
 
@@ -59,6 +63,12 @@ _DATA_PREFIX: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/(?:[^*?
 _REPOSITORY: Final = re.compile(r"(?=.{2,256}$)[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
 _TEAM: Final = re.compile(r"[a-z][a-z0-9]{0,39}")
 _USD: Final = re.compile(r"[0-9]{1,8}(\.[0-9]{1,6})?")
+_ECR_IMAGE: Final = re.compile(
+    r"\d{12}\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?/(?P<name>[a-z0-9._/-]{2,256})@sha256:[0-9a-f]{64}"
+)
+_BOUNDARY_ARN: Final = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}|aws):policy/[\w+=,.@/-]{1,512}", re.ASCII)
+# An `@id` or `-id` after owner and repository is GitHub's immutable form, which new repositories have since 2026-06-18.
+_GITHUB_SUBJECT: Final = re.compile(r"repo:[\w.@-]+/[\w.@-]+:environment:[\w.-]{1,255}", re.ASCII)
 _EMAIL: Final = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+", re.ASCII)
 
 
@@ -158,6 +168,11 @@ class Profile:
         """AWS Batch's name of the machine image: Amazon Linux 2023, with the NVIDIA driver where there are GPUs."""
         return "ECS_AL2023_NVIDIA" if self.gpus else "ECS_AL2023"
 
+    @property
+    def image_variant(self) -> ImageVariant:
+        """Which variant of the trainer image its jobs run."""
+        return image_variant(self.gpus)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment:
@@ -187,6 +202,16 @@ class Environment:
     """Secrets Manager ARNs that jobs may be given with `--secret`."""
     image_repositories: tuple[str, ...] = ()
     """Names of ECR repositories of this account and region from which jobs may run their own image."""
+    image_builder: ImageBuilder = "docker"
+    """Who builds for `make image`: see docs/images.md."""
+    trainer_images: Mapping[ImageVariant, str] = field(default_factory=dict)
+    """Variant -> `repository@sha256:…`, as `make image` prints it. Profiles of a variant that is not here have queues
+    and no image: `spotkeeper submit` refuses them."""
+    permissions_boundary_arn: str | None = None
+    """ARN of the managed policy that limits every role of the environment; None where the account asks for none."""
+    github_subject: str | None = None
+    """The one GitHub Actions environment that may deploy, as GitHub names it in its tokens:
+    'repo:OWNER/NAME:environment:prod'. None: there is no deploy role. See docs/identity.md."""
     max_attempt_seconds: int
     """Seconds after which AWS Batch ends an attempt. There is no default in Batch: a hung job would bill for ever."""
     runnable_limit_seconds: int
@@ -234,6 +259,8 @@ class Environment:
         self._check_data_prefixes()
         self._check_secrets()
         self._check_image_repositories()
+        self._check_trainer_images()
+        self._check_identity()
         if type(self.log_retention) is not logs.RetentionDays:
             raise ValueError(
                 "Environment.log_retention must be one of logs.RetentionDays, such as RetentionDays.ONE_MONTH "
@@ -332,6 +359,39 @@ class Environment:
                     "Environment.image_repositories must be ECR repository names such as 'team/trainer', without "
                     f"scheme, registry, tag or digest, got {name!r}: jobs pull from this account and region only"
                 )
+
+    def _check_trainer_images(self) -> None:
+        if self.image_builder not in get_args(ImageBuilder):
+            raise ValueError(f"Environment.image_builder must be 'docker' or 'codebuild', got {self.image_builder!r}")
+        for variant, image in self.trainer_images.items():
+            if variant not in IMAGE_VARIANTS:
+                raise ValueError(f"Environment.trainer_images must name variants of {IMAGE_VARIANTS}, got {variant!r}")
+            match = _ECR_IMAGE.fullmatch(image)
+            if not match or not _REPOSITORY.fullmatch(match["name"]):
+                raise ValueError(
+                    f"Environment.trainer_images[{variant!r}] must be ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:"
+                    f"<64 hex digits>, because a tag may point elsewhere when a run resumes, got {image!r}: copy what "
+                    f"`make image ENV={self.name} VARIANT={variant}` prints"
+                )
+            if match[1] != self.region:
+                raise ValueError(
+                    f"Environment.trainer_images[{variant!r}] must be of region {self.region!r}, where hosts pull it "
+                    f"without crossing regions, got one of {match[1]!r}: build it there, or replicate the repository"
+                )
+
+    def _check_identity(self) -> None:
+        boundary, subject = self.permissions_boundary_arn, self.github_subject
+        if boundary is not None and not _BOUNDARY_ARN.fullmatch(boundary):
+            raise ValueError(
+                "Environment.permissions_boundary_arn must be the ARN of a managed policy such as "
+                f"'arn:aws:iam::123456789012:policy/boundary', or None, got {boundary!r}"
+            )
+        if subject is not None and not _GITHUB_SUBJECT.fullmatch(subject):
+            raise ValueError(
+                "Environment.github_subject must be 'repo:OWNER/NAME:environment:ENVIRONMENT' without wildcards, or "
+                "None, because only an environment of GitHub can ask for approval before it deploys, got "
+                f"{subject!r}: copy the subject that GitHub shows in the repository's OIDC settings"
+            )
 
     def _check_caps(self) -> None:
         _check_usd("Environment.fallback_cap_usd_per_month", self.fallback_cap_usd_per_month)

@@ -1,6 +1,6 @@
-"""What outlives everything else: the checkpoint bucket and the ledger table.
+"""What outlives everything else: the checkpoint bucket, the ledger table and the image repository.
 
-Both stand directly under the stack and never move: another path is another logical id, which CloudFormation
+They stand directly under the stack and never move: another path is another logical id, which CloudFormation
 takes for a new, empty resource. A test pins the ids.
 """
 
@@ -13,7 +13,9 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from spotkeeper.contract import checkpoint_layout as layout
+from spotkeeper.contract import image_build
 from spotkeeper.contract import ledger as ledger_keys
+from stacks.constructs.image_repository import ImageRepository
 from stacks.constructs.storage_key import StorageKey
 from stacks.environment_stack import EnvironmentStack
 from stacks.settings import Environment
@@ -38,10 +40,11 @@ checksum in its manifest, and the version before is kept for a day. Not `mirror/
 
 
 class StorageStack(EnvironmentStack):
-    """Checkpoint bucket and ledger table; both are retained when the stack is deleted."""
+    """Checkpoint bucket, ledger table and image repository; all are retained when the stack is deleted."""
 
     checkpoints: s3.IBucket
     ledger: dynamodb.ITable
+    images: ImageRepository
 
     def __init__(self, scope: Construct, id_: str, *, environment: Environment, **kwargs: Any) -> None:
         super().__init__(scope, id_, environment=environment, **kwargs)
@@ -95,6 +98,9 @@ class StorageStack(EnvironmentStack):
         )
         self.checkpoints = checkpoints
         self.ledger = ledger
+        self.images = ImageRepository(self, "Images")
+        # For `make image`, which comes before anything else knows of the environment.
+        cdk.CfnOutput(self, image_build.REPOSITORY_OUTPUT, value=self.images.uri)
 
 
 def _lifecycle_rules() -> list[s3.LifecycleRule]:

@@ -105,6 +105,7 @@ SKIPPED: Final[Mapping[str, str]] = {
     "AWS::Budgets::Budget": "nothing here has a bill, and moto's CloudFormation does not know it",
     "AWS::Budgets::BudgetsAction": "without a bill no budget is ever exceeded; nothing here enforces permissions",
     "AWS::CDK::Metadata": "it says which CDK wrote the template and creates nothing",
+    "AWS::CodeBuild::Project": "no image is built here; jobs run as processes of this machine",
     "AWS::Lambda::EventSourceMapping": "moto would run the function in Docker inside SendMessage; our pollers read it",
     "AWS::S3::BucketPolicy": "moto would refuse plain HTTP, hence every request; our front enforces If-None-Match",
     "AWS::SQS::QueuePolicy": "moto's CloudFormation does not know it; nothing here enforces permissions",
@@ -181,6 +182,14 @@ def _keep_queue_targets(properties: Json, resources: Mapping[str, Json]) -> bool
     return len(kept) != len(given)
 
 
+def _name_in_lower_case(properties: Json, resources: Mapping[str, Json]) -> bool:
+    if "RepositoryName" in properties:
+        return False
+    (logical_id,) = (id_ for id_, resource in resources.items() if resource.get("Properties") is properties)
+    properties["RepositoryName"] = logical_id.lower()
+    return True
+
+
 ADAPTATIONS: Final[tuple[Adaptation, ...]] = (
     Adaptation(
         name="compute environment type in capitals",
@@ -217,6 +226,12 @@ ADAPTATIONS: Final[tuple[Adaptation, ...]] = (
         types=frozenset({"AWS::KMS::Key"}),
         reason="CloudFormation has Key and Value here; moto wants the API's TagKey and fails with KeyError",
         apply=_key_tags,
+    ),
+    Adaptation(
+        name="image repository by name",
+        types=frozenset({"AWS::ECR::Repository"}),
+        reason="moto makes the name of one that has none from the logical id, and then refuses its capitals",
+        apply=_name_in_lower_case,
     ),
     Adaptation(
         name="only queues as rule targets",

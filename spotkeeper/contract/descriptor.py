@@ -1,4 +1,8 @@
-"""The descriptor: what a deployed environment tells the command line about itself, as JSON in SSM."""
+"""The descriptor: what a deployed environment tells the command line about itself, as JSON in SSM.
+
+docs/descriptor.md lists the fields for people. A field may be added at any time, since readers ignore what they do not
+know; one that is removed, or means something else, raises SCHEMA_VERSION.
+"""
 
 import json
 from collections.abc import Callable
@@ -64,7 +68,17 @@ class Descriptor:
     """`s3://bucket/prefix/` that jobs may read."""
     secret_arns: tuple[str, ...] = field(default=())
     """Secrets Manager ARNs that jobs may be given."""
+    trainer_images: dict[str, str]
+    """Variant (see `image_variant`) -> `repository@sha256:…` of the job definitions. A variant that has no image is not
+    in it, and profiles of it take only runs with an image of their own."""
     max_attempt_seconds: int
+    """Longest time limit that a job may ask for."""
+    runnable_limit_seconds: int
+    """So long at the head of a queue without capacity, and AWS Batch cancels the job."""
+    spot_max_vcpus: int
+    """vCPUs that one spot compute environment may hold; the account's quota may be lower."""
+    on_demand_max_vcpus: int
+    """The same of one on-demand compute environment."""
     placement: Placement = field(default_factory=Placement)
     caps: Caps = field(default_factory=Caps)
     """Of the environment."""
@@ -81,10 +95,16 @@ class Descriptor:
         """Read a stored descriptor. Fields that this version does not know are ignored.
 
         Raises:
-            ValueError: if the schema version is newer than this program, or a field is missing.
+            ValueError: if it is no descriptor, its schema version is not this program's, or a field is missing.
         """
-        stored: dict[str, Any] = json.loads(text)
-        version = stored.get("version")
+        try:
+            stored: dict[str, Any] = json.loads(text)
+            version = stored.get("version")
+        except (json.JSONDecodeError, AttributeError) as error:
+            raise ValueError(
+                f"the environment's descriptor must be a JSON object, got {text[:40]!r}: somebody has overwritten it; "
+                "deploy the environment again"
+            ) from error
         if version != SCHEMA_VERSION:
             raise ValueError(
                 f"the environment's descriptor has version {version!r}; this spotkeeper reads version "

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
 from botocore import exceptions as aws
 
 from spotkeeper.contract.descriptor import Descriptor
+from spotkeeper.contract.image_variant import IMAGE_VARIANTS
 from spotkeeper.contract.local_endpoint import local_endpoint_file
 from spotkeeper.contract.names import check_name, descriptor_parameter
 from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch
@@ -135,6 +136,9 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
         where = "the emulation" if local is not None else f"region {ssm.meta.region_name} of this AWS account"
         raise OperationError(f"there is no environment {environment!r} in {where}: {deploy}") from error
     descriptor = Descriptor.from_json(stored)
+    if local is not None:
+        # Jobs are processes of this machine there: it is every image.
+        descriptor = replace(descriptor, trainer_images=dict.fromkeys(IMAGE_VARIANTS, "this machine"))
     batch_client = boto3.client("batch", **options)
     return Connection(
         descriptor=descriptor,

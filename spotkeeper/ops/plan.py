@@ -14,6 +14,7 @@ from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.checkpoint_layout import source_key
 from spotkeeper.contract.descriptor import Descriptor
 from spotkeeper.contract.duration import format_duration
+from spotkeeper.contract.image_variant import image_variant
 from spotkeeper.contract.names import check_name, check_run_id
 from spotkeeper.control.priority import check_priority
 from spotkeeper.control.run import Run
@@ -115,6 +116,7 @@ def plan(
     profile_name = profile_of(request, descriptor)
     profile = descriptor.profiles[profile_name]
     _check_image(request.image)
+    _check_trainer_image(request, profile_name, descriptor)
     _check_variables(request)
     _check_grants(request, descriptor)
     terms = EnvironmentTerms.of(descriptor)
@@ -243,6 +245,16 @@ def _check_image(image: str | None) -> None:
         raise ValueError(
             f"--image must be repository@sha256:<64 hex digits>, got {image!r}: a tag can point elsewhere when the run "
             "resumes. The digest of a pushed image: docker inspect --format '{{index .RepoDigests 0}}' IMAGE"
+        )
+
+
+def _check_trainer_image(request: Request, profile: str, descriptor: Descriptor) -> None:
+    variant = image_variant(descriptor.profiles[profile].gpus)
+    if request.image is None and variant not in descriptor.trainer_images:
+        raise ValueError(
+            f"environment {descriptor.environment!r} has no {variant} image yet, which profile {profile!r} runs: "
+            f"`make image ENV={descriptor.environment} VARIANT={variant}` builds one and says where to set it; or give "
+            "an image of your own with --image"
         )
 
 

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -24,7 +24,11 @@ DESCRIPTOR = Descriptor(
     },
     teams=("research", "vision"),
     data_prefixes=("s3://data/digits/",),
+    trainer_images={"cpu": "repository@sha256:" + "a" * 64},
     max_attempt_seconds=86_400,
+    runnable_limit_seconds=600,
+    spot_max_vcpus=64,
+    on_demand_max_vcpus=16,
 )
 
 
@@ -47,12 +51,27 @@ def test_a_newer_schema_version_is_refused_with_the_fix() -> None:
         Descriptor.from_json(newer)
 
 
-@pytest.mark.parametrize("missing", ["ledger_table", "profiles", "teams"])
+@pytest.mark.parametrize("text", ["", "descriptor", "[1]", '"text"', "null"])
+def test_what_is_no_descriptor_is_refused_with_the_fix(text: str) -> None:
+    with pytest.raises(ValueError, match=r"must be a JSON object, got .*deploy the environment again"):
+        Descriptor.from_json(text)
+
+
+@pytest.mark.parametrize("version", [None, 0, "1", 1.5])
+def test_a_descriptor_of_no_known_schema_version_is_refused(version: object) -> None:
+    stored = json.loads(DESCRIPTOR.to_json())
+    stored["version"] = version
+
+    with pytest.raises(ValueError, match=f"has version {version!r}; this spotkeeper reads version 1"):
+        Descriptor.from_json(json.dumps(stored))
+
+
+@pytest.mark.parametrize("missing", [field.name for field in fields(Descriptor) if field.name != "version"])
 def test_a_missing_field_is_named(missing: str) -> None:
     stored = json.loads(DESCRIPTOR.to_json())
     del stored[missing]
 
-    with pytest.raises(ValueError, match=missing):
+    with pytest.raises(ValueError, match=f"lacks the field '{missing}': deploy it again"):
         Descriptor.from_json(json.dumps(stored))
 
 

@@ -71,6 +71,7 @@ def resource(type_: str, depends_on: list[str] | None = None, **properties: Any)
 
 FOUNDATION: dict[str, Any] = {
     "Resources": {
+        "Images": resource("AWS::ECR::Repository", ImageTagMutability="IMMUTABLE"),
         "Checkpoints": resource(
             "AWS::S3::Bucket",
             VersioningConfiguration={"Status": "Enabled"},

@@ -223,7 +223,7 @@ def test_up_says_how_to_use_it_refuses_a_second_start_and_cleans_up_on_ctrl_c(
     assert f"dev is up at {endpoint['endpoint_url']} (us-east-1, 60 x real time, seed 0)" in said
     assert f"{local_spotkeeper()} status" in said
     assert "interrupts  none (--interruptions N --every SECONDS, or --trace FILE)" in said
-    assert "skipped  image" in said
+    assert "adapted  Images2D38C313 (AWS::ECR::Repository)" in said
     aws = connect(endpoint["endpoint_url"], endpoint["region"])
     assert aws.ssm.get_parameter(Name="/spotkeeper/dev/descriptor")["Parameter"]["Value"]
 

@@ -55,7 +55,11 @@ def descriptor(
         "teams": ("research",),
         "data_prefixes": (DATA,),
         "secret_arns": (SECRET,),
+        "trainer_images": {"cpu": DIGEST, "gpu": DIGEST},
         "max_attempt_seconds": 7 * 86400,
+        "runnable_limit_seconds": 600,
+        "spot_max_vcpus": 64,
+        "on_demand_max_vcpus": 16,
     }
     return Descriptor(**{**fields, **changes})
 

@@ -250,3 +250,17 @@ def test_what_follows_a_secrets_name_is_never_repeated() -> None:
         with pytest.raises(ValueError, match="--secret X must be the ARN") as refusal:
             made(replace(BASIC, secrets={"X": typed}))
         assert typed not in str(refusal.value)
+
+
+def test_a_profile_without_an_image_takes_no_runs_and_says_how_to_make_one() -> None:
+    with pytest.raises(
+        ValueError, match=r"'dev' has no cpu image yet, .* 'cpu' runs: `make image ENV=dev VARIANT=cpu`"
+    ):
+        made(trainer_images={"gpu": DIGEST})
+
+
+def test_a_profile_without_an_image_takes_a_run_that_brings_its_own() -> None:
+    plan = made(replace(BASIC, image=DIGEST), trainer_images={})
+
+    assert plan.definition is not None
+    assert plan.definition["containerProperties"]["image"] == DIGEST

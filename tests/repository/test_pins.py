@@ -22,7 +22,7 @@ def locked(lock: str) -> dict[str, str]:
 def test_torch_has_one_version_everywhere() -> None:
     (pinned,) = [each for each in PROJECT["project"]["optional-dependencies"]["trainer"] if each.startswith("torch")]
 
-    for name in ("Makefile", "trainer_image/Dockerfile"):
+    for name in ("Makefile", "trainer_image/torch-cpu.txt", "trainer_image/torch-gpu.txt"):
         assert re.findall(r"torch==[0-9.]+", (ROOT / name).read_text()) == [pinned]
 
 

@@ -3,19 +3,24 @@ import re
 from pathlib import Path
 
 import app
+from spotkeeper.contract.image_variant import IMAGE_VARIANTS
 from stacks.constructs.training_job import USER
 from tests.stacks.synthesized import Assembly
+from trainer_image.context import context_files
 
 ROOT = Path(app.__file__).parent
 DOCKERFILE = ROOT / "trainer_image" / "Dockerfile"
 
 
-def asset(assembly: Assembly, stack: str, kind: str) -> Path:
-    """The folder of the only asset of a stack of one kind (its template, staged as a file, aside)."""
-    manifest = json.loads((assembly.folder / f"spotkeeper-dev-{stack}.assets.json").read_text())
-    sources: list[dict[str, str]] = [entry["source"] for entry in manifest[kind].values()]
-    paths = {assembly.folder / (source.get("path") or source["directory"]) for source in sources}
-    (folder,) = (path for path in paths if path.is_dir())
+def asset(assembly: Assembly, name: str) -> Path:
+    """The folder of the only asset whose name in the console ends so."""
+    folders = {
+        assembly.folder / str(entry["source"]["path"])
+        for manifest in assembly.folder.glob("*.assets.json")
+        for entry in json.loads(manifest.read_text())["files"].values()
+        if entry["displayName"].endswith(name)
+    }
+    (folder,) = folders
     return folder
 
 
@@ -35,7 +40,7 @@ def sources(*patterns: str) -> set[str]:
 
 
 def test_the_functions_are_given_handlers_control_policy_and_contract_only(dev: Assembly) -> None:
-    contents = relative_files(asset(dev, "recovery", "files"))
+    contents = relative_files(asset(dev, "Function/Code"))
 
     assert contents == sources(
         "lambdas/**/*",
@@ -47,7 +52,7 @@ def test_the_functions_are_given_handlers_control_policy_and_contract_only(dev: 
 
 
 def test_every_handler_that_a_function_names_is_in_the_asset(dev: Assembly) -> None:
-    contents = relative_files(asset(dev, "recovery", "files"))
+    contents = relative_files(asset(dev, "Function/Code"))
 
     for function in dev.resources("recovery", "AWS::Lambda::Function").values():
         module, _, name = function["Properties"]["Handler"].rpartition(".")
@@ -56,13 +61,15 @@ def test_every_handler_that_a_function_names_is_in_the_asset(dev: Assembly) -> N
         assert f"def {name}(" in (ROOT / path).read_text()
 
 
-def test_the_image_is_given_trainer_policy_contract_and_its_recipe_only(dev: Assembly) -> None:
-    contents = relative_files(asset(dev, "batch", "dockerImages"))
+def test_the_image_is_given_trainer_policy_contract_and_its_recipe_only(prod: Assembly) -> None:
+    contents = relative_files(asset(prod, "Source"))
 
     assert contents == sources(
         "trainer_image/Dockerfile",
         "trainer_image/Dockerfile.dockerignore",
         "trainer_image/requirements.lock",
+        "trainer_image/torch-cpu.txt",
+        "trainer_image/torch-gpu.txt",
         "pyproject.toml",
         "LICENSE",
         "spotkeeper/__init__.py",
@@ -73,23 +80,32 @@ def test_the_image_is_given_trainer_policy_contract_and_its_recipe_only(dev: Ass
     )
 
 
-def test_the_image_is_given_every_file_that_its_recipe_copies(dev: Assembly) -> None:
-    contents = relative_files(asset(dev, "batch", "dockerImages"))
+def test_docker_on_a_laptop_takes_the_files_that_are_uploaded_for_codebuild(prod: Assembly) -> None:
+    uploaded = relative_files(asset(prod, "Source"))
+
+    taken = {str(path.relative_to(ROOT)) for path in context_files(ROOT)}
+    assert taken == uploaded - {"trainer_image/Dockerfile.dockerignore"}
+
+
+def test_the_image_is_given_every_file_that_its_recipe_copies(prod: Assembly) -> None:
+    contents = relative_files(asset(prod, "Source"))
     copies = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE.read_text(), re.MULTILINE)
 
     copied = [source for line in copies for source in line.split()[:-1]]
     assert copied
     for source in copied:
-        assert any(path == source or path.startswith(f"{source}/") for path in contents), source
+        for variant in IMAGE_VARIANTS:
+            name = source.replace("${VARIANT}", variant)
+            assert any(path == name or path.startswith(f"{name}/") for path in contents), name
+
+
+def test_no_stack_has_an_image_that_a_deployment_would_build(any_environment: Assembly) -> None:
+    manifests = list(any_environment.folder.glob("*.assets.json"))
+
+    assert len(manifests) == len(any_environment.templates)
+    for manifest in manifests:
+        assert not json.loads(manifest.read_text()).get("dockerImages"), manifest.name
 
 
 def test_the_image_runs_as_the_user_of_the_job_definition() -> None:
     assert re.findall(r"^USER (.+)$", DOCKERFILE.read_text(), re.MULTILINE)[-1] == USER
-
-
-def test_the_image_is_built_for_the_hosts_from_its_dockerfile(dev: Assembly) -> None:
-    manifest = json.loads((dev.folder / "spotkeeper-dev-batch.assets.json").read_text())
-    (image,) = manifest["dockerImages"].values()
-
-    assert image["source"]["dockerFile"] == "trainer_image/Dockerfile"
-    assert image["source"]["platform"] == "linux/amd64"

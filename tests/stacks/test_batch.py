@@ -202,8 +202,7 @@ def test_the_job_definition_of_a_profile(dev: Assembly) -> None:
             },
         },
     }
-    repository = "123456789012.dkr.ecr.us-east-1.amazonaws.com/cdk-hnb659fds-container-assets-123456789012-us-east-1"
-    assert re.fullmatch(re.escape(repository) + ":[0-9a-f]{64}", image)
+    assert image.endswith(":not-built-yet.run-make-image")
     assert {item["Name"]: item["Value"] for item in environment} == {
         "AWS_DEFAULT_REGION": "us-east-1",
         "SPOTKEEPER_LEDGER_TABLE": "spotkeeper-dev-storage-LedgerB7379752-0123456789ab",
@@ -335,7 +334,9 @@ def test_the_descriptor_tells_the_command_line_all_it_needs_within_8192_characte
     assert descriptor.job_log_group.startswith(f"spotkeeper-{settings.name}-batch-JobLogs")
     assert descriptor.default_profile == settings.default_profile
     assert descriptor.teams == settings.teams
-    assert descriptor.max_attempt_seconds == settings.max_attempt_seconds
+    assert descriptor.trainer_images == settings.trainer_images
+    for limit in ("max_attempt_seconds", "runnable_limit_seconds", "spot_max_vcpus", "on_demand_max_vcpus"):
+        assert getattr(descriptor, limit) == getattr(settings, limit)
     assert list(descriptor.profiles) == sorted(profile.name for profile in settings.profiles)
     for profile in settings.profiles:
         told = descriptor.profiles[profile.name]

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import aws_cdk as cdk
@@ -32,13 +33,15 @@ def test_every_acknowledgement_stands_on_a_resource_and_says_why(any_environment
         assert len(reason) >= 40, f"{path}: {rule}: {reason!r}"
 
 
+@pytest.mark.parametrize("environment", ["dev", "staging"])  # staging builds its images by CodeBuild
 def test_without_its_acknowledgements_synthesis_fails_with_exactly_their_findings(
-    dev: Assembly, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    environment: str, synthesize: Callable[[str], Assembly], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    entries = acknowledged(synthesize(environment)).keys()
     monkeypatch.setattr(cdk.Validations, "acknowledge", lambda *_: None)
 
     with pytest.raises(RuntimeError, match=r"[Vv]alidation"):
-        app.build("dev", str(tmp_path)).synth()
+        app.build(environment, str(tmp_path)).synth()
 
     report = json.loads((tmp_path / "validation-report.json").read_text())
     findings = {
@@ -47,15 +50,14 @@ def test_without_its_acknowledgements_synthesis_fails_with_exactly_their_finding
         for violation in plugin["violations"]
         for construct in violation["violatingConstructs"]
     }
-    entries = acknowledged(dev).keys()
     stale = {
         (path, rule)
         for path, rule in entries
-        if not any(found.startswith(f"{path}/") and name == rule for found, name in findings)
+        if not any(f"{found}/".startswith(f"{path}/") and name == rule for found, name in findings)
     }
     uncovered = {
         (found, name)
         for found, name in findings
-        if not any(found.startswith(f"{path}/") and name == rule for path, rule in entries)
+        if not any(f"{found}/".startswith(f"{path}/") and name == rule for path, rule in entries)
     }
     assert (stale, uncovered) == (set(), set())

@@ -14,6 +14,8 @@ from stacks.settings import MAX_USD, Profile, memory_for_a_job_mib
 ZONES = ("eu-west-1a", "eu-west-1b")
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:team/hub-token-a1B2c3"
 
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/images-1@sha256:" + "a" * 64
+
 
 def profiles(count: int) -> tuple[Profile, ...]:
     return CPU, *(replace(CPU, name=f"cpu-{index}") for index in range(1, count))
@@ -67,6 +69,23 @@ def teams(count: int) -> tuple[str, ...]:
         ({"image_repositories": ("Trainer",)}, "must be ECR repository names"),
         ({"image_repositories": ("trainer/",)}, "must be ECR repository names"),
         ({"image_repositories": ("trainer", "trainer")}, "image_repositories must name each once"),
+        ({"image_builder": "laptop"}, "image_builder must be 'docker' or 'codebuild', got 'laptop'"),
+        ({"trainer_images": {"tpu": IMAGE}}, r"trainer_images must name variants of \('cpu', 'gpu'\), got 'tpu'"),
+        (
+            {"trainer_images": {"cpu": IMAGE.partition("@")[0] + ":latest"}},
+            r"'cpu'\] must be ACCOUNT.* a tag may point",
+        ),
+        ({"trainer_images": {"cpu": IMAGE[:-1]}}, "copy what `make image ENV=dev VARIANT=cpu` prints"),
+        ({"trainer_images": {"gpu": "python@sha256:" + "a" * 64}}, r"trainer_images\['gpu'\] must be ACCOUNT.dkr.ecr"),
+        ({"trainer_images": {"gpu": IMAGE.replace("us-east-1", "eu-west-1")}}, "of region 'us-east-1', .* 'eu-west-1'"),
+        ({"permissions_boundary_arn": "boundary"}, "permissions_boundary_arn must be the ARN .* got 'boundary'"),
+        ({"permissions_boundary_arn": "arn:aws:iam::123456789012:role/x"}, "must be the ARN of a managed policy"),
+        ({"permissions_boundary_arn": "arn:aws:iam::123456789012:policy/*"}, "must be the ARN of a managed policy"),
+        ({"github_subject": "repo:acme/ml:*"}, "without wildcards, .* got 'repo:acme/ml:\\*'"),
+        ({"github_subject": "repo:acme/*:environment:prod"}, "github_subject must be"),
+        ({"github_subject": "repo:acme/ml:ref:refs/heads/main"}, "only an environment of GitHub can ask for approval"),
+        ({"github_subject": "repo:acme/ml:pull_request"}, "github_subject must be"),
+        ({"github_subject": "acme/ml"}, "github_subject must be"),
         ({"max_attempt_seconds": 59}, "max_attempt_seconds must be 60 to 432000 .* got 59"),
         ({"max_attempt_seconds": 432001}, "got 432001"),
         ({"max_attempt_seconds": 3600.0}, "a whole number, got 3600.0"),
@@ -193,6 +212,11 @@ def test_a_refused_secret_is_not_repeated_in_the_message() -> None:
         {"data_prefixes": ("s3://bucket/", "s3://bucket/a/b/")},
         {"secret_arns": (SECRET, SECRET.replace("hub", "lab"))},
         {"image_repositories": ("trainer", "team/trainer", "a.b", "team/sub-team/a__b.c")},
+        {"image_builder": "codebuild", "trainer_images": {"cpu": IMAGE, "gpu": IMAGE.replace("images", "team/shared")}},
+        {"permissions_boundary_arn": "arn:aws:iam::123456789012:policy/team/boundary"},
+        {"github_subject": "repo:acme/ml:environment:prod"},
+        {"github_subject": "repo:acme@123456/ml.ops@456789:environment:prod-eu"},
+        {"github_subject": "repo:acme-123456/ml-456789:environment:prod"},
         {"spot_max_vcpus": 100_000, "on_demand_max_vcpus": 4},
         {"fallback_after_seconds": 300, "segment_seconds": 900, "standby_after_seconds": 300},
         {"standby_age_seconds": 60, "standby_patience_seconds": 600},

@@ -19,13 +19,14 @@ def storage_of(**settings: Any) -> Template:
 
 
 def test_logical_ids_of_stateful_resources_never_change(any_environment: Assembly) -> None:
-    # Another id is a new, empty resource: a run would start again at step 0. Never edit these two lines.
+    # Another id is a new, empty resource: a run would start again at step 0. Never edit these lines.
     assert list(any_environment.resources("storage", "AWS::S3::Bucket")) == ["Checkpoints620E2F20"]
     assert list(any_environment.resources("storage", "AWS::DynamoDB::Table")) == ["LedgerB7379752"]
+    assert list(any_environment.resources("storage", "AWS::ECR::Repository")) == ["Images2D38C313"]
 
 
-def test_bucket_ledger_and_key_outlive_their_stack(any_environment: Assembly) -> None:
-    for type_ in ("AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::KMS::Key"):
+def test_bucket_ledger_images_and_key_outlive_their_stack(any_environment: Assembly) -> None:
+    for type_ in ("AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::ECR::Repository", "AWS::KMS::Key"):
         for resource in any_environment.resources("storage", type_).values():
             assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
 

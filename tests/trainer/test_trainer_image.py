@@ -5,6 +5,7 @@ import tomllib
 import pytest
 
 from spotkeeper.contract.entry_point import ENTRY_POINT
+from spotkeeper.contract.image_variant import IMAGE_VARIANTS
 from tests.trainer.conftest import REPOSITORY
 
 IMAGE = REPOSITORY / "trainer_image"
@@ -58,13 +59,26 @@ def test_both_stages_start_from_one_exact_base(instructions: list[tuple[str, str
     assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", bases[0])
 
 
-def test_torch_is_the_version_that_bit_identity_is_promised_for(instructions: list[tuple[str, str]]) -> None:
+@pytest.mark.parametrize("variant", IMAGE_VARIANTS)
+def test_torch_is_the_version_that_bit_identity_is_promised_for(variant: str) -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     pins = [each for each in project["project"]["optional-dependencies"]["trainer"] if each.startswith("torch")]
 
-    installs = " ".join(argument for name, argument in instructions if name == "RUN")
+    assert re.findall(r"^torch\S+$", (IMAGE / f"torch-{variant}.txt").read_text(), re.MULTILINE) == pins
 
-    assert re.findall(r"torch==\S+", installs) == pins
+
+def test_each_variant_has_its_torch_and_both_share_the_lock(instructions: list[tuple[str, str]]) -> None:
+    copied = [argument.split()[0] for name, argument in instructions if name == "COPY" and "trainer_image" in argument]
+    variants = {path.stem.removeprefix("torch-") for path in IMAGE.glob("torch-*.txt")}
+
+    assert copied == ["trainer_image/requirements.lock", "trainer_image/torch-${VARIANT}.txt"]
+    assert variants == set(IMAGE_VARIANTS)
+    assert ("ARG", f"VARIANT={IMAGE_VARIANTS[0]}") in instructions
+
+
+def test_only_the_variant_for_gpus_takes_torch_from_where_it_comes_with_cuda() -> None:
+    assert "--index-url https://download.pytorch.org/whl/cpu\n" in (IMAGE / "torch-cpu.txt").read_text()
+    assert "--index-url" not in (IMAGE / "torch-gpu.txt").read_text()
 
 
 def test_the_image_is_built_from_the_versions_that_are_tested() -> None:
