@@ -19,6 +19,7 @@ from spotkeeper.contract import tags
 from stacks.batch import BatchStack
 from stacks.environments import find_environment
 from stacks.network import NetworkStack
+from stacks.observability import ObservabilityStack
 from stacks.recovery import RecoveryStack
 from stacks.settings import Environment
 from stacks.storage import StorageStack
@@ -74,13 +75,19 @@ def _add_stacks(app: cdk.App, environment: Environment) -> None:
         checkpoints=storage.checkpoints,
         ledger=storage.ledger,
     )
-    RecoveryStack(
+    recovery = RecoveryStack(
         app,
         f"spotkeeper-{environment.name}-recovery",
         environment=environment,
         checkpoints=storage.checkpoints,
         ledger=storage.ledger,
         job_queue_arns=batch.job_queue_arns,
+    )
+    ObservabilityStack(
+        app,
+        f"spotkeeper-{environment.name}-observability",
+        environment=environment,
+        functions=recovery.functions,
     )
 
 
