@@ -65,7 +65,7 @@ def test_context_and_argument_give_the_same_files_with_nothing_in_the_environmen
 
     assert done.returncode == 0, done.stderr
     assert files_of(outdir) == files_of(dev.folder)
-    assert len(dev.templates) == 4
+    assert len(dev.templates) == 5
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,10 @@ def test_no_resource_has_a_physical_name_but_the_descriptor(any_environment: Ass
         "AWS::EC2::LaunchTemplate": "LaunchTemplateName",
         "AWS::EC2::SecurityGroup": "GroupName",
         "AWS::SSM::Parameter": "Name",
+        "AWS::SNS::Topic": "TopicName",
+        "AWS::CloudWatch::Alarm": "AlarmName",
+        "AWS::CloudWatch::CompositeAlarm": "AlarmName",
+        "AWS::CloudWatch::Dashboard": "DashboardName",
     }
 
     named = [
@@ -150,7 +154,7 @@ def test_protection_follows_the_environment(dev: Assembly, prod: Assembly) -> No
     def protected(assembly: Assembly) -> set[bool]:
         artifacts = json.loads((assembly.folder / "manifest.json").read_text())["artifacts"].values()
         stacks = [item for item in artifacts if item["type"] == "aws:cloudformation:stack"]
-        assert len(stacks) == 4
+        assert len(stacks) == 5
         return {item["properties"].get("terminationProtection", False) for item in stacks}
 
     assert protected(dev) == {False}
