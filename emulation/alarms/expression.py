@@ -32,7 +32,9 @@ def compute(expression: str, metrics: Mapping[str, Points]) -> list[float | None
         if match is None or (position > 0) != bool(match["sign"]):
             raise UnsupportedError(f"the alarm expression {expression!r} is more than a sum: teach {__name__}")
         factor = float(match["factor"] or 1) * (-1 if match["sign"] == "-" else 1)
-        points = _filled(metrics[match["filled"]], float(match["filler"])) if match["filled"] else metrics[match["plain"]]
+        points = metrics[match["filled"] or match["plain"]]
+        if match["filled"]:
+            points = _filled(points, float(match["filler"]))
         terms.append([None if point is None else factor * point for point in points])
         position = match.end()
     return [_sum(values) for values in zip(*terms, strict=True)]

@@ -68,4 +68,6 @@ class _Parser:
 
     def _unsupported(self) -> UnsupportedError:
         rest = self._rule[self._position :]
-        return UnsupportedError(f"the rule {self._rule!r} is not understood from {rest!r}; alarms: {list(self._states)}")
+        return UnsupportedError(
+            f"the rule {self._rule!r} is not understood from {rest!r}; alarms: {list(self._states)}"
+        )

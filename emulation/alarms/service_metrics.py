@@ -11,18 +11,13 @@ if TYPE_CHECKING:
 
 
 def visible_messages(deployment: Deployment, sqs: "SQSClient", *, at: float) -> list[Datum]:
-    """Return SQS's ApproximateNumberOfMessagesVisible of every queue: docs.aws.amazon.com, sqs-available-cloudwatch."""
-    return [
-        Datum(series=_series("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", queue.name), at=at, value=value)
-        for queue in deployment.queues.values()
-        for value in [
-            float(
-                sqs.get_queue_attributes(QueueUrl=queue.url, AttributeNames=["ApproximateNumberOfMessages"])[
-                    "Attributes"
-                ]["ApproximateNumberOfMessages"]
-            )
-        ]
-    ]
+    """Return SQS's ApproximateNumberOfMessagesVisible of every queue, at this moment."""
+    data = []
+    for queue in deployment.queues.values():
+        told = sqs.get_queue_attributes(QueueUrl=queue.url, AttributeNames=["ApproximateNumberOfMessages"])
+        series = _series("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", queue.name)
+        data.append(Datum(series=series, at=at, value=float(told["Attributes"]["ApproximateNumberOfMessages"])))
+    return data
 
 
 def invocations(function_name: str, ended: Iterable[tuple[float, bool]]) -> list[Datum]:

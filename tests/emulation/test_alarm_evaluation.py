@@ -173,7 +173,7 @@ def test_log_lines_become_metric_data() -> None:
 
 @pytest.mark.parametrize("members", [{"environment": "dev"}, {"Sweeps": 1}])
 def test_a_line_that_lacks_what_it_announces_is_refused(members: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="announces '(Sweeps|environment)' and does not hold it"):
+    with pytest.raises(ValueError, match=r"announces '(Sweeps|environment)' and does not hold it"):
         read_embedded([embedded(**members)])
 
 
