@@ -251,7 +251,11 @@ def test_handler_errors_does_not_fire_for_one_message_that_ends_in_the_dead_lett
 def test_handler_errors_fires_when_a_function_times_out_at_each_invocation(
     hour: Hour, alarms: tuple[Resource, ...]
 ) -> None:
-    (name,) = (resource.physical_id for resource in alarms if resource.logical_id.startswith("ObserveJobFunction"))
+    (name,) = (
+        resource.physical_id
+        for resource in alarms
+        if resource.logical_id.startswith("ObserveJobFunction") and resource.type == "AWS::Lambda::Function"
+    )
     hour.sweep(7)
 
     hour.data += invocations(name, [(60.0 * minute, True) for minute in range(2, hour.minute, 4)])
