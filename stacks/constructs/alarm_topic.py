@@ -41,7 +41,7 @@ class AlarmTopic(Construct):
                 },
             )
         )
-        subscribers = (
+        subscribers: tuple[sns.ITopicSubscription, ...] = (
             *(subscriptions.EmailSubscription(email) for email in settings.emails),
             *(subscriptions.UrlSubscription(url, protocol=sns.SubscriptionProtocol.HTTPS) for url in settings.urls),
         )
