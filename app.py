@@ -22,6 +22,7 @@ from stacks.delivery import DeliveryStack
 from stacks.environments import find_environment
 from stacks.images import ImagesStack
 from stacks.network import NetworkStack
+from stacks.observability import ObservabilityStack
 from stacks.recovery import RecoveryStack
 from stacks.settings import Environment
 from stacks.storage import StorageStack
@@ -88,13 +89,19 @@ def _add_stacks(app: cdk.App, environment: Environment) -> None:
             environment=environment,
             subject=environment.github_subject,
         )
-    RecoveryStack(
+    recovery = RecoveryStack(
         app,
         f"spotkeeper-{environment.name}-recovery",
         environment=environment,
         checkpoints=storage.checkpoints,
         ledger=storage.ledger,
         job_queue_arns=batch.job_queue_arns,
+    )
+    ObservabilityStack(
+        app,
+        f"spotkeeper-{environment.name}-observability",
+        environment=environment,
+        functions=recovery.functions,
     )
 
 

@@ -28,6 +28,7 @@ from stacks.constructs.event_function import EventFunction, own_events
 from stacks.constructs.handler_code import handler_code
 from stacks.constructs.nag_finding import wildcard_finding
 from stacks.constructs.spending_stop import SpendingStop
+from stacks.constructs.weak_reference import weak
 from stacks.environment_stack import EnvironmentStack
 from stacks.settings import Environment
 
@@ -57,6 +58,8 @@ _MOVING_RUNS: Final = [
 class RecoveryStack(EnvironmentStack):
     """Functions that record interruptions, move runs on, and record queues without capacity."""
 
+    functions: tuple[EventFunction, ...]
+
     def __init__(
         self,
         scope: Construct,
@@ -80,11 +83,11 @@ class RecoveryStack(EnvironmentStack):
             "log_retention": environment.log_retention,
         }
         self._check_pattern(environment.name, job_queue_arns)
-        queues = _weak(job_queue_arns)
+        queues = [weak(arn) for arn in job_queue_arns]
 
         # These events name an instance and nothing of ours, so all of the account come; the function keeps them
         # for two weeks, and whoever loses a host looks there.
-        EventFunction(
+        record_interruption = EventFunction(
             self,
             "RecordInterruption",
             handler="record_interruption",
@@ -131,6 +134,7 @@ class RecoveryStack(EnvironmentStack):
         for unit in (observe_job, sweep_runs):
             _allow_reading_jobs(unit.role, ["batch:DescribeJobs", "batch:ListJobs"])
             self._allow_moving_runs(unit.role, checkpoints, queues, descriptor_parameter(environment.name))
+        self.functions = (record_interruption, observe_job, record_blocked_queue, sweep_runs)
         if environment.budget_alert_emails:
             SpendingStop(self, "SpendingStop", environment=environment, roles=[observe_job.role, sweep_runs.role])
 
@@ -191,16 +195,6 @@ class RecoveryStack(EnvironmentStack):
         return lambda_.LayerVersion.from_layer_version_arn(
             self, "Powertools", ssm.StringParameter.value_for_string_parameter(self, parameter)
         )
-
-
-def _weak(arns: list[str]) -> list[str]:
-    """Refer without an export, which would keep a profile from ever being disabled.
-
-    The price: CloudFormation reads the ARNs only while it updates the stack that refers to them, and CDK skips a stack
-    whose template is unchanged. A queue that is replaced under its old logical id (no change of MarketQueue does so
-    today) goes unwatched until that stack is deployed with a change.
-    """
-    return [cdk.Stack.consume_reference(arn, cdk.ReferenceStrength.WEAK) for arn in arns]
 
 
 def _allow_reading_jobs(role: iam.Role, actions: list[str]) -> None:

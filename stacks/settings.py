@@ -15,6 +15,7 @@ from aws_cdk import aws_logs as logs
 from spotkeeper.contract.descriptor import Caps
 from spotkeeper.contract.image_variant import IMAGE_VARIANTS, ImageVariant, image_variant
 from spotkeeper.contract.names import check_name
+from stacks.alarm_settings import AlarmSettings
 from stacks.instance_types import INSTANCE_TYPES, InstanceType
 from stacks.network_modes import ExistingVpc, Isolated, Network, PublicEgress, check_zones
 from stacks.on_demand_prices import ON_DEMAND_PRICES_USD
@@ -246,6 +247,8 @@ class Environment:
     budget_alert_emails: tuple[str, ...] = ()
     """Who is told by AWS Budgets, the second net, at 80 % of the month's cap and at 100 %, where it also stops our
     functions from submitting jobs. Empty: no budget is made, since AWS wants somebody to tell."""
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
+    """Whom CloudWatch alarms tell, and from which values on."""
 
     def __post_init__(self) -> None:
         """Check each field and what they imply for one another."""

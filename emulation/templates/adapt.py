@@ -69,6 +69,7 @@ CREATED: Final = frozenset(
         "AWS::Batch::ComputeEnvironment",
         "AWS::Batch::JobDefinition",
         "AWS::Batch::JobQueue",
+        "AWS::CloudWatch::Dashboard",
         "AWS::DynamoDB::Table",
         "AWS::EC2::FlowLog",
         "AWS::EC2::InternetGateway",
@@ -106,8 +107,12 @@ SKIPPED: Final[Mapping[str, str]] = {
     "AWS::Budgets::BudgetsAction": "without a bill no budget is ever exceeded; nothing here enforces permissions",
     "AWS::CDK::Metadata": "it says which CDK wrote the template and creates nothing",
     "AWS::CodeBuild::Project": "no image is built here; jobs run as processes of this machine",
+    "AWS::CloudWatch::Alarm": "moto's CloudFormation does not know it and moto evaluates none; emulation/alarms does",
+    "AWS::CloudWatch::CompositeAlarm": "the same",
     "AWS::Lambda::EventSourceMapping": "moto would run the function in Docker inside SendMessage; our pollers read it",
     "AWS::S3::BucketPolicy": "moto would refuse plain HTTP, hence every request; our front enforces If-None-Match",
+    "AWS::SNS::Subscription": "nothing here sends e-mail or calls a pager",
+    "AWS::SNS::TopicPolicy": "moto's CloudFormation does not know it; nothing here enforces permissions",
     "AWS::SQS::QueuePolicy": "moto's CloudFormation does not know it; nothing here enforces permissions",
     "Custom::VpcRestrictDefaultSG": "its handler would run in Docker; nothing here uses the default security group",
 }
@@ -116,6 +121,11 @@ SKIPPED: Final[Mapping[str, str]] = {
 # What Ref and every Fn::GetAtt of a skipped resource return.
 _STAND_INS: Final[Mapping[str, Callable[[Scope, str], str]]] = {
     "AWS::Budgets::Budget": lambda scope, logical_id: f"{scope.stack}-{logical_id}",
+    # Fn::GetAtt of the ARN alone is used.
+    **dict.fromkeys(
+        ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"),
+        lambda scope, logical_id: f"arn:aws:cloudwatch:{scope.region}:{scope.account}:alarm:{scope.stack}-{logical_id}",
+    ),
     "AWS::Batch::SchedulingPolicy": lambda scope, logical_id: (
         f"arn:aws:batch:{scope.region}:{scope.account}:scheduling-policy/{scope.stack}-{logical_id}"
     ),

@@ -3,11 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from spotkeeper.contract import metrics
-from spotkeeper.contract.ledger import LISTING_OPEN
 from spotkeeper.control.aws import binding, sweep_report
 from spotkeeper.control.aws.delivery import Counts, process
 from spotkeeper.control.events import Event, SweepDue
-from spotkeeper.control.overdue import MOST_LISTED, overdue
+from spotkeeper.control.survey import survey
 from spotkeeper.control.sweep import sweep
 
 if TYPE_CHECKING:
@@ -21,16 +20,15 @@ MARGIN_MILLISECONDS = 15_000
 def handle(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse":
     """Sweep once for every message of the batch, which holds one."""
 
+    def has_time() -> bool:
+        return context.get_remaining_time_in_millis() > MARGIN_MILLISECONDS
+
     def react(due: Event) -> tuple[str, Counts]:
         if not isinstance(due, SweepDue):
             return f"not for this handler: {type(due).__name__}", {metrics.EVENTS_IGNORED: 1}
         ports = binding.ports()
-        done = sweep(
-            ports=ports,
-            clock=binding.now,
-            has_time=lambda: context.get_remaining_time_in_millis() > MARGIN_MILLISECONDS,
-        )
-        listed = ports.ledger.list_runs(LISTING_OPEN, MOST_LISTED)
-        return sweep_report.report(done, overdue(listed, terms=ports.terms.placement, now=binding.now()))
+        done = sweep(ports=ports, clock=binding.now, has_time=has_time)
+        seen = survey(ports=ports, commits=binding.commits(), now=binding.now(), has_time=has_time)
+        return sweep_report.report(done, seen)
 
     return process(event, context, service="sweep_runs", react=react)

@@ -1,8 +1,15 @@
-"""Names of the metrics that handlers emit and that dashboards and alarms read."""
+"""Names of the metrics that handlers emit and that dashboards and alarms read.
 
+Every metric has one dimension, the environment: CloudWatch bills each combination of name and dimensions by itself, so
+a run or an instance is never one. Which function counted is a field of the log line.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 NAMESPACE: Final = "Spotkeeper"
+ENVIRONMENT_DIMENSION: Final = "environment"
 
 EVENTS_RECEIVED: Final = "EventsReceived"
 EVENTS_IGNORED: Final = "EventsIgnored"
@@ -33,3 +40,23 @@ SWEEP_REPAIRS: Final = "SweepRepairs"
 """Runs that a sweep had to bring where an event should have brought them."""
 SWEEP_FAILURES: Final = "SweepFailures"
 """Runs that a sweep could not reconcile; the log names them."""
+
+# Measured by the sweeper over the open runs, as they stand when it has swept.
+CHECKPOINT_AGE: Final = "CheckpointAge"
+"""Seconds of work that would be lost if all machines went now, of the run that would lose most; 0: nothing runs."""
+BUDGET_LEFT: Final = "BudgetLeft"
+"""Percent that is left of the environment's caps of the month, of the cap with least left; 100 without caps."""
+RUNS_OVER_OWN_CAP: Final = "RunsOverOwnCap"
+"""Runs in mode deadline-first for which more is reserved or spent than their own cap."""
+RUNS_WITHOUT_PROGRESS: Final = "RunsWithoutProgress"
+"""Runs that are parked, or will be if their next submission brings no newer checkpoint either."""
+HOSTS_LOST: Final = "HostsLost"
+"""Attempts that lost their host within the last 15 minutes."""
+NOTICES_NOT_HONOURED: Final = "NoticesNotHonoured"
+"""Attempts among those that were warned, and committed no checkpoint after the warning."""
+
+STATES: Final = frozenset({CHECKPOINT_AGE, BUDGET_LEFT, RUNS_WITHOUT_PROGRESS, WAITS_OVER_LIMIT})
+"""Sent by every sweep. All others are sent only when they are not zero: a zero costs as much as any other value."""
+
+UNITS: Final[Mapping[str, str]] = MappingProxyType({CHECKPOINT_AGE: "Seconds", BUDGET_LEFT: "Percent"})
+"""CloudWatch's unit of a metric; those that are not here are counts."""

@@ -68,3 +68,15 @@ def parse_array_job_name(name: str) -> str | None:
 def descriptor_parameter(environment: str) -> str:
     """SSM parameter that describes an environment: the only physical name that Spotkeeper uses."""
     return f"/spotkeeper/{environment}/descriptor"
+
+
+def environment_of(parameter: str) -> str:
+    """Return the environment that a descriptor's parameter describes.
+
+    Raises:
+        ValueError: if it is not the name of a descriptor.
+    """
+    match parameter.split("/"):
+        case ["", "spotkeeper", environment, "descriptor"] if environment:
+            return environment
+    raise ValueError(f"a descriptor's parameter is named {descriptor_parameter('NAME')!r}, got {parameter!r}")

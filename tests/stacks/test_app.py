@@ -65,7 +65,7 @@ def test_context_and_argument_give_the_same_files_with_nothing_in_the_environmen
 
     assert done.returncode == 0, done.stderr
     assert files_of(outdir) == files_of(dev.folder)
-    assert len(dev.templates) == 4
+    assert len(dev.templates) == 5
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,10 @@ def test_no_resource_has_a_physical_name_but_the_descriptor(any_environment: Ass
         "AWS::CodeBuild::Project": "Name",
         "AWS::IAM::ManagedPolicy": "ManagedPolicyName",
         "AWS::SSM::Parameter": "Name",
+        "AWS::SNS::Topic": "TopicName",
+        "AWS::CloudWatch::Alarm": "AlarmName",
+        "AWS::CloudWatch::CompositeAlarm": "AlarmName",
+        "AWS::CloudWatch::Dashboard": "DashboardName",
     }
 
     named = [

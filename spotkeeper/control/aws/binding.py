@@ -11,6 +11,7 @@ import boto3
 
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.descriptor import Descriptor
+from spotkeeper.contract.names import environment_of
 from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch
 from spotkeeper.control.aws.budgets import DynamoDBBudgets
 from spotkeeper.control.aws.checkpoints import S3Checkpoints
@@ -61,6 +62,17 @@ def batch() -> AWSBatch:
     return AWSBatch(boto3.client("batch"))
 
 
+@cache
+def commits() -> S3Checkpoints:
+    """Return what is known of the runs' checkpoints."""
+    return S3Checkpoints(boto3.client("s3"), HandlerSettings.from_environ(os.environ).checkpoint_uri)
+
+
+def environment() -> str:
+    """Return the name of the environment, as the name of its descriptor tells it."""
+    return environment_of(HandlerSettings.from_environ(os.environ).descriptor_parameter)
+
+
 def ports() -> Ports:
     """Return everything that moving a run needs, submission included; its terms are minutes old at most."""
     return _ports(int(datetime.now(UTC).timestamp() // TERMS_SECONDS))
@@ -74,7 +86,7 @@ def _ports(_period: int) -> Ports:
         ledger=ledger(),
         budgets=DynamoDBBudgets(boto3.client("dynamodb"), settings.ledger_table),
         batch=AWSBatch(boto3.client("batch"), boto3.client("batch", config=SUBMIT_CONFIG)),
-        checkpoints=S3Checkpoints(boto3.client("s3"), settings.checkpoint_uri),
+        checkpoints=commits(),
         terms=EnvironmentTerms.of(Descriptor.from_json(described["Parameter"]["Value"])),
         others=DynamoDBOthersJobs(boto3.client("dynamodb"), settings.ledger_table),
     )

@@ -15,13 +15,14 @@ from aws_lambda_powertools.utilities.batch.types import PartialItemFailureRespon
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from spotkeeper.contract import metrics as names
+from spotkeeper.control.aws import binding
 from spotkeeper.control.events import Event, Ignored, parse
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-Counts = Mapping[str, int]
-"""How much each metric rises."""
+Counts = Mapping[str, float]
+"""How much each metric rises, or what is measured."""
 
 
 def process(
@@ -36,11 +37,19 @@ def process(
     Args:
         event: What Lambda's SQS event source delivers.
         context: Names the account and the region that the handler lives in; events of others are ignored.
-        service: The handler's name in logs and metrics.
+        service: The handler's name in the log, and beside its metrics.
         react: Carries out what one event asks; returns a sentence for the log, and counts.
     """
     logger = Logger(service=service)
-    metrics = Metrics(namespace=names.NAMESPACE, service=service)
+    # An empty service keeps Powertools from adding one as a dimension.
+    metrics = Metrics(namespace=names.NAMESPACE, service="")
+    metrics.add_dimension(names.ENVIRONMENT_DIMENSION, binding.environment())
+    metrics.add_metadata("function", service)
+
+    def emit(name: str, value: float) -> None:
+        if value or name in names.STATES:
+            metrics.add_metric(name=name, unit=names.UNITS.get(name, MetricUnit.Count.value), value=value)
+
     # arn:aws:lambda:<region>:<account>:function:<name>
     _, _, _, region, account, *_ = context.invoked_function_arn.split(":")
 
@@ -53,7 +62,7 @@ def process(
         sentence, counts = reaction
         logger.info(sentence, extra={"message_id": record.message_id})
         for name, count in counts.items():
-            metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
+            emit(name, count)
 
     processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
     result = process_partial_response(event=event, record_handler=handle_record, processor=processor, context=context)
@@ -61,8 +70,8 @@ def process(
     for failure, (kind, error, _) in zip(failed, processor.exceptions, strict=True):
         words = f"left in the queue: {kind.__name__ if kind else 'unknown'}: {str(error)[:500]}"
         logger.warning(words, extra={"message_id": failure["itemIdentifier"]})
-    metrics.add_metric(name=names.EVENTS_RECEIVED, unit=MetricUnit.Count, value=len(event["Records"]))
-    metrics.add_metric(name=names.EVENTS_FAILED, unit=MetricUnit.Count, value=len(failed))
+    emit(names.EVENTS_RECEIVED, len(event["Records"]))
+    emit(names.EVENTS_FAILED, len(failed))
     metrics.flush_metrics()
     return result
 

@@ -1,23 +1,36 @@
 """What a sweep says in the log and in metrics."""
 
-from collections.abc import Mapping
-
 from spotkeeper.contract import metrics
 from spotkeeper.control.aws.outcome_metrics import count
+from spotkeeper.control.survey import Survey
 from spotkeeper.control.sweep import Sweep
 
 
-def report(done: Sweep, waits: Mapping[str, str]) -> tuple[str, dict[str, int]]:
-    """Return the sentence and the counts of a sweep, and of the waits over their limit (run -> why it waits)."""
+def report(done: Sweep, seen: Survey) -> tuple[str, dict[str, float]]:
+    """Return the sentence and the metrics of a sweep, and of what it left."""
     sentence = (
         f"finished: {done.is_finished}, outcomes: {dict(done.outcomes)}, reservations: {dict(done.reservations)}, "
-        f"failures: {done.failures}, waits over the limit: {dict(waits)}"
+        f"failures: {done.failures | seen.failures}, waits over the limit: {dict(seen.waits)}, "
+        f"without progress: {seen.without_progress}, notices not honoured: {seen.not_honoured}, "
+        f"over their own cap: {seen.over_own_cap}"
     )
     return sentence, {
         **count(done.outcomes),
         **count(done.reservations),
         metrics.SWEEPS: int(done.is_finished),
         metrics.SWEEP_REPAIRS: done.num_repairs,
-        metrics.SWEEP_FAILURES: len(done.failures),
-        metrics.WAITS_OVER_LIMIT: len(waits),
+        metrics.SWEEP_FAILURES: len(done.failures) + len(seen.failures),
+        metrics.WAITS_OVER_LIMIT: len(seen.waits),
+        **(_measured(seen) if seen.is_finished else {}),
+    }
+
+
+def _measured(seen: Survey) -> dict[str, float]:
+    return {
+        metrics.CHECKPOINT_AGE: seen.checkpoint_age_seconds,
+        metrics.HOSTS_LOST: seen.num_hosts_lost,
+        metrics.NOTICES_NOT_HONOURED: len(seen.not_honoured),
+        metrics.RUNS_WITHOUT_PROGRESS: len(seen.without_progress),
+        metrics.RUNS_OVER_OWN_CAP: len(seen.over_own_cap),
+        metrics.BUDGET_LEFT: seen.budget_left_percent,
     }

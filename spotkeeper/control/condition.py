@@ -1,0 +1,105 @@
+"""What can be measured of a run, its attempts and its money, for alarms. Pure: every fact is an argument.
+
+Levels, not events: each is read from what is true now, so a lost event or a sweep that did not happen hides nothing.
+Times are ISO 8601, UTC.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.budget import UNLIMITED_MICROUSD, Budget
+from spotkeeper.control.classify import Cause
+from spotkeeper.control.moments import seconds_between
+from spotkeeper.control.requeue import MAX_STALLS
+from spotkeeper.control.run import Attempt, Run
+from spotkeeper.policy.placement import Mode
+
+RECENT_SECONDS: Final = 900
+"""Three periods of the sweeper: what happened since is seen by at least one sweep, though two should fail."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Commit:
+    """A committed checkpoint, as its manifest's key and age tell."""
+
+    epoch: int
+    step: int
+    at: str
+
+
+def checkpoint_age_seconds(run: Run, attempts: Iterable[Attempt], commits: Iterable[Commit], *, now: str) -> float:
+    """Return how much work the attempt that holds the run has not saved; 0 if no attempt is at work.
+
+    It counts from the newest commit or from the claim, whichever is later: what came before the claim is either saved
+    or lost already.
+    """
+    if run.state is not RunState.RUNNING or run.claimed_at is None:
+        return 0.0
+    holder = (run.claimed_job_id, run.claimed_attempt)
+    if any(attempt.stopped_at and (attempt.job_id, attempt.attempt) == holder for attempt in attempts):
+        return 0.0  # AWS Batch looks for another machine
+    moments = [run.claimed_at, *(commit.at for commit in commits)]
+    return max(0.0, seconds_between(max(moments, key=datetime.fromisoformat), now))
+
+
+def hosts_lost(attempts: Iterable[Attempt], *, now: str) -> int:
+    """Count the attempts that lost their host within `RECENT_SECONDS`."""
+    return sum(
+        attempt.cause in (Cause.INTERRUPTED, Cause.HOST_LOST) and _is_recent(attempt, now) for attempt in attempts
+    )
+
+
+def warned(attempts: Iterable[Attempt], *, now: str) -> tuple[Attempt, ...]:
+    """Return the attempts that had work to save when they were warned, and lost their host within `RECENT_SECONDS`."""
+    return tuple(
+        attempt
+        for attempt in attempts
+        if attempt.cause == Cause.INTERRUPTED
+        and _is_recent(attempt, now)
+        and attempt.epoch is not None
+        and attempt.warned_at is not None
+        and attempt.claimed_at is not None
+        and seconds_between(attempt.claimed_at, attempt.warned_at) > 0
+    )
+
+
+def has_honoured(attempt: Attempt, commits: Sequence[Commit]) -> bool:
+    """Tell whether a warned attempt committed a checkpoint after its warning.
+
+    Retention may have deleted its commits once a later attempt had some: nothing is held against it then.
+    """
+    assert attempt.epoch is not None
+    assert attempt.warned_at is not None
+    own = [commit.at for commit in commits if commit.epoch == attempt.epoch]
+    if not own:
+        return any(commit.epoch > attempt.epoch for commit in commits)
+    # S3 tells whole seconds, and so does the warning.
+    return seconds_between(attempt.warned_at, max(own, key=datetime.fromisoformat)) >= 0
+
+
+def is_without_progress(run: Run) -> bool:
+    """Tell whether a run is parked, or will be if its next submission brings no newer checkpoint either."""
+    return run.state is RunState.PARKED or (not run.is_closed and run.num_stalls >= MAX_STALLS - 1)
+
+
+def left_percent(budget: Budget) -> float:
+    """Return what is left of a holder's caps, of the one with least left: 0 to 100; 100 if it has none above $0."""
+    caps = [cap for cap in (budget.fallback, budget.total) if 0 < cap.limit < UNLIMITED_MICROUSD]
+    return min((max(0.0, 100 * cap.available / cap.limit) for cap in caps), default=100.0)
+
+
+def may_cross_own_cap(run: Run) -> bool:
+    """Tell whether the run's own cap is no limit to it."""
+    return run.mode == Mode.DEADLINE_FIRST
+
+
+def is_over(budget: Budget) -> bool:
+    """Tell whether more is reserved and spent than a cap of the holder allows."""
+    return budget.fallback.available < 0 or budget.total.available < 0
+
+
+def _is_recent(attempt: Attempt, now: str) -> bool:
+    return attempt.stopped_at is not None and seconds_between(attempt.stopped_at, now) <= RECENT_SECONDS
