@@ -5,6 +5,10 @@ from functools import cache
 
 import pytest
 
+# isort: split
+import stacks  # noqa: F401 - first, because it chooses the Node that importing aws_cdk starts
+
+# isort: split
 from tests.stacks.synthesized import Assembly
 
 

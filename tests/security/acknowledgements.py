@@ -1,15 +1,21 @@
 """Exceptions from cdk-nag and CDK's validation: each on one resource that exists, with a reason, and still needed.
 
 The library checks none of it: an empty reason, an unknown rule, or one acknowledgement for a whole app are accepted.
+`python -m tests.security.acknowledgements FOLDER…` tells which of those in cloud assemblies are not needed any more.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 from unittest.mock import patch
 
+# isort: split
+import stacks  # noqa: F401 - first, because it chooses the Node that importing aws_cdk starts
+
+# isort: split
 from tests.security.finding import Finding
 
 SHORTEST_REASON_CHARACTERS: Final = 40
@@ -66,7 +72,7 @@ def unneeded(environment: str, folder: Path) -> list[Finding]:
 
 def findings_without_acknowledgements(environment: str) -> set[tuple[str, str]]:
     """Return construct paths and rules of everything that the scanners find when nothing is acknowledged."""
-    # Here, since starting jsii takes seconds that judging templates does not need.
+    # Here, because starting Node takes seconds, which reading an assembly does not need.
     from aws_cdk import Validations
 
     import app
@@ -91,3 +97,14 @@ def _paths(node: dict[str, Any]) -> Iterator[str]:
     yield node["path"]
     for child in node.get("children", {}).values():
         yield from _paths(child)
+
+
+def main() -> None:
+    """Print what is not needed any more in the assemblies named by folder; exit 1 if there is anything."""
+    found = [str(finding) for name in sys.argv[1:] for finding in unneeded(Path(name).name, Path(name))]
+    print("\n".join(found) if found else "acknowledgements: all needed")
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()
