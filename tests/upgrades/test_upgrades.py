@@ -4,10 +4,14 @@ import copy
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.submit import job_request, next_submission
+from tests.control.fakes import new_run
 from tests.stacks.synthesized import Assembly, Template
 from tests.upgrades.ledger_schema import changes, ledger_schema
 from tests.upgrades.release import ROOT, accepted_losses, last_release, released_schema, released_templates
@@ -193,6 +197,16 @@ def test_the_revision_that_a_run_is_pinned_to_stays_registered(any_environment: 
     for item in definitions:
         assert item["Properties"]["ResourceRetentionPolicy"] == {"SkipDeregisterOnUpdate": True}
         assert (item["DeletionPolicy"], item["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+def test_every_submission_of_a_run_names_the_revision_that_it_began_with() -> None:
+    run = new_run(state=RunState.RUNNING)
+
+    for _ in range(3):
+        run = replace(run.advanced(**next_submission(run, now="2026-11-23T19:00:00+00:00")), state=RunState.RUNNING)
+
+        assert run.submission > 1
+        assert job_request(run)["jobDefinition"] == "arn:aws:batch:us-east-1:123456789012:job-definition/cpu:3"
 
 
 def unreleased_notes() -> str:
