@@ -1,7 +1,7 @@
 """What the standard scanners let pass and we do not: a rule a function, from one template's resources to findings.
 
-cdk-nag has no rule on AWS Batch, and cfn-lint accepts every FIS template (see docs/threat-model.md). Each rule is held
-against a planted defect in `test_planted_defects`, and against the shipped stacks, where it finds nothing.
+cdk-nag has no rule on AWS Batch, and cfn-lint accepts broken FIS templates (see docs/threat-model.md). Each rule is
+held against a planted defect in `test_planted_defects`, and against the shipped stacks, where it finds nothing.
 """
 
 import json

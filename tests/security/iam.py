@@ -109,7 +109,7 @@ def _is_accepted(found: Any) -> bool:
 
 def _is_on_everything(statement: Statement) -> bool:
     # Whatever stands for the account and the region, an ARN that ends in `:*` or `:::*` binds nothing.
-    return any(resource == "*" or resource.split(":", 5)[-1] == "*" for resource in as_list(statement["Resource"]))
+    return any(str(resource).split(":", 5)[-1] == "*" for resource in as_list(statement.get("Resource", [])))
 
 
 def _is_write(action: str) -> bool:
