@@ -60,8 +60,60 @@ check: $(READY) ## format, lint, types, import rules, templates, Dockerfiles
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 	@$(BIN)/hadolint --failure-threshold info trainer_image/Dockerfile
-	@for env in dev staging prod; do $(MAKE) --no-print-directory synth ENV=$$env OUT=build/check/$$env || exit 1; done
+	@$(MAKE) --no-print-directory security
+
+# The security gate: at most 25 seconds on two cores, and no network. What it keeps out: docs/threat-model.md.
+ENVIRONMENTS := dev staging prod
+SCANS := judge-acknowledgements lint-templates judge-templates scan-secrets scan-code scan-workflows
+.PHONY: security $(SCANS)
+security: $(READY) ## synthesize every environment; scan templates, policies, code, secrets, workflows
+	@$(MAKE) --no-print-directory -j 2 $(SCANS)
+
+CHECKED := $(ENVIRONMENTS:%=templates-%)
+.PHONY: $(CHECKED)
+# Synthesis runs cdk-nag and CDK's own validation.
+$(CHECKED): templates-%: $(READY)
+	@$(MAKE) --no-print-directory synth ENV=$* OUT=build/check/$*
+lint-templates: $(CHECKED)
 	@$(BIN)/cfn-lint 'build/check/*/*.template.json'
+judge-templates: $(CHECKED)
+	@$(BIN)/python -m tests.security $(ENVIRONMENTS:%=build/check/%)
+
+# It synthesizes again without acknowledgements, and CDK tells every finding at length.
+judge-acknowledgements: $(CHECKED)
+	@$(BIN)/python -m tests.security.acknowledgements $(ENVIRONMENTS:%=build/check/%) 2>build/check/unacknowledged.log \
+	  || { tail -n 20 build/check/unacknowledged.log >&2; exit 1; }
+
+CODE ?= spotkeeper stacks lambdas emulation examples benchmarks app.py
+scan-code: $(READY)
+	@$(BIN)/bandit --quiet --severity-level medium --recursive $(CODE)
+
+# No baseline: values that are made up say so. Nothing is verified, since that would send what was found to its service.
+FILES ?= $(shell git ls-files --cached --others --exclude-standard)
+MADE_UP := ^(emulation|local|none|test|testing)$$|^arn:aws:|0123456789ab|a1b2c3
+scan-secrets: $(READY)
+	@$(BIN)/detect-secrets-hook --no-verify --cores 1 --exclude-files '(\.lock|package-lock\.json)$$|^releases/' \
+	  --exclude-secrets '$(MADE_UP)' $(FILES)
+
+WORKFLOWS ?= $(wildcard .github)
+scan-workflows: $(READY)
+	@test -z "$(WORKFLOWS)" || $(BIN)/zizmor --offline --no-progress --quiet $(WORKFLOWS)
+
+# CycloneDX, from the locks: what developers and functions use, and what is in the trainer's image. torch is in no lock.
+SBOM := build/sbom
+.PHONY: sbom
+sbom: $(READY) ## write the bills of materials into build/sbom
+	@mkdir -p $(SBOM)
+	@for lock in requirements.lock trainer_image/requirements.lock; do \
+	  name=$$(dirname $$lock | sed 's/^\.$$/spotkeeper/'); \
+	  { cat $$lock; grep -o 'torch==[0-9.]*' pyproject.toml; } > $(SBOM)/$$name.txt; \
+	  $(BIN)/python -W ignore -m cyclonedx_py requirements --output-reproducible --pyproject pyproject.toml \
+	    -o $(SBOM)/$$name.cdx.json $(SBOM)/$$name.txt || exit 1; \
+	done
+
+.PHONY: release-templates
+release-templates: $(READY) ## write today's templates and ledger schema into releases/, for upgrades to be held against
+	@$(BIN)/python -m tests.upgrades
 
 OUT ?= cdk.out
 # Written here first, so that an environment that is refused does not cost the templates that were there.
@@ -101,7 +153,7 @@ simulate: $(READY) ## SEEDS deterministic simulations of the control plane
 # torch is left out of every lock by an override that never holds: see docs/decisions/0006-dependencies.md.
 RESOLVE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command "make lock" --override build/without-torch.txt -q
-LOCKED_GROUPS := infrastructure emulation example torch-dependencies check test
+LOCKED_GROUPS := infrastructure emulation example torch-dependencies check security test
 
 .PHONY: lock
 lock: ## resolve pyproject.toml anew into the lock files (needs uv: pip install uv)

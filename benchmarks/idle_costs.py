@@ -24,6 +24,7 @@ import aws_cdk as cdk
 from aws_cdk import assertions
 
 from spotkeeper.control.aws.sweep_report import report
+from spotkeeper.control.survey import Survey
 from spotkeeper.control.sweep import Sweep
 from stacks.environments import DEV, ENVIRONMENTS
 from stacks.network import NetworkStack
@@ -46,7 +47,7 @@ SWEEP_LOG_BYTES: Final = 5_000
 SWEEP_READS: Final = 10
 """Of one sweep that finds nothing: assumed, generously; together they are cents."""
 
-SWEEP_METRICS: Final = len(report(Sweep(is_finished=True), {})[1]) + 2
+SWEEP_METRICS: Final = len(report(Sweep(is_finished=True), Survey(waits={}, is_finished=True))[1]) + 2
 """Custom metrics that a sweep of nothing emits: its own, and messages received and failed."""
 
 IMAGE_GB: Final = 4

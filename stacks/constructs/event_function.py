@@ -15,6 +15,7 @@ from constructs import Construct
 
 from spotkeeper.contract import environment_variables, metrics
 from stacks.constructs.cfn_lint import accept_lint
+from stacks.constructs.service_trust import own_account
 
 TIMEOUT_SECONDS: Final = 30
 VISIBILITY_TIMEOUTS: Final = 6
@@ -102,7 +103,7 @@ class EventFunction(Construct):
             schedule=when if isinstance(when, events.Schedule) else None,
             targets=[targets.SqsQueue(queue, dead_letter_queue=self.dead_letters)],
         )
-        self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        self.role = iam.Role(self, "Role", assumed_by=own_account("lambda.amazonaws.com"))
         self.function = self._add_function(
             handler=handler,
             description=description,

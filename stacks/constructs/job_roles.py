@@ -10,6 +10,7 @@ from constructs import Construct
 
 from spotkeeper.contract import checkpoint_layout as layout
 from spotkeeper.contract.ledger import run_partition
+from stacks.constructs.service_trust import own_account
 
 _PREFIXES = (layout.DATA_PREFIX, layout.COMMIT_PREFIX, layout.EPOCH_PREFIX, layout.SOURCE_PREFIX)
 
@@ -35,7 +36,7 @@ class JobRole(iam.Role):
         ledger: dynamodb.ITable,
         data_prefixes: tuple[str, ...],
     ) -> None:
-        super().__init__(scope, id_, assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com"))
+        super().__init__(scope, id_, assumed_by=own_account("ecs-tasks.amazonaws.com"))
         data, commit, epoch, source = (checkpoints.arn_for_objects(f"{prefix}*") for prefix in _PREFIXES)
         self._allow("ReadCheckpoints", ["s3:GetObject"], [data, commit, epoch, source])
         self._allow("WriteCheckpoints", ["s3:PutObject"], [data, commit, epoch])
@@ -125,7 +126,7 @@ class ExecutionRole(iam.Role):
         log_group: logs.ILogGroup,
         secret_arns: tuple[str, ...],
     ) -> None:
-        super().__init__(scope, id_, assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com"))
+        super().__init__(scope, id_, assumed_by=own_account("ecs-tasks.amazonaws.com"))
         for repository in image_repositories:
             repository.grant_pull(self)
         log_group.grant_write(self)

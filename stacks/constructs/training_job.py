@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import aws_cdk as cdk
 from aws_cdk import aws_batch as batch
 from constructs import Construct
 
@@ -108,4 +109,7 @@ class TrainingJob(Construct):
                 ),
             ),
         )
+        # A run is pinned to a revision: its next submission needs it, even where the definition was replaced or its
+        # profile disabled. A registered definition costs nothing.
+        definition.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
         self.arn = definition.ref

@@ -18,7 +18,7 @@ TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, tex
     :-1
 ]
 DOCUMENTS = [ROOT / name for name in TRACKED if name.endswith(".md")]
-TARGETS = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def identify(path: Path) -> str:
@@ -34,7 +34,7 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=identify)
 def test_every_make_target_exists(document: Path) -> None:
-    named = set(re.findall(r"(?:`|^\$ )make ([a-z]+)", document.read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:`|^\$ )make ([a-z-]+)", document.read_text(), re.MULTILINE))
 
     assert named - TARGETS == set()
 

@@ -5,7 +5,7 @@ By the resource providers' own schemas, as cfn-lint carries them: a change of a 
 
 from typing import Any
 
-from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER  # type: ignore[import-untyped]  # it ships no types
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from tests.stacks.synthesized import REGION, Template
 

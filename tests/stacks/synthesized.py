@@ -65,7 +65,7 @@ class Assembly:
             case "Ref":
                 return _PSEUDO.get(argument) or self._ref(stack, argument)
             case "Fn::GetAtt":
-                return f"arn:aws:service:{REGION}:{ACCOUNT}:{argument[0]}.{argument[1]}"
+                return self.attribute(stack, argument[0], argument[1])
             case "Fn::Join":
                 return argument[0].join(self.resolved(stack, argument[1]))
             case "Fn::Sub":
@@ -79,6 +79,11 @@ class Assembly:
                 return self.resolved(producer, self.templates[producer]["Outputs"][argument["OutputName"]]["Value"])
             case _:
                 return {function: self.resolved(stack, argument)}
+
+    def attribute(self, stack: str, logical_id: str, name: str) -> str:
+        """What Fn::GetAtt gives."""
+        del stack
+        return f"arn:aws:service:{REGION}:{ACCOUNT}:{logical_id}.{name}"
 
     def _ref(self, stack: str, logical_id: str) -> str:
         type_ = self.templates[stack]["Resources"][logical_id]["Type"]

@@ -1,16 +1,22 @@
-"""One synthesis for each environment and test process: it takes about two seconds."""
+"""One synthesis for each environment and test process, of which templates, security and upgrades are tested."""
 
 from collections.abc import Callable
 from functools import cache
 
 import pytest
 
-import app
+# isort: split
+import stacks  # noqa: F401 - first, because it chooses the Node that importing aws_cdk starts
+
+# isort: split
 from tests.stacks.synthesized import Assembly
 
 
 @pytest.fixture(scope="session")
 def synthesize(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Assembly]:
+    # Here, because most tests need no templates, and importing app starts Node.
+    import app
+
     @cache
     def synthesized(environment: str) -> Assembly:
         folder = tmp_path_factory.mktemp(environment)
