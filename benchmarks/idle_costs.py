@@ -23,6 +23,7 @@ import app  # first, because it chooses the Node that importing aws_cdk starts
 import aws_cdk as cdk
 from aws_cdk import assertions
 
+from spotkeeper.contract import metrics
 from spotkeeper.control.aws.sweep_report import report
 from spotkeeper.control.survey import Survey
 from spotkeeper.control.sweep import Sweep
@@ -47,8 +48,9 @@ SWEEP_LOG_BYTES: Final = 5_000
 SWEEP_READS: Final = 10
 """Of one sweep that finds nothing: assumed, generously; together they are cents."""
 
-SWEEP_METRICS: Final = len(report(Sweep(is_finished=True), Survey(waits={}, is_finished=True))[1]) + 2
-"""Custom metrics that a sweep of nothing emits: its own, and messages received and failed."""
+_, _MEASURED = report(Sweep(is_finished=True), Survey(waits={}, is_finished=True))
+SWEEP_METRICS: Final = sum(1 for name, value in _MEASURED.items() if value or name in metrics.STATES) + 1
+"""Custom metrics that a sweep of nothing emits: what is not zero or a state, and the messages received."""
 
 IMAGE_GB: Final = 4
 """Of the trainer image, compressed; most of it is PyTorch with CUDA. Assumed: read it in ECR."""
