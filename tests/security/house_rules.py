@@ -18,7 +18,7 @@ Found = Iterator[tuple[str, str]]
 
 UNCONDITIONAL_TRUST: Final = {
     "ec2.amazonaws.com": "An instance profile is attached by ec2:RunInstances of the own account, under iam:PassRole; "
-    "EC2 sends no source of its own, so a condition would lock every host out.",
+    "No document says that EC2 sends a source; if it does not, a condition locks every host out (docs/live-checks.md).",
 }
 """Services whose trust cannot be bound to a source, and why."""
 

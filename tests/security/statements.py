@@ -6,8 +6,7 @@ from typing import Any
 Statement = Mapping[str, Any]
 
 SOURCE_KEYS = frozenset({"aws:sourcearn", "aws:sourceaccount", "aws:sourceorgid", "aws:sourceorgpaths"})
-"""The conditions by which a service that acts for others is bound to whom it acts for:
-docs.aws.amazon.com/IAM/latest/UserGuide/confused-deputy.html"""
+"""The conditions by which a service that acts for others is bound to whom it acts for."""
 
 
 def as_list(value: Any) -> list[Any]:

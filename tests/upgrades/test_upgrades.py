@@ -195,7 +195,7 @@ def test_running_jobs_outlast_every_change_of_their_hosts(any_environment: Assem
 
     assert environments
     for item in environments:
-        # AWS Batch's maximum: docs.aws.amazon.com/batch/latest/APIReference/API_UpdatePolicy.html
+        # AWS Batch's maximum, by botocore's model of UpdateComputeEnvironment.
         assert item["Properties"]["UpdatePolicy"] == {
             "JobExecutionTimeoutMinutes": 7200,
             "TerminateJobsOnUpdate": False,
