@@ -16,8 +16,10 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import array_job_name
 from spotkeeper.control import submit as single
 from spotkeeper.control.classify import TWIN_REASON
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Ports, Refused, ReplyLost, Sweeps, Throttled
 from spotkeeper.control.run import Run
+from spotkeeper.control.settle import LOOK_UP_SECONDS
 from spotkeeper.control.sweep_record import SweepRecord
 
 SMALLEST: Final = 2
@@ -58,6 +60,7 @@ def array_request(member: Run, *, own: Collection[str], size: int) -> dict[str, 
 def submit(sweep: SweepRecord, members: Sequence[Run], *, ports: Ports, sweeps: Sweeps, now: str) -> str | None:
     """Submit the array, unless somebody has; return its job id. None: no member waits for one (any more).
 
+    An array that members might give up before a look-up shows it is not submitted any more: they go on by themselves.
     A member whose first hour no budget allows rests, as it would by itself; should the array have a child for it, that
     is refused its claim.
 
@@ -76,6 +79,8 @@ def submit(sweep: SweepRecord, members: Sequence[Run], *, ports: Ports, sweeps: 
     """
     if sweep.sent_at is not None:
         return _look_up(members[0], ports) if any(map(_waits_for_array, members)) else None
+    if any(_waits_for_array(member) and _is_too_late(member, now) for member in members):
+        return None
     secured = [_secured(member, ports, now) for member in members]
     waiting = [index for index, member in enumerate(secured) if _waits_for_array(member)]
     if not waiting:
@@ -112,6 +117,11 @@ def _secured(member: Run, ports: Ports, now: str) -> Run:
 
 def _waits_for_array(member: Run) -> bool:
     return member.state is RunState.SUBMITTING and member.is_array_child
+
+
+def _is_too_late(member: Run, now: str) -> bool:
+    # `reconcile` gives up after twice the time. What it has given up is settled, and must not run after that.
+    return seconds_between(member.created_at, now) > LOOK_UP_SECONDS
 
 
 def _look_up(member: Run, ports: Ports) -> str:

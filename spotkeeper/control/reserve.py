@@ -177,7 +177,10 @@ def _reserve(
 
 
 def _held(budget: Budget, *, fallback: int, total: int) -> Held:
-    reason = refusal(budget, fallback=fallback, total=total) or f"the budget of {budget.holder} was short just now"
+    reason = refusal(budget, fallback=fallback, total=total)
+    if not reason:
+        # Another run of the sweep or the month has given money back since: no person is needed.
+        return Held(reason=f"the budget of {budget.holder} was short just now")
     return Held(reason=reason, is_own=budget.holder.startswith((run_holder(""), sweep_holder(""))))
 
 

@@ -30,7 +30,8 @@ def submit(
 ) -> str | None:
     """Carry a plan out: upload, register, record the members, submit their array. Return the array's job id.
 
-    None: no member waits for one; all have jobs, or no budget allows them, and each says so.
+    None: no member waits for one; all have jobs, or no budget allows them, and each says so. Or it is too late for an
+    array, and the members go on by themselves.
 
     Args:
         plan: What to send.

@@ -200,6 +200,18 @@ def test_an_array_that_ends_before_a_member_has_no_child_of_it() -> None:
     assert world.look(3, GIVE_UP_SECONDS / 60) is Outcome.WAITING
 
 
+def test_an_array_that_its_members_might_give_up_before_a_look_up_shows_it_is_not_submitted_any_more() -> None:
+    world = SweepWorld(terms=capped(100_000_000))
+
+    assert world.submit(at=after(LOOK_UP_SECONDS / 60 + 1)) is None
+
+    assert world.batch.requests == []
+    assert not any(world.ports.budgets.unsettled())
+    give_up = GIVE_UP_SECONDS / 60
+    assert [world.look(index, give_up) for index in range(SIZE)] == [Outcome.WAITING] * SIZE
+    assert [world.look(index, give_up + 5) for index in range(SIZE)] == [Outcome.SUBMITTED] * SIZE
+
+
 def test_children_that_show_up_after_their_members_have_gone_on_are_left_without_a_run() -> None:
     world = SweepWorld(MemoryBatch(lost_requests=1))
     with pytest.raises(ReplyLost):

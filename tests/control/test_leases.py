@@ -1,19 +1,22 @@
 """Caps on everything: spot is leased by the hour, renewed while there is money, and stopped before there is none."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from decimal import Decimal
 
 from spotkeeper.contract.budgets import environment_holder, run_holder
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.control.budget import Limits
+from spotkeeper.control import reserve
+from spotkeeper.control.budget import Limits, OverBudget, Reservation
 from spotkeeper.control.classify import OVER_BUDGET_REASON
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.pause import resume
 from spotkeeper.control.ports import JobAttempt, JobStatus
+from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
 from spotkeeper.policy.money import MICROUSD_PER_USD
 from spotkeeper.policy.reservation import AROUND_SECONDS, LEASE_SECONDS, lease_microusd
-from tests.control.fakes import NOW, TERMS, new_run
+from tests.control.fakes import NOW, TERMS, MemoryBudgets, MemoryLedger, memory_ports, new_run
 from tests.control.reconciled import NORMAL, RUN, World, after
 
 USD = MICROUSD_PER_USD
@@ -68,6 +71,24 @@ def test_a_run_whose_first_hour_the_month_does_not_allow_waits_for_the_next_one(
     run = world.submit(new_run())
 
     assert (run.state, run.wait_until, world.batch.requests) == (RunState.WAITING, after(5), [])
+
+
+class ShortForAMoment(MemoryBudgets):
+    """Refuses as a holder does whose money another run gives back right after."""
+
+    def _require(self, reservation: Reservation, holders: Collection[str]) -> None:
+        holder = run_holder(reservation.run_id)
+        assert holder in holders
+        raise OverBudget(holder)
+
+
+def test_a_cap_that_has_money_again_when_it_is_read_needs_no_person() -> None:
+    ledger = MemoryLedger()
+    run = ledger.create(capped(20))
+
+    held = reserve.spot(run, {}, ports=memory_ports(ledger, budgets=ShortForAMoment(ledger)), now=NOW)
+
+    assert held == Held(reason=f"the budget of {run_holder(RUN)} was short just now", is_own=False)
 
 
 def test_a_lease_is_renewed_before_it_runs_out() -> None:

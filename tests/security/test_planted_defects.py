@@ -92,7 +92,9 @@ def resource_of(built: cdk.App, path: str) -> IConstruct:
 
 def test_cdk_nag_refuses_to_synthesize_each_of_the_eight_other_defects(tmp_path: Path) -> None:
     built = app.build("dev", str(tmp_path))
-    storage, batch, recovery = (f"spotkeeper-dev-{name}" for name in ("storage", "batch", "recovery"))
+    storage, batch, network, recovery = (
+        f"spotkeeper-dev-{name}" for name in ("storage", "batch", "network", "recovery")
+    )
     bucket = cast("s3.CfnBucket", resource_of(built, f"{storage}/Checkpoints/Resource"))
     bucket.public_access_block_configuration = s3.CfnBucket.PublicAccessBlockConfigurationProperty(
         block_public_acls=True, block_public_policy=False, ignore_public_acls=True, restrict_public_buckets=True
@@ -107,7 +109,7 @@ def test_cdk_nag_refuses_to_synthesize_each_of_the_eight_other_defects(tmp_path:
     rule.targets = [events.CfnRule.TargetProperty(arn="arn:aws:sqs:us-east-1:123456789012:planted", id="Planted")]
     role = cast("iam.Role", resource_of(built, f"{batch}/JobRole"))
     role.add_to_policy(iam.PolicyStatement(actions=["batch:*", "iam:PassRole"], resources=["*"]))
-    hosts = cast("ec2.CfnSecurityGroup", resource_of(built, f"{batch}/Hosts/Resource"))
+    hosts = cast("ec2.CfnSecurityGroup", resource_of(built, f"{network}/Hosts/Resource"))
     hosts.security_group_ingress = [
         ec2.CfnSecurityGroup.IngressProperty(ip_protocol="tcp", from_port=22, to_port=22, cidr_ip="0.0.0.0/0")
     ]
@@ -130,5 +132,5 @@ def test_cdk_nag_refuses_to_synthesize_each_of_the_eight_other_defects(tmp_path:
         ("Serverless-EventBusDLQ", f"{recovery}/ObserveJob/Rule/Resource"),
         ("AwsSolutions-IAM5[Action::batch:*]", f"{batch}/JobRole/DefaultPolicy/Resource"),
         ("AwsSolutions-IAM5[Resource::*]", f"{batch}/JobRole/DefaultPolicy/Resource"),
-        ("AwsSolutions-EC23", f"{batch}/Hosts/Resource"),
+        ("AwsSolutions-EC23", f"{network}/Hosts/Resource"),
     } <= found, sorted(found)

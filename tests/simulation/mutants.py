@@ -102,8 +102,8 @@ class LastWriteWins(LedgerTable):
 
 
 CONTROL: Final = (
-    lookup, submission_rate, reserve, first_lease, submit, array, standby, closing, observe, others, adoption, cancel,
-    begin, pause, requeue, choice, settle, renew, kill_switch, reservations, reconcile, sweep,
+    lookup, submission_rate, reserve, first_lease, submit, standby, closing, observe, others, adoption, cancel, begin,
+    pause, requeue, choice, settle, array, renew, kill_switch, reservations, reconcile, sweep,
 )  # fmt: skip
 """Each imports those before it only."""
 
@@ -576,6 +576,17 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
                             "get(sweep.name)\n    try:\n        job_id = ports.batch.submit(request)\n"
                             "        sweeps.mark_sent(sweep, at=now)\n        return job_id"
                         ),
+                    ),
+                )
+            },
+        ),
+        "array-too-late": _mutant(
+            "the array is submitted although its members are about to give it up",
+            {
+                array: (
+                    (
+                        "    if any(_waits_for_array(member) and _is_too_late(member, now) for",
+                        "    if any(not member for",
                     ),
                 )
             },

@@ -72,7 +72,8 @@ class Operator:
         self._scheduler, self._choices, self._table = scheduler, choices, table
         self._command = command
         self._wants_cancel = False
-        self._skew_seconds = skew_seconds
+        self.skew_seconds = skew_seconds
+        """How wrong the user's clock is."""
         run_id = run.run_id
         self.program = choices.draw(f"{run_id}: program", swarm.failure)
         """What is out of the ordinary with the user's program, if anything is."""
@@ -107,7 +108,7 @@ class Operator:
 
         if self._choices.among(f"{run_id}: asks again", (True, False)):
             self._scheduler.after(self._choices.among(f"{run_id}: asks again after", AGAIN_SECONDS), self.ask_again)
-        self._command(f"submit {run_id}", body, self._skew_seconds)
+        self._command(f"submit {run_id}", body, self.skew_seconds)
 
     def ask_again(self) -> None:
         """Finish a submission that did not come to an end."""
@@ -126,7 +127,7 @@ class Operator:
             except UnknownRun:
                 self._wants_cancel = False
 
-        self._command(f"cancel {self.run.run_id}", body, self._skew_seconds)
+        self._command(f"cancel {self.run.run_id}", body, self.skew_seconds)
 
     def pause(self) -> None:
         """Pause the run."""
@@ -135,7 +136,7 @@ class Operator:
             with suppress(UnknownRun):
                 bound.programs.pause.pause(self.run.run_id, **bound.aws)
 
-        self._command(f"pause {self.run.run_id}", body, self._skew_seconds)
+        self._command(f"pause {self.run.run_id}", body, self.skew_seconds)
 
     def hasten(self) -> None:
         """Let the run go before others."""
@@ -144,7 +145,7 @@ class Operator:
             with suppress(UnknownRun):
                 bound.programs.priority.prioritize(self.run.run_id, HASTY, ports=bound.ports)
 
-        self._command(f"hasten {self.run.run_id}", body, self._skew_seconds)
+        self._command(f"hasten {self.run.run_id}", body, self.skew_seconds)
 
     def resume(self) -> None:
         """Let the run go on."""
@@ -153,7 +154,7 @@ class Operator:
             with suppress(UnknownRun):
                 bound.programs.pause.resume(self.run.run_id, **bound.world)
 
-        self._command(f"resume {self.run.run_id}", body, self._skew_seconds)
+        self._command(f"resume {self.run.run_id}", body, self.skew_seconds)
 
     def set_cap(self, usd: int, *, total: bool = True) -> None:
         """Set the caps of the run to so many dollars; the total only where it has one."""
@@ -166,7 +167,7 @@ class Operator:
                 limit = usd * USD if has_total else budget.total.limit
                 bound.ports.budgets.set_limits(budget, fallback=usd * USD, total=limit)
 
-        self._command(f"cap of {self.run.run_id} {usd}", body, self._skew_seconds)
+        self._command(f"cap of {self.run.run_id} {usd}", body, self.skew_seconds)
 
     def insist(self) -> None:
         """Say again what the ledger does not know, and let go on what rests: faults have ceased."""

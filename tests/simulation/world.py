@@ -13,6 +13,7 @@ from spotkeeper.contract.names import job_name, member_id, parse_array_job_name
 from spotkeeper.control.classify import Cause, instance_of
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Ports
+from spotkeeper.control.reconcile import GIVE_UP_SECONDS
 from spotkeeper.control.run import Run
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
 from spotkeeper.policy.placement import Mode
@@ -223,6 +224,11 @@ class World:
         """Tell whether the run is a member whose child is to be submitted."""
         run = self.table.runs[run_id]
         return run.is_array_child and run.state is RunState.SUBMITTING
+
+    def is_about_to_go_on_alone(self, run_id: str) -> bool:
+        """Tell whether a look-up may not show the member's child before the member gives it up."""
+        now = iso(self.scheduler.now_seconds + self._operator(run_id).skew_seconds)
+        return seconds_between(self.table.runs[run_id].created_at, now) > GIVE_UP_SECONDS - LOOKED_BEFORE_SECONDS
 
     def leases_spot(self, run_id: str) -> bool:
         """Tell whether what the run spends on spot is capped."""
