@@ -42,10 +42,16 @@ JOB_STATUSES: Final = ["RUNNABLE", "RUNNING", "SUCCEEDED", "FAILED"]
 
 SWEEP_MINUTES: Final = 5
 SWEEP_TIMEOUT_SECONDS: Final = 240
-"""Below the period, so that sweeps do not overlap."""
+"""Below the period, so that a sweep ends before the next begins."""
+SWEEP_CONCURRENCY: Final = 2
+"""The least that Lambda takes. Two sweeps at once, after one that began late, look twice and do everything once: each
+write is conditional on what was read."""
+SWEEP_MEMORY_MB: Final = 1024
+"""A page of a hundred runs is mostly work for the processor."""
 
 # A transaction needs the permission of each action in it.
 _MOVING_RUNS: Final = [
+    "dynamodb:BatchGetItem",
     "dynamodb:ConditionCheckItem",
     "dynamodb:GetItem",
     "dynamodb:PutItem",
@@ -119,6 +125,10 @@ class RecoveryStack(EnvironmentStack):
             when=events.Schedule.rate(cdk.Duration.minutes(SWEEP_MINUTES)),
             timeout_seconds=SWEEP_TIMEOUT_SECONDS,
             batch_size=1,
+            max_concurrency=SWEEP_CONCURRENCY,
+            # A sweep that failed, or came too late, is the next one's work: its message must not come beside that.
+            kept_seconds=SWEEP_MINUTES * 60,
+            memory_mb=SWEEP_MEMORY_MB,
             ledger_actions=_MOVING_RUNS,
             **shared,
         )

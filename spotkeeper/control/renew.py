@@ -5,12 +5,13 @@ looks every five minutes. A lease is therefore as good as the sweeper: while tha
 (on-demand never is, because it is reserved for whole).
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
 from spotkeeper.control.budget import OverBudget, Reservation
 from spotkeeper.control.classify import OVER_BUDGET_REASON
-from spotkeeper.control.ports import Ports
+from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.run import Run
 from spotkeeper.control.settle import jobs_of, spent_microusd
 from spotkeeper.policy.placement import Market
@@ -30,8 +31,7 @@ def renew(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> bool
         return False
     price = Decimal(reservation.usd_per_hour)
     jobs = jobs_of(run, reservation, ports)
-    used = spent_microusd(run, reservation, jobs, ports, until=now)
-    needed = used + lease_microusd(price, MARGIN_SECONDS + AROUND_SECONDS)
+    needed = _needed_microusd(run, reservation, jobs, ports, now)
     if needed <= reservation.microusd:
         return False
     try:
@@ -42,3 +42,13 @@ def renew(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> bool
             ports.batch.terminate(job.job_id, OVER_BUDGET_REASON)
         return bool(running)
     return False
+
+
+def suffices(run: Run, reservation: Reservation, job: Job, *, ports: Ports, now: str) -> bool:
+    """Tell whether a lease need not be renewed yet, from the run's own job: a twin shows when it is renewed next."""
+    return _needed_microusd(run, reservation, (job,), ports, now) <= reservation.microusd
+
+
+def _needed_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports: Ports, now: str) -> int:
+    used = spent_microusd(run, reservation, jobs, ports, until=now)
+    return used + lease_microusd(Decimal(reservation.usd_per_hour), MARGIN_SECONDS + AROUND_SECONDS)

@@ -1,11 +1,14 @@
-"""Tend the reservations that are not settled: the sweeper's second round, after the runs themselves."""
+"""Tend the reservations that are not settled."""
 
 from enum import StrEnum
 
 from spotkeeper.control import kill_switch
-from spotkeeper.control.ports import Ports
-from spotkeeper.control.renew import renew
+from spotkeeper.control.budget import Reservation
+from spotkeeper.control.ports import Job, Ports
+from spotkeeper.control.renew import renew, suffices
+from spotkeeper.control.run import Run
 from spotkeeper.control.settle import is_open, settle
+from spotkeeper.policy.placement import Market
 
 
 class Tended(StrEnum):
@@ -16,6 +19,30 @@ class Tended(StrEnum):
     STOPPED = "stopped"
     """Its job was stopped: on-demand is switched off, or a lease could not be renewed."""
     SETTLED = "settled"
+
+
+def glance(run: Run, reservation: Reservation, job: Job | None, *, ports: Ports, now: str) -> Tended | None:
+    """Return what was found if a reservation that was read together with others needs nothing; None: it is to be tended.
+
+    Args:
+        run: Whose it is.
+        reservation: As read.
+        job: The run's job as read, if it has one that Batch knows.
+        ports: The world.
+        now: ISO 8601, UTC.
+    """
+    if reservation.settled_at is not None:
+        return Tended.LEFT
+    is_lease_at_work = (
+        reservation.market is Market.SPOT
+        and run.is_live
+        and run.submission == reservation.submission
+        and job is not None
+        and not job.has_ended
+    )
+    if is_lease_at_work and job is not None and suffices(run, reservation, job, ports=ports, now=now):
+        return Tended.LEFT
+    return None
 
 
 def tend(run_id: str, submission: int, *, ports: Ports, now: str) -> Tended:

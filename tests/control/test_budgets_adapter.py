@@ -172,7 +172,7 @@ def test_settling_books_what_was_spent_and_gives_the_rest_back_once(money: Money
 
 def test_what_is_not_settled_is_found_until_it_is(money: Money) -> None:
     money.reserve()
-    assert list(money.budgets.unsettled()) == [("digits-7fq2", 2)]
+    assert [(entry.run_id, entry.submission) for entry in money.budgets.unsettled()] == [("digits-7fq2", 2)]
     money.budgets.settle(reservation(), 0, at=NOW)
     assert list(money.budgets.unsettled()) == []
 

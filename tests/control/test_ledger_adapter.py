@@ -137,7 +137,7 @@ def test_open_runs_are_found_oldest_first_over_all_pages_without_the_closed(ledg
     assert closed is not None
     ledger.advance(closed, state=RunState.CANCELLED)
 
-    assert list(ledger.open_run_ids()) == [f"run-{number}" for number in range(250) if number != 7]
+    assert [entry.run_id for entry in ledger.open_runs()] == [f"run-{number}" for number in range(250) if number != 7]
 
 
 def test_a_next_submission_removes_the_job_so_that_the_next_may_claim(ledger: Ledger) -> None:

@@ -141,14 +141,20 @@ def test_a_sweep_of_nothing_still_beats(capsys: pytest.CaptureFixture[str]) -> N
     assert (counts["Sweeps"], counts["SweepRepairs"]) == (1, 0)
 
 
-def test_a_sweep_that_ran_out_of_time_does_not_beat(
-    environment: "Connection", capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("handle", [observe_job, sweep_runs])
+def test_a_message_for_which_no_time_is_left_is_given_back_before_anything_is_done(
+    environment: "Connection", capsys: pytest.CaptureFixture[str], handle: Any
 ) -> None:
-    finish(start(environment))
+    job_id = start(environment)
+    finish(job_id)
+    message = SCHEDULED if handle is sweep_runs else job_change(job_id, "SUCCEEDED")
 
-    sweep_runs(sqs(SCHEDULED), context(remaining_milliseconds=10_000))
+    result = handle(sqs(message), context(remaining_milliseconds=20_000))
 
-    assert counted(capsys.readouterr().out)["Sweeps"] == 0
+    assert len(failed(result)) == 1
+    said = capsys.readouterr().out
+    assert "OutOfTime: too little time is left" in said
+    assert counted(said) == {"EventsReceived": 1, "EventsFailed": 1}
     assert state(environment) is RunState.RUNNING
 
 

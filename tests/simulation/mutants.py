@@ -18,6 +18,7 @@ from spotkeeper.control import (
     cancel,
     choice,
     closing,
+    glance,
     kill_switch,
     observe,
     pause,
@@ -26,13 +27,17 @@ from spotkeeper.control import (
     requeue,
     reservations,
     reserve,
+    rounds,
     settle,
     standby,
     submission_rate,
     submit,
     sweep,
+    unknown_job,
+    waits,
 )
 from spotkeeper.control.budget import Reservation, Switch
+from spotkeeper.control.listing import Listed
 from spotkeeper.control.run import Run
 from spotkeeper.trainer import checkpoint, ending
 from tests.simulation.budget_table import BudgetTable
@@ -97,8 +102,8 @@ class LastWriteWins(LedgerTable):
 
 
 CONTROL: Final = (
-    submission_rate, reserve, submit, standby, closing, observe, cancel, begin, pause, requeue, choice, settle, renew,
-    kill_switch, reservations, reconcile, sweep,
+    waits, submission_rate, reserve, submit, standby, closing, observe, cancel, begin, pause, requeue, choice, settle,
+    renew, kill_switch, reservations, unknown_job, reconcile, glance, rounds, sweep,
 )  # fmt: skip
 """Each imports those before it only."""
 
@@ -154,8 +159,10 @@ class Unturnable(BudgetTable):
 class Forgetful(BudgetTable):
     """Settles what is settled, and lists it as unsettled, which would hide that."""
 
-    def unsettled(self) -> Iterator[tuple[str, int]]:
-        yield from sorted(self.reserved)
+    def unsettled(self, *, behind: Listed | None = None) -> Iterator[Listed]:
+        for run_id, submission in sorted(self.reserved):
+            if behind is None:
+                yield Listed(created_at=self.reserved[run_id, submission].created_at, run_id=run_id, submission=submission)
 
     def _stored(self, reservation: Reservation) -> Reservation:
         return self.reserved[reservation.run_id, reservation.submission]
@@ -291,7 +298,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         # Submitting again
         "no-sweeper": _mutant(
             "nobody looks after runs whose events are lost",
-            {sweep: (("in ports.ledger.open_run_ids():", "in ():"),)},
+            {sweep: (("    for page in runs.pages():", "    for page in ():"),)},
         ),
         "half-a-sweeper": _mutant(
             "the sweeper looks at jobs only, not at submissions that were cut off",
@@ -299,7 +306,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "nobody-wakes-the-waiting": _mutant(
             "a run that waits is not submitted when it is due",
-            {reconcile: (("elif run.state is RunState.WAITING and _is_due(run, now):", "elif False:"),)},
+            {reconcile: (("elif run.state is RunState.WAITING and is_due(run, now):", "elif False:"),)},
         ),
         "requeue-unconditional": _mutant(
             "the next submission begins whatever version was read",
@@ -514,13 +521,16 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "never-settled": _mutant(
             "nobody tends reservations",
-            {sweep: (("in ports.budgets.unsettled():", "in ():"),)},
+            {sweep: (("    for page in money.pages():", "    for page in ():"),)},
         ),
         "settled-twice": _mutant(
             "what is settled may be settled again",
             {
                 settle: (("    if reservation.settled_at is not None or is_open", "    if is_open"),),
-                reservations: ((" or reservation.settled_at is not None:", ":"),),
+                reservations: (
+                    (" or reservation.settled_at is not None:", ":"),
+                    ("    if reservation.settled_at is not None:", "    if False:"),
+                ),
             },
             table=_with_money(Forgetful),
         ),

@@ -14,6 +14,7 @@ from spotkeeper.contract.descriptor import Descriptor
 from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch
 from spotkeeper.control.aws.budgets import DynamoDBBudgets
 from spotkeeper.control.aws.checkpoints import S3Checkpoints
+from spotkeeper.control.aws.client_config import HANDLER_CONFIG
 from spotkeeper.control.aws.ledger import DynamoDBLedger
 from spotkeeper.control.aws.others import DynamoDBOthersJobs
 from spotkeeper.control.ports import Ports
@@ -52,13 +53,13 @@ class HandlerSettings:
 @cache
 def ledger() -> DynamoDBLedger:
     """Return the environment's ledger."""
-    return DynamoDBLedger(boto3.client("dynamodb"), HandlerSettings.from_environ(os.environ).ledger_table)
+    return DynamoDBLedger(boto3.client("dynamodb", config=HANDLER_CONFIG), HandlerSettings.from_environ(os.environ).ledger_table)
 
 
 @cache
 def batch() -> AWSBatch:
     """Return Batch, for reading and terminating."""
-    return AWSBatch(boto3.client("batch"))
+    return AWSBatch(boto3.client("batch", config=HANDLER_CONFIG))
 
 
 def ports() -> Ports:
@@ -69,14 +70,14 @@ def ports() -> Ports:
 @lru_cache(maxsize=1)
 def _ports(_period: int) -> Ports:
     settings = HandlerSettings.from_environ(os.environ)
-    described = boto3.client("ssm").get_parameter(Name=settings.descriptor_parameter)
+    described = boto3.client("ssm", config=HANDLER_CONFIG).get_parameter(Name=settings.descriptor_parameter)
     return Ports(
         ledger=ledger(),
-        budgets=DynamoDBBudgets(boto3.client("dynamodb"), settings.ledger_table),
-        batch=AWSBatch(boto3.client("batch"), boto3.client("batch", config=SUBMIT_CONFIG)),
-        checkpoints=S3Checkpoints(boto3.client("s3"), settings.checkpoint_uri),
+        budgets=DynamoDBBudgets(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
+        batch=AWSBatch(boto3.client("batch", config=HANDLER_CONFIG), boto3.client("batch", config=HANDLER_CONFIG.merge(SUBMIT_CONFIG))),
+        checkpoints=S3Checkpoints(boto3.client("s3", config=HANDLER_CONFIG), settings.checkpoint_uri),
         terms=EnvironmentTerms.of(Descriptor.from_json(described["Parameter"]["Value"])),
-        others=DynamoDBOthersJobs(boto3.client("dynamodb"), settings.ledger_table),
+        others=DynamoDBOthersJobs(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
     )
 
 
