@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from benchmarks.result import write
 from benchmarks.storm import IndexedLedger
-from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.budgets import LISTING_UNSETTLED
+from spotkeeper.contract.ledger import LISTING_OPEN, RunState
 from spotkeeper.control.budget import Limits, Reservation
 from spotkeeper.control.ports import Job, JobAttempt, JobStatus, Ports
 from spotkeeper.control.run import Run
@@ -115,6 +116,23 @@ class World:
         assert not done.failures, done.failures
         self.clock.seconds = began_seconds + PERIOD_SECONDS
 
+    def sweeps_of_a_round(self) -> int:
+        """Sweep until everything that is listed has had its turn once more; return after how many sweeps."""
+        left = {LISTING_OPEN, LISTING_UNSETTLED} if self.budgets.reserved else {LISTING_OPEN}
+        begun = {listing: self.ledger.positions[listing] for listing in left}
+        ends: dict[str, int] = dict.fromkeys(left, 0)
+        sweeps = 0
+        while left and sweeps < MOST_SWEEPS:
+            self.sweep()
+            sweeps += 1
+            for listing in sorted(left):
+                # Two ends of rounds: the one that was under way, and the one that began behind it.
+                ends[listing] += self.ledger.positions[listing].began_at != begun[listing].began_at
+                begun[listing] = self.ledger.positions[listing]
+                if ends[listing] == 2:
+                    left.remove(listing)
+        return sweeps - 1
+
     def _add(self, number: int, *, is_leased: bool) -> None:
         # Members of a sweep are of one moment.
         run_id, job_id = f"lr-{number:04d}", f"job-{number}"
@@ -167,16 +185,9 @@ def measure(num_runs: int, *, is_leased: bool) -> dict[str, Any]:
         world.sweep()
         sweeps += 1
     num_first = sweeps
-    # From here on there is nothing to do: the calls of one sweep over all.
-    for _ in range(num_first):
-        world.sweep()
-    world.calls.clear()
-    seconds = world.clock.seconds
-    world.sweep()
-    del seconds
     return {
-        "sweeps_until_all_were_looked_at": num_first,
-        "calls_a_run_when_nothing_happens": round(world.calls.total() / num_runs, 2),
+        "sweeps_after_all_events_were_lost": num_first,
+        "sweeps_when_nothing_happens": world.sweeps_of_a_round(),
     }
 
 

@@ -1,8 +1,8 @@
 """Look at a run as the sweeper has read it together with a hundred others, and tell whether that is all it needs.
 
-Almost every open run needs nothing at a given moment. What was read for a hundred at once is seconds old, and the job
-may be newer than the run, so nothing is decided on it: whatever calls for a step is left to `reconcile`, which reads
-job and run again in its order. A step that became due in these seconds is taken by the next sweep, or by its event.
+Almost every open run needs nothing at a given moment. What was read for a hundred at once is seconds old, and the run
+older than its job, so nothing is decided on it: whatever calls for a step is left to `reconcile`, which reads the run
+again, after its job. A step that became due in these seconds is taken by the next sweep, or by its event.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from typing import Final
 from zlib import crc32
 
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.control import begin, observe
+from spotkeeper.control import begin, observe, waits
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Observation, Outcome
-from spotkeeper.control.ports import Job, JobStatus, Ports
+from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.reconcile import is_due
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.policy.placement import Market
@@ -42,11 +42,11 @@ def glance(run: Run, job: Job | None, *, ports: Ports, now: str) -> Observation 
 
 def _at_work(run: Run, job: Job, ports: Ports, now: str) -> Observation | None:
     """Look at a run whose job Batch knows."""
-    if run.state is RunState.SUBMITTING or job.has_ended or run.job_unknown_since is not None:
+    if run.state is RunState.SUBMITTING or job.has_ended:
         return None
     if run.market != Market.SPOT:
         return None  # its standby needs more than a look
-    if (job.status is JobStatus.RUNNABLE) != (run.waits_since is not None) or _may_give_up(run, ports, now):
+    if not waits.is_noted(run, job) or _may_give_up(run, ports, now):
         return None
     attempts = ports.ledger.attempts(run.run_id)
     if not observe.is_recorded(job, _of_submission(attempts, run.submission)):

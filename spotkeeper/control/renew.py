@@ -13,7 +13,7 @@ from spotkeeper.control.budget import OverBudget, Reservation
 from spotkeeper.control.classify import OVER_BUDGET_REASON
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.run import Run
-from spotkeeper.control.settle import jobs_of, spent_microusd
+from spotkeeper.control.settle import spent_microusd
 from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import AROUND_SECONDS, LEASE_SECONDS, lease_microusd
 
@@ -21,17 +21,24 @@ MARGIN_SECONDS: Final = 900
 """Three periods of the sweeper: one may fail, and the stop takes time."""
 
 
-def renew(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> bool:
+def renew(run: Run, reservation: Reservation, jobs: Iterable[Job], *, ports: Ports, now: str) -> bool:
     """Extend the lease of an open submission if it needs it. Return whether its job was stopped for want of money.
+
+    Args:
+        run: As read.
+        reservation: The submission's.
+        jobs: Of the submission, as far as they were read; a twin that is missing is booked when all is settled.
+        ports: The world.
+        now: ISO 8601, UTC.
 
     Raises:
         Conflict: somebody extended or settled it meanwhile.
     """
     if reservation.market is not Market.SPOT:
         return False
-    price = Decimal(reservation.usd_per_hour)
-    jobs = jobs_of(run, reservation, ports)
-    needed = _needed_microusd(run, reservation, jobs, ports, now)
+    price, jobs = Decimal(reservation.usd_per_hour), tuple(jobs)
+    used = spent_microusd(run, reservation, jobs, ports, until=now)
+    needed = used + lease_microusd(price, MARGIN_SECONDS + AROUND_SECONDS)
     if needed <= reservation.microusd:
         return False
     try:
@@ -42,13 +49,3 @@ def renew(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> bool
             ports.batch.terminate(job.job_id, OVER_BUDGET_REASON)
         return bool(running)
     return False
-
-
-def suffices(run: Run, reservation: Reservation, job: Job, *, ports: Ports, now: str) -> bool:
-    """Tell whether a lease need not be renewed yet, from the run's own job: a twin shows when it is renewed next."""
-    return _needed_microusd(run, reservation, (job,), ports, now) <= reservation.microusd
-
-
-def _needed_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports: Ports, now: str) -> int:
-    used = spent_microusd(run, reservation, jobs, ports, until=now)
-    return used + lease_microusd(Decimal(reservation.usd_per_hour), MARGIN_SECONDS + AROUND_SECONDS)

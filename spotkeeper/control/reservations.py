@@ -5,9 +5,9 @@ from enum import StrEnum
 from spotkeeper.control import kill_switch
 from spotkeeper.control.budget import Reservation
 from spotkeeper.control.ports import Job, Ports
-from spotkeeper.control.renew import renew, suffices
+from spotkeeper.control.renew import renew
 from spotkeeper.control.run import Run
-from spotkeeper.control.settle import is_open, settle
+from spotkeeper.control.settle import is_open, jobs_of, settle
 from spotkeeper.policy.placement import Market
 
 
@@ -22,7 +22,7 @@ class Tended(StrEnum):
 
 
 def glance(run: Run, reservation: Reservation, job: Job | None, *, ports: Ports, now: str) -> Tended | None:
-    """Return what was found if a reservation that was read together with others needs nothing; None: it is to be tended.
+    """Renew the lease of a run at work, as read together with others; None: the reservation needs more, as `tend` does.
 
     Args:
         run: Whose it is.
@@ -40,8 +40,8 @@ def glance(run: Run, reservation: Reservation, job: Job | None, *, ports: Ports,
         and job is not None
         and not job.has_ended
     )
-    if is_lease_at_work and job is not None and suffices(run, reservation, job, ports=ports, now=now):
-        return Tended.LEFT
+    if is_lease_at_work and job is not None:
+        return Tended.STOPPED if renew(run, reservation, (job,), ports=ports, now=now) else Tended.LEFT
     return None
 
 
@@ -57,5 +57,7 @@ def tend(run_id: str, submission: int, *, ports: Ports, now: str) -> Tended:
         return Tended.LEFT
     if not is_open(run, submission):
         return Tended.LEFT if settle(run, reservation, ports=ports, now=now) is None else Tended.SETTLED
-    is_stopped = kill_switch.enforce(run, reservation, ports=ports) or renew(run, reservation, ports=ports, now=now)
+    is_stopped = kill_switch.enforce(run, reservation, ports=ports) or renew(
+        run, reservation, jobs_of(run, reservation, ports), ports=ports, now=now
+    )
     return Tended.STOPPED if is_stopped else Tended.LEFT

@@ -7,13 +7,14 @@ at by itself. In the end come the jobs of others, as far as there is time.
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from spotkeeper.contract.budgets import LISTING_UNSETTLED
 from spotkeeper.contract.ledger import LISTING_OPEN
 from spotkeeper.control import others, reservations
 from spotkeeper.control.budget import Reservation
+from spotkeeper.control.described import Described
 from spotkeeper.control.glance import glance
 from spotkeeper.control.listing import Listed
 from spotkeeper.control.moments import seconds_between
@@ -132,7 +133,10 @@ def _reconcile_runs(
 
 def _reconcile(done: Sweep, run: Run, job: Job | None, ports: Ports, now: str) -> None:
     def step() -> Outcome:
-        seen = glance(run, job, ports=ports, now=now) or reconcile(run.run_id, ports=ports, now=now)
+        seen = glance(run, job, ports=ports, now=now)
+        if seen is None:
+            described = replace(ports, batch=Described(ports.batch, (job,) if job is not None else ()))
+            seen = reconcile(run.run_id, ports=described, now=now)
         done.waits.update(overdue([seen.run or run], terms=ports.terms.placement, now=now))
         return seen.outcome
 

@@ -21,16 +21,21 @@ def waiting_since(run: Run, last: Attempt | None) -> str:
     return (last.stopped_at if last is not None else None) or run.intent_at or run.created_at
 
 
+def is_noted(run: Run, job: Job) -> bool:
+    """Tell whether the run says already what its job, as it was just read, waits for."""
+    why = (job.status_reason or NO_WORDS) if _is_waiting(run, job) else None
+    return run.job_unknown_since is None and run.waits_why == why
+
+
 def note(run: Run, job: Job, last: Attempt | None, *, ledger: Ledger) -> Run:
     """Record that the run's job, as it was just read, waits for a machine, or that it does not."""
-    found = forgotten()
-    if job.status is JobStatus.RUNNABLE and not _has_claimed_since(run, job):
+    if is_noted(run, job):
+        return run
+    changes = forgotten()
+    if _is_waiting(run, job):
         # Batch's reason may change while the job waits; since when, does not.
         since = run.waits_since or waiting_since(run, last)
-        found.update(waits_since=since, waits_why=job.status_reason or NO_WORDS)
-    changes = {name: value for name, value in found.items() if value != getattr(run, name)}
-    if not changes:
-        return run
+        changes.update(waits_since=since, waits_why=job.status_reason or NO_WORDS)
     try:
         return ledger.advance(run, **changes)
     except Conflict:
@@ -38,6 +43,7 @@ def note(run: Run, job: Job, last: Attempt | None, *, ledger: Ledger) -> Run:
         return run
 
 
-def _has_claimed_since(run: Run, job: Job) -> bool:
-    """Tell whether an attempt has claimed that Batch did not tell of yet when the job was read."""
-    return run.claimed_job_id == job.job_id and (run.claimed_attempt or 0) > len(job.attempts)
+def _is_waiting(run: Run, job: Job) -> bool:
+    # An attempt that has claimed since the job was read has a machine.
+    has_claimed_since = run.claimed_job_id == job.job_id and (run.claimed_attempt or 0) > len(job.attempts)
+    return job.status is JobStatus.RUNNABLE and not has_claimed_since
