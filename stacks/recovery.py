@@ -51,7 +51,6 @@ SWEEP_MEMORY_MB: Final = 1024
 
 # A transaction needs the permission of each action in it.
 _MOVING_RUNS: Final = [
-    "dynamodb:BatchGetItem",
     "dynamodb:ConditionCheckItem",
     "dynamodb:GetItem",
     "dynamodb:PutItem",
@@ -129,7 +128,7 @@ class RecoveryStack(EnvironmentStack):
             # A sweep that failed, or came too late, is the next one's work: its message must not come beside that.
             kept_seconds=SWEEP_MINUTES * 60,
             memory_mb=SWEEP_MEMORY_MB,
-            ledger_actions=_MOVING_RUNS,
+            ledger_actions=["dynamodb:BatchGetItem", *_MOVING_RUNS],
             **shared,
         )
         sweep_runs.role.add_to_policy(

@@ -20,7 +20,7 @@ from spotkeeper.control.run import Attempt, Run
 from spotkeeper.policy.placement import Market
 
 RESTING_HOURS: Final = 6
-"""In one hour of so many the sweeper looks at the attempts of a run that waits for a person: a warning may come late."""
+"""In one hour of so many the sweeper looks at the attempts of a run that waits for a person: warnings may come late."""
 
 
 def glance(run: Run, job: Job | None, *, ports: Ports, now: str) -> Observation | None:

@@ -15,7 +15,19 @@ from typing import Any, Final
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
-from spotkeeper.control import adoption, begin, cancel, observe, others, pause, reserve, standby, submit, unknown_job, waits
+from spotkeeper.control import (
+    adoption,
+    begin,
+    cancel,
+    observe,
+    others,
+    pause,
+    reserve,
+    standby,
+    submit,
+    unknown_job,
+    waits,
+)
 from spotkeeper.control.choice import Choice, choose
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, WAITED_REASON, ending_of
 from spotkeeper.control.closing import close, close_if_over
@@ -47,9 +59,7 @@ def reconcile(run_id: str, *, ports: Ports, now: str) -> Observation:
     if run.is_closed:
         return _unchanged(run, f"it has ended: {run.state}")
     if run.is_live and run.job_id is not None:
-        seen = observe_job(run.job_id, ports=ports, now=now)
-        if seen.is_unknown:
-            seen = unknown_job.tend(run, ports=ports, now=now)
+        seen = _look_at_job(run, run.job_id, ports, now)
     elif run.is_complete:
         # Its last attempt was given up for lost and finished all the same, before another had begun.
         seen = _closed(close(run, RunState.SUCCEEDED, ledger=ports.ledger, at=now))
@@ -67,6 +77,11 @@ def reconcile(run_id: str, *, ports: Ports, now: str) -> Observation:
     if observe.correct_causes(attempts, ledger=ports.ledger, now=now) and seen.outcome is Outcome.UNCHANGED:
         return Observation(outcome=Outcome.RECORDED, reason="a warning came late", run=seen.run)
     return seen
+
+
+def _look_at_job(run: Run, job_id: str, ports: Ports, now: str) -> Observation:
+    seen = observe_job(job_id, ports=ports, now=now)
+    return unknown_job.tend(run, ports=ports, now=now) if seen.is_unknown else seen
 
 
 def observe_job(job_id: str, *, ports: Ports, now: str) -> Observation:

@@ -41,8 +41,7 @@ REPAIRS: Final = frozenset(
 )
 """What an event should have done already. To begin what was due or deferred is the sweeper's own work."""
 LATE_SECONDS: Final = 1200
-"""A round that takes longer is late: three sweeps, and the pause before the first. Leases are renewed with that in mind.
-"""
+"""A round that takes longer is late: three sweeps, and the pause before the first, as `renew.MARGIN_SECONDS` has it."""
 
 
 @dataclass(kw_only=True, slots=True)

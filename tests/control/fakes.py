@@ -103,7 +103,9 @@ class MemoryLedger:
         return tuple(sorted(listed, key=lambda run: run.created_at, reverse=True)[:limit])
 
     def open_runs(self, *, behind: Listed | None = None) -> Iterator[Listed]:
-        listed = [Listed(created_at=run.created_at, run_id=run.run_id) for run in self.runs.values() if not run.is_closed]
+        listed = [
+            Listed(created_at=run.created_at, run_id=run.run_id) for run in self.runs.values() if not run.is_closed
+        ]
         yield from in_order(listed, behind)
 
     def position(self, listing: str) -> Position | None:

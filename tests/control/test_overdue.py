@@ -29,7 +29,9 @@ def test_a_run_that_has_no_machine_beyond_the_limit_is_named_with_its_reason() -
         waiting("new-on-demand", EARLY, state=RunState.SUBMITTING, market="on-demand", intent_at=NOW),
         waiting("unanswered", EARLY, state=RunState.SUBMITTING, submission=2),
         waiting("running", EARLY, state=RunState.RUNNING),
-        waiting("retried", EARLY, state=RunState.RUNNING, waits_since="2026-11-23T18:00:00+00:00", waits_why="CAPACITY"),
+        waiting(
+            "retried", EARLY, state=RunState.RUNNING, waits_since="2026-11-23T18:00:00+00:00", waits_why="CAPACITY"
+        ),
         waiting("just-retried", EARLY, state=RunState.RUNNING, waits_since="2026-11-23T18:55:00+00:00"),
         waiting("parked", "2026-11-23T12:00:00+00:00", state=RunState.PARKED),
     ]

@@ -16,7 +16,7 @@ from spotkeeper.control.run import Interruption, Run
 from spotkeeper.control.submit import submit
 from spotkeeper.control.sweep import Sweep, sweep
 from tests.control.fakes import NOW, MemoryLedger, new_run
-from tests.control.reconciled import HOST, RUN, World, after
+from tests.control.reconciled import RUN, World, after
 
 USD = 1_000_000
 

@@ -3,6 +3,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore.client import BaseClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +49,21 @@ def state(connection: "Connection") -> RunState:
     run = connection.ledger.get("digits-7fq2")
     assert run is not None
     return run.state
+
+
+@pytest.mark.usefixtures("environment")
+def test_no_client_of_a_handler_waits_for_aws_as_long_as_the_handler_lives() -> None:
+    ports = binding.ports()
+    adapters = (binding.ledger(), binding.batch(), ports.budgets, ports.batch, ports.checkpoints, ports.others)
+    clients = [part for adapter in adapters for part in vars(adapter).values() if isinstance(part, BaseClient)]
+
+    tries = []
+    for client in clients:
+        config: Any = client.meta.config
+        assert (config.connect_timeout, config.read_timeout) == (2, 5)
+        tries.append(config.retries["total_max_attempts"])
+    # SubmitJob is never repeated.
+    assert sorted(tries) == [1, 3, 3, 3, 3, 3, 3]
 
 
 def test_notices_are_recorded_under_their_instance_and_counted(

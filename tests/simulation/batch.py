@@ -16,7 +16,7 @@ from emulation.batch.retry import AttemptOutcome, Decision, decide
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
 from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_YIELDED
 from spotkeeper.control.classify import DRAINED, NORMAL_EXIT, TIME_LIMIT
-from spotkeeper.control.ports import Job, JobAttempt, JobStatus
+from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
 from tests.simulation.fakes import Trace
@@ -102,6 +102,7 @@ class Hooks:
     job_created: Callable[[BatchJob], None]
     job_changed: Callable[[BatchJob], None]
     host_noticed: Callable[[BatchJob, str], None]
+    job_withdrawn: Callable[[BatchJob], None]
 
 
 class Batch:
@@ -160,6 +161,7 @@ class Batch:
         """Cancel the job if it has no machine yet."""
         job = self.jobs[job_id]
         if job.status in (JobStatus.SUBMITTED, JobStatus.RUNNABLE) and job.stop_reason is None:
+            self._hooks.job_withdrawn(job)
             job.stop_reason = reason
             self._in_phase(job, 0.0, lambda job: self._fail(job, reason))
 
@@ -292,7 +294,9 @@ def _attempts(job: BatchJob) -> dict[str, int]:
 
 
 def _told(job: BatchJob) -> Job:
+    definition = job.request["jobDefinition"]
     return Job(
+        order=JobOrder(queue=job.queue, definition=definition, created_at=iso(job.created_seconds)),
         job_id=job.job_id,
         name=job.name,
         status=job.status,

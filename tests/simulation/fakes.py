@@ -44,6 +44,7 @@ class Watcher(Protocol):
     def money_changed(self, table: BudgetTable) -> None: ...
     def attempt_changed(self, before: Attempt, after: Attempt, writer: str) -> None: ...
     def slot_taken(self, second: int, num_taken: int, writer: str) -> None: ...
+    def start_recorded(self, queue: str, at: str) -> None: ...
     def job_requested(self, name: str, writer: str) -> None: ...
     def object_created(self, key: str, writer: str) -> None: ...
 
@@ -110,6 +111,10 @@ class LedgerTable:
         taken[team] += 1
         self._watcher.slot_taken(second, taken.total(), writer)
         return True
+
+    def record_start(self, queue: str, at: str) -> None:
+        self.starts[queue] = max(at, self.starts.get(queue, at))
+        self._watcher.start_recorded(queue, at)
 
     def record_interruption(self, told: Interruption) -> None:
         known = self.interruptions.get(told.instance_id, told)
@@ -309,10 +314,7 @@ class LinkedLedger:
         self._write("ledger.keep_position", lambda: self._table.positions.update({listing: position}))
 
     def record_start(self, queue: str, *, at: str) -> None:
-        def record() -> None:
-            self._table.starts[queue] = max(at, self._table.starts.get(queue, at))
-
-        self._write("ledger.record_start", record)
+        self._write("ledger.record_start", lambda: self._table.record_start(queue, at))
 
     def last_start(self, queue: str) -> str | None:
         return self._read("ledger.last_start", lambda: self._table.starts.get(queue))

@@ -31,6 +31,8 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "last-attempt-forgotten": 0,
         "late-warning-ignored": 41,
         "no-sweeper": 0,
+        "sweeps-never-begin-again": 0,
+        "ended-job-is-quiet": 10,
         "half-a-sweeper": 1,
         "nobody-wakes-the-waiting": 4,
         "requeue-unconditional": 284,
@@ -61,6 +63,7 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "standby-claims": 4,
         "standby-takes-over-early": 4,
         "standby-number-reused": 44,
+        "backlog-is-drought": 4,
         "spot-never-again": 5,
         "last-write-wins": 4,
     }

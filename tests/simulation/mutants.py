@@ -162,7 +162,8 @@ class Forgetful(BudgetTable):
     def unsettled(self, *, behind: Listed | None = None) -> Iterator[Listed]:
         for run_id, submission in sorted(self.reserved):
             if behind is None:
-                yield Listed(created_at=self.reserved[run_id, submission].created_at, run_id=run_id, submission=submission)
+                created_at = self.reserved[run_id, submission].created_at
+                yield Listed(created_at=created_at, run_id=run_id, submission=submission)
 
     def _stored(self, reservation: Reservation) -> Reservation:
         return self.reserved[reservation.run_id, reservation.submission]
@@ -299,6 +300,19 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "no-sweeper": _mutant(
             "nobody looks after runs whose events are lost",
             {sweep: (("    for page in runs.pages():", "    for page in ():"),)},
+        ),
+        "sweeps-never-begin-again": _mutant(
+            "a sweep goes on where the last stopped, and at the end of the listing stays there",
+            {rounds: (("self._entries(start))\n        self._begin()\n", "self._entries(start))\n        return\n"),)},
+        ),
+        "ended-job-is-quiet": _mutant(
+            "the sweeper's glance takes a job that has ended for one that needs nothing",
+            {
+                glance: (
+                    (" or job.has_ended:", ":"),
+                    ("    if not observe.is_recorded(", "    if not job.has_ended and not observe.is_recorded("),
+                )
+            },
         ),
         "half-a-sweeper": _mutant(
             "the sweeper looks at jobs only, not at submissions that were cut off",
@@ -555,6 +569,14 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "standby-number-reused": _mutant(
             "the next submission has the number of a standby before",
             {submit: (('"submission": run.highest + 1,', '"submission": run.submission + 1,'),)},
+        ),
+        "backlog-is-drought": _mutant(
+            "a job is withdrawn for want of capacity although its queue gives machines to others",
+            {
+                reconcile: (
+                    ("    started_at = ports.ledger.last_start(run.job_queue)", "    started_at: str | None = None"),
+                )
+            },
         ),
         "spot-never-again": _mutant(
             "a run that on-demand is too dear for never asks spot again",

@@ -45,6 +45,9 @@ class Unwatched:
     def slot_taken(self, second: int, num_taken: int, writer: str) -> None:
         pass
 
+    def start_recorded(self, queue: str, at: str) -> None:
+        pass
+
     def job_requested(self, name: str, writer: str) -> None:
         pass
 

@@ -47,6 +47,7 @@ class World:
             job_created=self._job_created,
             job_changed=self._job_changed,
             host_noticed=self._host_noticed,
+            job_withdrawn=lambda job: self.invariants.job_withdrawn(job.job_id, job.queue),
         )
         self.batch = Batch(self.scheduler, choices, swarm, self._trace, hooks)
         self._delivery = Delivery(self.scheduler, choices, swarm, self._trace, self._handle)
@@ -120,6 +121,14 @@ class World:
     def lacked_capacity(self, job_id: str) -> bool:
         """Tell whether Batch gave the job up because there was no machine."""
         return self.batch.jobs[job_id].status_reason == CAPACITY_CANCEL
+
+    def now(self) -> str:
+        """Return the time, ISO 8601, UTC."""
+        return iso(self.scheduler.now_seconds)
+
+    def fallback_after_seconds(self) -> int:
+        """Return how long placement lets a run wait for spot."""
+        return self._terms.placement.fallback_after_seconds
 
     def has_deadline(self, run_id: str) -> bool:
         """Tell whether the run may cross its own cap."""

@@ -53,7 +53,9 @@ class HandlerSettings:
 @cache
 def ledger() -> DynamoDBLedger:
     """Return the environment's ledger."""
-    return DynamoDBLedger(boto3.client("dynamodb", config=HANDLER_CONFIG), HandlerSettings.from_environ(os.environ).ledger_table)
+    return DynamoDBLedger(
+        boto3.client("dynamodb", config=HANDLER_CONFIG), HandlerSettings.from_environ(os.environ).ledger_table
+    )
 
 
 @cache
@@ -74,7 +76,10 @@ def _ports(_period: int) -> Ports:
     return Ports(
         ledger=ledger(),
         budgets=DynamoDBBudgets(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
-        batch=AWSBatch(boto3.client("batch", config=HANDLER_CONFIG), boto3.client("batch", config=HANDLER_CONFIG.merge(SUBMIT_CONFIG))),
+        batch=AWSBatch(
+            boto3.client("batch", config=HANDLER_CONFIG),
+            boto3.client("batch", config=HANDLER_CONFIG.merge(SUBMIT_CONFIG)),
+        ),
         checkpoints=S3Checkpoints(boto3.client("s3", config=HANDLER_CONFIG), settings.checkpoint_uri),
         terms=EnvironmentTerms.of(Descriptor.from_json(described["Parameter"]["Value"])),
         others=DynamoDBOthersJobs(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),

@@ -8,8 +8,9 @@ from spotkeeper.control.sweep import Sweep
 def report(done: Sweep) -> tuple[str, dict[str, int]]:
     """Return the sentence and the counts of a sweep."""
     sentence = (
-        f"on time: {done.is_on_time}, oldest round: {done.oldest_round_seconds:.0f} s, outcomes: {dict(done.outcomes)}, "
-        f"reservations: {dict(done.reservations)}, failures: {done.failures}, waits over the limit: {done.waits}"
+        f"on time: {done.is_on_time}, oldest round: {done.oldest_round_seconds:.0f} s, "
+        f"outcomes: {dict(done.outcomes)}, reservations: {dict(done.reservations)}, "
+        f"failures: {done.failures}, waits over the limit: {done.waits}"
     )
     return sentence, {
         **count(done.outcomes),
