@@ -18,22 +18,24 @@ def overdue(runs: Iterable[Run], *, terms: Terms, now: str) -> dict[str, str]:
     for run in runs:
         since = _without_machine_since(run)
         if since is not None and seconds_between(since, now) > terms.fallback_after_seconds:
-            found[run.run_id] = run.why or f"submission {run.submission} has no job yet"
+            found[run.run_id] = _words(run)
     return found
 
 
 def _without_machine_since(run: Run) -> str | None:
     """Return since when the run has no machine although it wants one; None: it has one, or wants none."""
-    dry_since = run.dry_since or run.created_at
     match run.state:
-        case RunState.WAITING:
-            return dry_since
-        case RunState.SUBMITTING:
-            return dry_since if run.market == Market.SPOT else run.intent_at or run.created_at
-        case RunState.SUBMITTED if run.waits_since is not None:
-            # A job that was withdrawn and submitted again waits on.
-            return min(dry_since, run.waits_since) if run.market == Market.SPOT else run.waits_since
         case RunState.RUNNING:
             return run.waits_since
+        case RunState.WAITING:
+            return run.dry_since or run.created_at
+        case RunState.SUBMITTING | RunState.SUBMITTED:
+            # On spot a job that was withdrawn and submitted again waits on; on-demand is another market.
+            return (run.dry_since if run.market == Market.SPOT else run.intent_at) or run.created_at
         case _:
             return None
+
+
+def _words(run: Run) -> str:
+    what = "has no job yet" if run.state is RunState.SUBMITTING else "has not started yet"
+    return run.why or f"submission {run.submission} {what}"

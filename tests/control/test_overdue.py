@@ -24,10 +24,11 @@ def test_a_run_that_has_no_machine_beyond_the_limit_is_named_with_its_reason() -
         waiting("at-the-limit", "2026-11-23T18:30:00+00:00"),
         waiting("had-a-machine", "2026-11-23T12:00:00+00:00", dry_since="2026-11-23T18:45:00+00:00"),
         waiting("queued", EARLY, state=RunState.SUBMITTED, waits_since="2026-11-23T18:50:00+00:00", waits_why="none"),
-        waiting("starting", EARLY, state=RunState.SUBMITTED),
+        waiting("just-dry", EARLY, state=RunState.SUBMITTED, dry_since="2026-11-23T18:55:00+00:00"),
         waiting("dry-on-demand", EARLY, state=RunState.SUBMITTED, market="on-demand", waits_since=EARLY, waits_why="x"),
         waiting("new-on-demand", EARLY, state=RunState.SUBMITTING, market="on-demand", intent_at=NOW),
         waiting("unanswered", EARLY, state=RunState.SUBMITTING, submission=2),
+        waiting("asked-again", EARLY, state=RunState.SUBMITTED, submission=3),
         waiting("running", EARLY, state=RunState.RUNNING),
         waiting(
             "retried", EARLY, state=RunState.RUNNING, waits_since="2026-11-23T18:00:00+00:00", waits_why="CAPACITY"
@@ -43,5 +44,6 @@ def test_a_run_that_has_no_machine_beyond_the_limit_is_named_with_its_reason() -
         "queued": "its job waits for a machine (spot) since 2026-11-23T18:50:00+00:00: none",
         "dry-on-demand": f"its job waits for a machine (on-demand) since {EARLY}: x",
         "unanswered": "submission 2 has no job yet",
+        "asked-again": "submission 3 has not started yet",
         "retried": "its job waits for a machine (spot) since 2026-11-23T18:00:00+00:00: CAPACITY",
     }

@@ -159,7 +159,7 @@ def test_a_sweep_of_nothing_still_beats(capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize("handle", [observe_job, sweep_runs])
 def test_a_message_for_which_no_time_is_left_is_given_back_before_anything_is_done(
-    environment: "Connection", capsys: pytest.CaptureFixture[str], handle: Any
+    environment: "Connection", capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, handle: Any
 ) -> None:
     job_id = start(environment)
     finish(job_id)
@@ -168,9 +168,8 @@ def test_a_message_for_which_no_time_is_left_is_given_back_before_anything_is_do
     result = handle(sqs(message), context(remaining_milliseconds=20_000))
 
     assert len(failed(result)) == 1
-    said = capsys.readouterr().out
-    assert "OutOfTime: too little time is left" in said
-    assert counted(said) == {"EventsReceived": 1, "EventsFailed": 1}
+    assert "OutOfTime: too little time is left" in caplog.text
+    assert counted(capsys.readouterr().out) == {"EventsReceived": 1, "EventsFailed": 1}
     assert state(environment) is RunState.RUNNING
 
 
