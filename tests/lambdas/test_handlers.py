@@ -245,7 +245,7 @@ def test_a_run_whose_fallback_no_cap_allows_asks_spot_again_and_is_counted_and_n
     counts = counted(capsys.readouterr().out)
     assert counts["WaitsOverLimit"] == 1
     assert "Fallbacks" not in counts
-    assert "'digits-7fq2': 'its job waits for spot capacity'" in caplog.text
+    assert "'digits-7fq2': 'submission 2 has not started yet'" in caplog.text
     (event,) = environment.ledger.history("digits-7fq2")
     assert "the fallback cap of run/digits-7fq2 has $0.000001 left" in event.message
 
