@@ -290,7 +290,14 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "last-attempt-forgotten": _mutant(
             "the last attempt of a job is not recorded",
-            {observe: (("enumerate(job.attempts, start=1)", "enumerate(job.attempts[:-1], start=1)"),)},
+            {
+                observe: (
+                    (
+                        "    added = False\n    for number, told in enumerate(job.attempts, start=1)",
+                        "    added = False\n    for number, told in enumerate(job.attempts[:-1], start=1)",
+                    ),
+                )
+            },
         ),
         "late-warning-ignored": _mutant(
             "a warning that comes after the attempt's end is recorded does not count",
