@@ -43,7 +43,12 @@ JOB_STATUSES: Final = ["RUNNABLE", "RUNNING", "SUCCEEDED", "FAILED"]
 
 SWEEP_MINUTES: Final = 5
 SWEEP_TIMEOUT_SECONDS: Final = 240
-"""Below the period, so that sweeps do not overlap."""
+"""Below the period, so that a sweep ends before the next begins."""
+SWEEP_CONCURRENCY: Final = 2
+"""The least that Lambda takes. Two sweeps at once, after one that began late, look twice and do everything once: each
+write is conditional on what was read."""
+SWEEP_MEMORY_MB: Final = 1024
+"""A page of a hundred runs is mostly work for the processor."""
 
 # A transaction needs the permission of each action in it.
 _MOVING_RUNS: Final = [
@@ -122,7 +127,11 @@ class RecoveryStack(EnvironmentStack):
             when=events.Schedule.rate(cdk.Duration.minutes(SWEEP_MINUTES)),
             timeout_seconds=SWEEP_TIMEOUT_SECONDS,
             batch_size=1,
-            ledger_actions=_MOVING_RUNS,
+            max_concurrency=SWEEP_CONCURRENCY,
+            # A sweep that failed, or came too late, is the next one's work: its message must not come beside that.
+            kept_seconds=SWEEP_MINUTES * 60,
+            memory_mb=SWEEP_MEMORY_MB,
+            ledger_actions=["dynamodb:BatchGetItem", *_MOVING_RUNS],
             **shared,
         )
         sweep_runs.role.add_to_policy(

@@ -94,7 +94,7 @@ class StorageStack(EnvironmentStack):
                 name=ledger_keys.LISTING_PARTITION_KEY, type=dynamodb.AttributeType.STRING
             ),
             sort_key=dynamodb.Attribute(name=ledger_keys.LISTING_SORT_KEY, type=dynamodb.AttributeType.STRING),
-            projection_type=dynamodb.ProjectionType.ALL,
+            projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )
         self.checkpoints = checkpoints
         self.ledger = ledger

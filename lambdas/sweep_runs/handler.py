@@ -1,4 +1,4 @@
-"""Every five minutes: reconcile all open runs, so that no event is needed to bring a run where it belongs."""
+"""Every five minutes: look after open runs and reserved money, so that no event is needed to bring them on."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-MARGIN_MILLISECONDS = 15_000
-"""Kept for the run in work when time is up."""
+MARGIN_MILLISECONDS = 30_000
+"""Kept for the run in work when time is up, and for a call of it that AWS does not answer (`aws.client_config`)."""
 
 
 def handle(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse":

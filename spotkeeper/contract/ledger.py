@@ -9,9 +9,12 @@ One DynamoDB table, partition key `pk`, sort key `sk`, both strings:
     SUBMISSIONS#<s>  SLOTS                              how many jobs were submitted in one second, and by whom
     SWEEP#<sweep>    SWEEP                              a sweep: how many members it has, and which parameters they set
     OTHERS#<job id>  JOB                                a job on our queues that is no run of ours
+    QUEUE#<queue>    START                              when a job of the queue was last seen to have got a machine
+    SWEEPER          POSITION#<listing>                 how far the sweeper has come in a listing
 
 Index `listing` finds runs by `listing` ("open" or "closed") and `created_at` (ISO 8601, UTC), and others' jobs under
-"others".
+"others". It holds keys and nothing else: all open runs share one partition of it, and an index that projected more
+would be written at every change of every run. Whoever lists reads the items themselves, a hundred at a time.
 
 The two writes stand here, as request parameters of `UpdateItem`, because the trainer makes them and the
 control plane must agree, while neither may import the other.
@@ -37,6 +40,8 @@ INTERRUPTION_SORT_KEY: Final = "INTERRUPTION"
 SUBMISSION_SLOTS_SORT_KEY: Final = "SLOTS"
 SWEEP_SORT_KEY: Final = "SWEEP"
 OTHERS_SORT_KEY: Final = "JOB"
+START_SORT_KEY: Final = "START"
+SWEEPER_PARTITION: Final = "SWEEPER"
 
 
 class RunState(StrEnum):
@@ -96,6 +101,16 @@ def others_partition(job_id: str) -> str:
     return f"OTHERS#{job_id}"
 
 
+def queue_partition(queue: str) -> str:
+    """Partition of what is known of a job queue, given by its ARN."""
+    return f"QUEUE#{queue}"
+
+
+def position_sort_key(listing: str) -> str:
+    """Sort key of how far the sweeper has come in a listing."""
+    return f"POSITION#{listing}"
+
+
 def claim_request(
     *, table: str, run_id: str, submission: int, job_id: str, attempt: int, claimed_at: str
 ) -> dict[str, Any]:
@@ -126,6 +141,8 @@ def claim_request(
         "UpdateExpression": (
             "SET #job = :job, #claimed_job = :job, #claimed_attempt = :attempt, #claimed_at = :claimed_at,"
             " #state = :running, #epoch = #epoch + :one, #version = #version + :one"
+            # It has a machine.
+            " REMOVE #waits_since, #waits_why"
         ),
         "ExpressionAttributeNames": {
             "#submission": "submission",
@@ -139,6 +156,8 @@ def claim_request(
             "#claimed_at": "claimed_at",
             "#epoch": "epoch",
             "#version": "version",
+            "#waits_since": "waits_since",
+            "#waits_why": "waits_why",
         },
         "ExpressionAttributeValues": {
             ":submission": {"N": str(submission)},

@@ -1,6 +1,7 @@
 """End a run: for good, and with its completion record above everything that people or Batch say."""
 
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.control import waits
 from spotkeeper.control.ports import Ledger
 from spotkeeper.control.run import Run
 from spotkeeper.control.standby import forgotten
@@ -13,7 +14,7 @@ def close(run: Run, state: RunState, *, ledger: Ledger, at: str, reason: str | N
         Conflict: somebody moved the run meanwhile.
     """
     done = {"state": state, "closed_at": at, "reason": reason, "pause_requested_at": None, "wait_until": None}
-    return ledger.advance(run, **done, **forgotten())
+    return ledger.advance(run, **done, **forgotten(), **waits.forgotten())
 
 
 def close_if_over(run: Run, *, ledger: Ledger, at: str, reason: str | None = None) -> Run | None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.classify import Cause, classify, instance_of
 from spotkeeper.control.lookup import is_job_of, submission_of
-from spotkeeper.control.ports import Batch, Job, Ledger
+from spotkeeper.control.ports import Batch, Job, JobAttempt, Ledger
 from spotkeeper.control.run import Attempt, Run
 
 LATEST_WARNING_SECONDS: Final = 24 * 3600
@@ -61,6 +61,8 @@ class Observation:
     outcome: Outcome
     reason: str
     run: Run | None = None
+    is_unknown: bool = False
+    """Batch does not know the job, or not at the moment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +87,8 @@ class Unowned:
     reason: str
     job: Job | None = None
     """The job, if it is one of others."""
+    is_unknown: bool = False
+    """Batch does not know it, or not at the moment."""
 
 
 def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | Unowned:
@@ -97,7 +101,7 @@ def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | Unowned:
     # of its job has the record if there is one.
     job = batch.describe(job_id)
     if job is None:
-        return Unowned(reason=f"Batch does not know job {job_id}")
+        return Unowned(reason=f"Batch does not know job {job_id}", is_unknown=True)
     if job.array_size is not None:
         return Unowned(reason=f"job {job_id} is an array; its children have events of their own")
     named = submission_of(job)
@@ -146,14 +150,24 @@ def _holder(run: Run, submission: int, known: Iterable[Attempt]) -> str | None:
     return next((item.job_id for item in known if item.job_id is not None), None)
 
 
-def correct_causes(run: Run, *, ledger: Ledger, now: str) -> bool:
+def is_recorded(job: Job, known: Iterable[Attempt]) -> bool:
+    """Tell whether the ledger's attempts of a submission say all that its job, which goes on, says of them."""
+    by_number = {attempt.attempt: attempt for attempt in known}
+    for number, told in enumerate(job.attempts, start=1):
+        attempt = by_number.get(number)
+        if attempt is None or _news(attempt, _facts(job, number, told)):
+            return False
+    return True
+
+
+def correct_causes(attempts: Iterable[Attempt], *, ledger: Ledger, now: str) -> bool:
     """Join warnings that came after the loss of a host was recorded. Return whether a cause changed.
 
     Raises:
         Conflict: somebody wrote in between; try again.
     """
     is_changed = False
-    for attempt in ledger.attempts(run.run_id):
+    for attempt in attempts:
         if attempt.cause != Cause.HOST_LOST or attempt.stopped_at is None:
             continue
         age = datetime.fromisoformat(now) - datetime.fromisoformat(attempt.stopped_at)
@@ -174,26 +188,37 @@ def _fold_attempts(
     added = False
     for number, told in enumerate(job.attempts, start=1):
         attempt = known.get(number) or Attempt(run_id=run.run_id, submission=submission, attempt=number)
-        ends_job = job.has_ended and number == len(job.attempts)
-        facts = {
-            "job_id": job.job_id,
-            "started_at": told.started_at,
-            "stopped_at": told.stopped_at,
-            "exit_code": told.exit_code,
-            "status_reason": told.status_reason,
-            "reason": told.reason,
-            "log_stream": told.log_stream,
-            "job_status_reason": job.status_reason if ends_job else None,
-        }
-        changes = _additions(attempt, facts, ledger)
+        changes = _additions(attempt, _facts(job, number, told), ledger)
+        if told.started_at is not None and "started_at" in changes:
+            # First: what was cut off after it is found again, since the attempt does not know its start yet.
+            ledger.record_start(job.order.queue, at=told.started_at)
         last = ledger.record_attempt(attempt, **changes) if changes else attempt
         added = added or bool(changes)
     return last, added
 
 
+def _facts(job: Job, number: int, told: JobAttempt) -> dict[str, Any]:
+    """Return what Batch says of one attempt of a job, in the ledger's fields."""
+    ends_job = job.has_ended and number == len(job.attempts)
+    return {
+        "job_id": job.job_id,
+        "started_at": told.started_at,
+        "stopped_at": told.stopped_at,
+        "exit_code": told.exit_code,
+        "status_reason": told.status_reason,
+        "reason": told.reason,
+        "log_stream": told.log_stream,
+        "job_status_reason": job.status_reason if ends_job else None,
+    }
+
+
+def _news(attempt: Attempt, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value is not None and value != getattr(attempt, name)}
+
+
 def _additions(attempt: Attempt, facts: Mapping[str, Any], ledger: Ledger) -> dict[str, Any]:
     """Return the fields that are news, with the cause that all facts together give."""
-    news = {name: value for name, value in facts.items() if value is not None and value != getattr(attempt, name)}
+    news = _news(attempt, facts)
     merged = replace(attempt, **news)
     instance_id = instance_of(merged)
     if merged.stopped_at is not None and merged.warned_at is None and instance_id is not None:

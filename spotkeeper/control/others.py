@@ -56,6 +56,10 @@ def record(job: Job, *, why_not_adopted: str, ports: Ports, now: str) -> Observa
         return Observation(outcome=Outcome.IGNORED, reason=f"job {job.name} is in no queue of this environment")
     found = _looked_at(job, order, why_not_adopted, ports.terms, now)
     is_news = ports.others.record(found, expires_at=_expiry(now))
+    starts = [attempt.started_at for attempt in job.attempts if attempt.started_at is not None]
+    if is_news and starts:
+        # It had a machine that a run of ours might have had: the queue has a backlog, not a drought.
+        ports.ledger.record_start(order.queue, at=max(starts))
     outcome = Outcome.NOTED if is_news else Outcome.UNCHANGED
     return Observation(outcome=outcome, reason=f"job {job.name} of others is {job.status}; {why_not_adopted}")
 

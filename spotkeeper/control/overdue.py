@@ -1,33 +1,41 @@
-"""Runs that wait for longer than placement lets a run wait for spot, each with why: for the log and an alarm."""
+"""Runs that have no machine for longer than placement lets a run wait for spot, each with why: for log and metric."""
 
 from collections.abc import Iterable
-from typing import Final
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.run import Run
 from spotkeeper.policy.placement import Market, Terms
 
-MOST_LISTED: Final = 1000
-"""Newest open runs among which waits are looked for at each sweep: a few reads of the index."""
-
 
 def overdue(runs: Iterable[Run], *, terms: Terms, now: str) -> dict[str, str]:
-    """Return run -> why it waits, of those that wait and had no machine for the fallback limit. `now` is ISO 8601, UTC.
+    """Return run -> why it waits, of those that had no machine for the fallback limit. `now` is ISO 8601, UTC.
 
-    They are not stuck. Spot is dry, and they lack money or permission for on-demand: a person can give it, or let them
-    wait.
+    They are not stuck: there is no capacity, or no money or permission for on-demand, which a person can give; or AWS
+    does not answer.
     """
-    return {
-        run.run_id: run.reason or "its job waits for spot capacity"
-        for run in runs
-        if _waits_for_spot(run) and _dry_seconds(run, now) > terms.fallback_after_seconds
-    }
+    found = {}
+    for run in runs:
+        since = _without_machine_since(run)
+        if since is not None and seconds_between(since, now) > terms.fallback_after_seconds:
+            found[run.run_id] = _words(run)
+    return found
 
 
-def _waits_for_spot(run: Run) -> bool:
-    return run.market == Market.SPOT and run.state in (RunState.WAITING, RunState.SUBMITTING, RunState.SUBMITTED)
+def _without_machine_since(run: Run) -> str | None:
+    """Return since when the run has no machine although it wants one; None: it has one, or wants none."""
+    match run.state:
+        case RunState.RUNNING:
+            return run.waits_since
+        case RunState.WAITING:
+            return run.dry_since or run.created_at
+        case RunState.SUBMITTING | RunState.SUBMITTED:
+            # On spot a job that was withdrawn and submitted again waits on; on-demand is another market.
+            return (run.dry_since if run.market == Market.SPOT else run.intent_at) or run.created_at
+        case _:
+            return None
 
 
-def _dry_seconds(run: Run, now: str) -> float:
-    return seconds_between(run.dry_since or run.created_at, now)
+def _words(run: Run) -> str:
+    what = "has no job yet" if run.state is RunState.SUBMITTING else "has not started yet"
+    return run.why or f"submission {run.submission} {what}"

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spotkeeper.control.budget import Budget, Reservation, Switch
+from spotkeeper.control.listing import Listed, Position
 from spotkeeper.control.run import Attempt, HistoryEvent, Interruption, Run
 
 if TYPE_CHECKING:
@@ -120,6 +121,9 @@ class Ledger(Protocol):
     def get(self, run_id: str) -> Run | None:
         """Return the run, or None."""
 
+    def get_many(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
+        """Return those of up to 100 runs that there are, in the order of the ids."""
+
     def advance(self, run: Run, **changes: Any) -> Run:
         """Write `changes` and return the new version. None removes a field.
 
@@ -146,8 +150,20 @@ class Ledger(Protocol):
     def list_runs(self, listing: str, limit: int) -> tuple[Run, ...]:
         """Return the newest runs under a heading ("open" or "closed"); may lag some seconds."""
 
-    def open_run_ids(self) -> Iterator[str]:
-        """Yield the ids of all open runs, oldest first, read in pages; may lag some seconds."""
+    def open_runs(self, *, behind: Listed | None = None) -> Iterator[Listed]:
+        """Yield the open runs, or those behind one, oldest first, read in pages; may lag some seconds."""
+
+    def position(self, listing: str) -> Position | None:
+        """Return how far the sweeper has come in a listing; None: it has never begun."""
+
+    def keep_position(self, listing: str, position: Position) -> None:
+        """Record how far the sweeper has come. The last to write counts: a repetition costs a second look, no more."""
+
+    def record_start(self, queue: str, *, at: str) -> None:
+        """Record that a job of the queue got a machine, unless a later start is known."""
+
+    def last_start(self, queue: str) -> str | None:
+        """Return when a job of the queue got a machine last, as far as it was seen; None: never."""
 
     def take_submission_slot(self, *, second: int, team: str, limit: int, team_limit: int) -> bool:
         """Count one submission of a Unix second, unless that is `limit` already, or `team_limit` by this team."""
@@ -216,6 +232,9 @@ class Batch(Protocol):
     def describe(self, job_id: str) -> Job | None:
         """Return the job as it is now, or None if Batch does not know it (any more)."""
 
+    def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
+        """Return those of up to 100 jobs that Batch knows, in any order."""
+
     def terminate(self, job_id: str, reason: str) -> None:
         """Cancel or stop a job; `reason` becomes its status reason. No error for a job that has ended."""
 
@@ -278,8 +297,11 @@ class Budgets(Protocol):
     def reservations(self, run_id: str) -> tuple[Reservation, ...]:
         """Return a run's reservations in the order of its submissions."""
 
-    def unsettled(self) -> Iterator[tuple[str, int]]:
-        """Yield (run, submission) of the reservations that are not settled, oldest first; may lag some seconds."""
+    def get_many(self, entries: Sequence[Listed]) -> tuple[Reservation, ...]:
+        """Return those of up to 100 reservations that there are, in the order of the entries."""
+
+    def unsettled(self, *, behind: Listed | None = None) -> Iterator[Listed]:
+        """Yield the reservations that are not settled, or those behind one, oldest first; may lag some seconds."""
 
     def switch(self) -> Switch:
         """Return the kill switch of on-demand."""

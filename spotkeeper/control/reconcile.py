@@ -15,7 +15,20 @@ from typing import Any, Final
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
-from spotkeeper.control import adoption, begin, cancel, first_lease, observe, others, pause, reserve, standby, submit
+from spotkeeper.control import (
+    adoption,
+    begin,
+    cancel,
+    first_lease,
+    observe,
+    others,
+    pause,
+    reserve,
+    standby,
+    submit,
+    unknown_job,
+    waits,
+)
 from spotkeeper.control.choice import Choice, choose
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON, WAITED_REASON, ending_of
 from spotkeeper.control.closing import close, close_if_over
@@ -47,7 +60,7 @@ def reconcile(run_id: str, *, ports: Ports, now: str) -> Observation:
     if run.is_closed:
         return _unchanged(run, f"it has ended: {run.state}")
     if run.is_live and run.job_id is not None:
-        seen = observe_job(run.job_id, ports=ports, now=now)
+        seen = _look_at_job(run, run.job_id, ports, now)
     elif run.is_complete:
         # Its last attempt was given up for lost and finished all the same, before another had begun.
         seen = _closed(close(run, RunState.SUCCEEDED, ledger=ports.ledger, at=now))
@@ -57,13 +70,19 @@ def reconcile(run_id: str, *, ports: Ports, now: str) -> Observation:
         seen = _as_wished(pause.pause(run_id, ledger=ports.ledger, batch=ports.batch, now=now))
     elif run.state is RunState.SUBMITTING:
         seen = _finish_submission(run, ports, now)
-    elif run.state is RunState.WAITING and _is_due(run, now):
+    elif run.state is RunState.WAITING and is_due(run, now):
         seen = _after_wait(run, ports, now)
     else:
         seen = _unchanged(run, run.reason or run.state)
-    if observe.correct_causes(run, ledger=ports.ledger, now=now) and seen.outcome is Outcome.UNCHANGED:
+    attempts = ports.ledger.attempts(run_id)
+    if observe.correct_causes(attempts, ledger=ports.ledger, now=now) and seen.outcome is Outcome.UNCHANGED:
         return Observation(outcome=Outcome.RECORDED, reason="a warning came late", run=seen.run)
     return seen
+
+
+def _look_at_job(run: Run, job_id: str, ports: Ports, now: str) -> Observation:
+    seen = observe_job(job_id, ports=ports, now=now)
+    return unknown_job.tend(run, ports=ports, now=now) if seen.is_unknown else seen
 
 
 def observe_job(job_id: str, *, ports: Ports, now: str) -> Observation:
@@ -86,6 +105,7 @@ def observe_job(job_id: str, *, ports: Ports, now: str) -> Observation:
         if job.has_ended:
             return _after_job(folded, ports, now)
         _stop_unwanted(folded, ports, now)
+        run = waits.note(run, job, folded.last, ledger=ports.ledger)
     run = standby.tend(run, ports=ports, now=now)
     outcome = Outcome.RECORDED if folded.is_news else Outcome.UNCHANGED
     return Observation(outcome=outcome, reason=f"the job is {job.status}", run=run)
@@ -94,7 +114,7 @@ def observe_job(job_id: str, *, ports: Ports, now: str) -> Observation:
 def _observe_others(unowned: Unowned, ports: Ports, now: str) -> Observation:
     """Record a job of others; or take it for a run, where its submitter has said so, and go on as with any run."""
     if unowned.job is None or ports.others is None:
-        return Observation(outcome=Outcome.IGNORED, reason=unowned.reason)
+        return Observation(outcome=Outcome.IGNORED, reason=unowned.reason, is_unknown=unowned.is_unknown)
     adopted = adoption.run_of(unowned.job, terms=ports.terms)
     if isinstance(adopted, Run):
         if ports.ledger.get(adopted.run_id) is None:
@@ -119,11 +139,14 @@ def _stop_unwanted(folded: Folded, ports: Ports, now: str) -> None:
 def _has_waited(folded: Folded, ports: Ports, now: str) -> bool:
     """Tell whether a job has waited in its queue for as long as placement lets it, and has somewhere else to go.
 
-    Batch's own limit acts only on the head of a queue, and not when it cannot tell why the job is stuck.
+    Batch's own limit acts only on the head of a queue, and not when it cannot tell why the job is stuck. A queue that
+    gave a machine to another job meanwhile has a backlog, not a drought: there the job's turn will come.
     """
-    run, last = folded.run, folded.last
-    since = (last.stopped_at if last is not None else None) or run.intent_at or run.created_at
-    if seconds_between(since, now) < ports.terms.placement.fallback_after_seconds:
+    run, limit_seconds = folded.run, ports.terms.placement.fallback_after_seconds
+    if seconds_between(waits.waiting_since(run, folded.last), now) < limit_seconds:
+        return False
+    started_at = ports.ledger.last_start(run.job_queue)
+    if started_at is not None and seconds_between(started_at, now) < limit_seconds:
         return False
     # On-demand without capacity goes back to spot. Spot goes on waiting, which is free, unless on-demand can be paid.
     return run.market == Market.ON_DEMAND or (
@@ -312,5 +335,6 @@ def _unchanged(run: Run, reason: str) -> Observation:
     return Observation(outcome=Outcome.UNCHANGED, reason=reason, run=run)
 
 
-def _is_due(run: Run, now: str) -> bool:
+def is_due(run: Run, now: str) -> bool:
+    """Tell whether the wait of a waiting run is over. `now` is ISO 8601, UTC."""
     return run.wait_until is None or seconds_between(run.wait_until, now) >= 0

@@ -5,14 +5,15 @@ looks every five minutes. A lease is therefore as good as the sweeper: while tha
 (on-demand never is, because it is reserved for whole).
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
 from spotkeeper.control.budget import OverBudget, Reservation
 from spotkeeper.control.classify import OVER_BUDGET_REASON
-from spotkeeper.control.ports import Ports
+from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.run import Run
-from spotkeeper.control.settle import jobs_of, spent_microusd
+from spotkeeper.control.settle import spent_microusd
 from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import AROUND_SECONDS, LEASE_SECONDS, lease_microusd
 
@@ -20,16 +21,22 @@ MARGIN_SECONDS: Final = 900
 """Three periods of the sweeper: one may fail, and the stop takes time."""
 
 
-def renew(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> bool:
+def renew(run: Run, reservation: Reservation, jobs: Iterable[Job], *, ports: Ports, now: str) -> bool:
     """Extend the lease of an open submission if it needs it. Return whether its job was stopped for want of money.
+
+    Args:
+        run: As read.
+        reservation: The submission's.
+        jobs: Of the submission, as far as they were read; a twin that is missing is booked when all is settled.
+        ports: The world.
+        now: ISO 8601, UTC.
 
     Raises:
         Conflict: somebody extended or settled it meanwhile.
     """
     if reservation.market is not Market.SPOT:
         return False
-    price = Decimal(reservation.usd_per_hour)
-    jobs = jobs_of(run, reservation, ports)
+    price, jobs = Decimal(reservation.usd_per_hour), tuple(jobs)
     used = spent_microusd(run, reservation, jobs, ports, until=now)
     needed = used + lease_microusd(price, MARGIN_SECONDS + AROUND_SECONDS)
     if needed <= reservation.microusd:

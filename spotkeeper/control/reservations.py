@@ -1,11 +1,14 @@
-"""Tend the reservations that are not settled: the sweeper's second round, after the runs themselves."""
+"""Tend the reservations that are not settled."""
 
 from enum import StrEnum
 
 from spotkeeper.control import kill_switch
-from spotkeeper.control.ports import Ports
+from spotkeeper.control.budget import Reservation
+from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.renew import renew
-from spotkeeper.control.settle import is_open, settle
+from spotkeeper.control.run import Run
+from spotkeeper.control.settle import is_open, jobs_of, settle
+from spotkeeper.policy.placement import Market
 
 
 class Tended(StrEnum):
@@ -16,6 +19,30 @@ class Tended(StrEnum):
     STOPPED = "stopped"
     """Its job was stopped: on-demand is switched off, or a lease could not be renewed."""
     SETTLED = "settled"
+
+
+def glance(run: Run, reservation: Reservation, job: Job | None, *, ports: Ports, now: str) -> Tended | None:
+    """Renew the lease of a run at work, as read together with others; None: the reservation needs more, as `tend` does.
+
+    Args:
+        run: Whose it is.
+        reservation: As read.
+        job: The run's job as read, if it has one that Batch knows.
+        ports: The world.
+        now: ISO 8601, UTC.
+    """
+    if reservation.settled_at is not None:
+        return Tended.LEFT
+    is_lease_at_work = (
+        reservation.market is Market.SPOT
+        and run.is_live
+        and run.submission == reservation.submission
+        and job is not None
+        and not job.has_ended
+    )
+    if is_lease_at_work and job is not None:
+        return Tended.STOPPED if renew(run, reservation, (job,), ports=ports, now=now) else Tended.LEFT
+    return None
 
 
 def tend(run_id: str, submission: int, *, ports: Ports, now: str) -> Tended:
@@ -30,5 +57,7 @@ def tend(run_id: str, submission: int, *, ports: Ports, now: str) -> Tended:
         return Tended.LEFT
     if not is_open(run, submission):
         return Tended.LEFT if settle(run, reservation, ports=ports, now=now) is None else Tended.SETTLED
-    is_stopped = kill_switch.enforce(run, reservation, ports=ports) or renew(run, reservation, ports=ports, now=now)
+    is_stopped = kill_switch.enforce(run, reservation, ports=ports) or renew(
+        run, reservation, jobs_of(run, reservation, ports), ports=ports, now=now
+    )
     return Tended.STOPPED if is_stopped else Tended.LEFT

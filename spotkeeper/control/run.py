@@ -130,9 +130,15 @@ class Run:
     """When the last standby that came to nothing ended."""
     num_failed_standbys: int = 0
     """Standbys in a row that came to nothing."""
+    waits_since: str | None = None
+    """Since when its job waits for a machine; None: it has one, or the run has no job. Every claim removes it."""
+    waits_why: str | None = None
+    """What AWS Batch says of that."""
+    job_unknown_since: str | None = None
+    """Since when AWS Batch does not know its job."""
     closed_at: str | None = None
     reason: str | None = None
-    """Why the run is in its state, for people."""
+    """Why the run is in its state, for people; `why` says more of a run with a job."""
 
     @property
     def is_closed(self) -> bool:
@@ -163,6 +169,15 @@ class Run:
     def needs_person(self) -> bool:
         """Whether only a person moves the run on."""
         return self.state in (RunState.PARKED, RunState.PAUSED)
+
+    @property
+    def why(self) -> str | None:
+        """Why the run is where it is, for people: what its job waits for, where it has one that does."""
+        if self.is_live and self.job_unknown_since is not None:
+            return f"AWS Batch does not know job {self.job_id} (since {self.job_unknown_since})"
+        if self.is_live and self.waits_since is not None:
+            return f"its job waits for a machine ({self.market}) since {self.waits_since}: {self.waits_why}"
+        return self.reason
 
     @property
     def is_complete(self) -> bool:

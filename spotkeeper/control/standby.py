@@ -11,7 +11,7 @@ from typing import Any
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
-from spotkeeper.control import reserve
+from spotkeeper.control import reserve, waits
 from spotkeeper.control.classify import STANDBY_REASON
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Batch, Conflict, Job, JobStatus, Ports, Refused, ReplyLost, Throttled
@@ -84,6 +84,7 @@ def taking_over(run: Run, job: Job, ports: Ports, *, now: str) -> dict[str, Any]
         "num_failed_standbys": 0,
         "wait_until": None,
         "reason": None,
+        **waits.forgotten(),
         **forgotten(),
     }
 

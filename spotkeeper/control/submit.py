@@ -13,7 +13,7 @@ from spotkeeper.contract import tags
 from spotkeeper.contract.entry_point import ENTRY_POINT
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
-from spotkeeper.control import reserve
+from spotkeeper.control import reserve, waits
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
 from spotkeeper.control.lookup import find_jobs
 from spotkeeper.control.ports import Batch, Conflict, Ledger, Ports, Refused, ReplyLost, Throttled, UnknownRun
@@ -74,6 +74,7 @@ def next_submission(run: Run, *, now: str) -> dict[str, Any]:
         "sent_at": None,
         "wait_until": None,
         "reason": None,
+        **waits.forgotten(),
     }
 
 

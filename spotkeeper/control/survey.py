@@ -1,16 +1,17 @@
 """Measure the open runs after a sweep, for alarms. Nothing is changed, and nothing that fails here stops a sweep."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from spotkeeper.contract.budgets import environment_holder, month_of, run_holder
 from spotkeeper.contract.ledger import LISTING_OPEN, RunState
 from spotkeeper.control import condition
 from spotkeeper.control.condition import Commit
-from spotkeeper.control.overdue import MOST_LISTED, overdue
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.run import Run
+
+MOST_LISTED: Final = 1000
 
 
 class Commits(Protocol):
@@ -24,8 +25,6 @@ class Commits(Protocol):
 class Survey:
     """The condition of the newest `MOST_LISTED` open runs, and of the environment's money."""
 
-    waits: Mapping[str, str]
-    """Run -> why it waits, of those that wait for spot beyond the limit."""
     checkpoint_age_seconds: float = 0.0
     num_hosts_lost: int = 0
     not_honoured: list[str] = field(default_factory=list)
@@ -49,7 +48,7 @@ def survey(*, ports: Ports, commits: Commits, now: str, has_time: Callable[[], b
         has_time: Whether to go on with another run.
     """
     runs = ports.ledger.list_runs(LISTING_OPEN, MOST_LISTED)
-    seen = Survey(waits=overdue(runs, terms=ports.terms.placement, now=now))
+    seen = Survey()
     for run in runs:
         if not has_time():
             return seen

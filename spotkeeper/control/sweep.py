@@ -1,15 +1,32 @@
-"""Reconcile every open run, tend what is reserved, look at others' jobs again: all converges without any event."""
+"""Look after all open runs and all reserved money, so that everything converges without any event.
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final
+Money and runs take turns, a page of each, so that neither starves the other; each is a round of its own, which goes on
+where the last sweep stopped (`rounds`). A page is read and described in a few calls; only what needs a step is looked
+at by itself. In the end come the jobs of others, as far as there is time.
+"""
 
-from spotkeeper.control import others
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
+
+from spotkeeper.contract.budgets import LISTING_UNSETTLED
+from spotkeeper.contract.ledger import LISTING_OPEN
+from spotkeeper.control import others, reservations
+from spotkeeper.control.budget import Reservation
+from spotkeeper.control.described import Described
+from spotkeeper.control.glance import glance
+from spotkeeper.control.listing import Listed
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Outcome
-from spotkeeper.control.ports import Conflict, Ports
+from spotkeeper.control.overdue import overdue
+from spotkeeper.control.ports import Conflict, Job, Ports
 from spotkeeper.control.reconcile import observe_job, reconcile
 from spotkeeper.control.reservations import Tended, tend
+from spotkeeper.control.rounds import Round
+from spotkeeper.control.run import Run
+
+_Done = TypeVar("_Done", Outcome, Tended)
 
 REPAIRS: Final = frozenset(
     {
@@ -23,6 +40,8 @@ REPAIRS: Final = frozenset(
     }
 )
 """What an event should have done already. To begin what was due or deferred is the sweeper's own work."""
+LATE_SECONDS: Final = 1200
+"""A round that takes longer is late: three sweeps, and the pause before the first, as `renew.MARGIN_SECONDS` has it."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -33,17 +52,34 @@ class Sweep:
     reservations: Counter[Tended] = field(default_factory=Counter)
     failures: dict[str, str] = field(default_factory=dict)
     """Run -> why it could not be reconciled; the next sweep tries again."""
-    is_finished: bool = False
-    """Whether there was time for all runs."""
+    waits: dict[str, str] = field(default_factory=dict)
+    """Run -> why it waits, of those that it looked at and that wait for longer than placement lets a run wait."""
+    oldest_round_seconds: float = 0.0
+    """For how long the older of the two rounds that it has left goes on."""
+
+    @property
+    def is_on_time(self) -> bool:
+        """Whether every open run and every reservation has its turn within `LATE_SECONDS`: the sweeper's heartbeat."""
+        return self.oldest_round_seconds <= LATE_SECONDS
 
     @property
     def num_repairs(self) -> int:
         """How many runs were not where the events should have brought them: what was lost, or is very late."""
         return sum(self.outcomes[outcome] for outcome in REPAIRS)
 
+    def attempt(self, name: str, counts: Counter[_Done], step: Callable[[], _Done], *, conflict: _Done) -> None:
+        """Take a step for a run and count what came of it. One that fails never stops the others."""
+        try:
+            counts[step()] += 1
+        except Conflict:
+            # Somebody moves it at this moment, which is as good.
+            counts[conflict] += 1
+        except Exception as error:  # noqa: BLE001  one run's trouble, of whatever kind, must not become all runs'
+            self.failures[name] = f"{type(error).__name__}: {error}"
+
 
 def sweep(*, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool]) -> Sweep:
-    """Reconcile the open runs, oldest first, while there is time. A run that fails never stops the others.
+    """Go on with both rounds while there is time.
 
     Args:
         ports: The world.
@@ -51,29 +87,102 @@ def sweep(*, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool
         has_time: Whether to go on with another run.
     """
     done = Sweep()
-    for run_id in ports.ledger.open_run_ids():
-        if not has_time():
-            return done
+    money = Round(
+        LISTING_UNSETTLED, lambda last: ports.budgets.unsettled(behind=last), ledger=ports.ledger, clock=clock
+    )
+    runs = Round(LISTING_OPEN, lambda last: ports.ledger.open_runs(behind=last), ledger=ports.ledger, clock=clock)
+    turns = deque(
+        [
+            ("the round over reservations", _tend_money(done, money, ports, clock, has_time)),
+            ("the round over open runs", _reconcile_runs(done, runs, ports, clock, has_time)),
+        ]
+    )
+    while turns:
+        name, pages = turns.popleft()
         try:
-            done.outcomes[reconcile(run_id, ports=ports, now=clock()).outcome] += 1
-        except Conflict:
-            # Somebody moves it at this moment, which is as good.
-            done.outcomes[Outcome.UNCHANGED] += 1
-        except Exception as error:  # noqa: BLE001  one run's trouble, of whatever kind, must not become all runs'
-            done.failures[run_id] = f"{type(error).__name__}: {error}"
-    for run_id, submission in ports.budgets.unsettled():
-        if not has_time():
-            return done
-        try:
-            done.reservations[tend(run_id, submission, ports=ports, now=clock())] += 1
-        except Conflict:
-            done.reservations[Tended.LEFT] += 1
-        except Exception as error:  # noqa: BLE001  as above
-            done.failures[f"{run_id}, submission {submission}"] = f"{type(error).__name__}: {error}"
-    # Strangers' jobs, however many, do not silence the heartbeat.
-    done.is_finished = True
+            next(pages)
+        except StopIteration:
+            continue
+        except Exception as error:  # noqa: BLE001  the other round goes on
+            done.failures[name] = f"{type(error).__name__}: {error}"
+            continue
+        turns.append((name, pages))
+    began = [round_.began_at for round_ in (money, runs) if round_.began_at is not None]
+    done.oldest_round_seconds = max((seconds_between(began_at, clock()) for began_at in began), default=0.0)
     _look_at_others(done, ports=ports, clock=clock, has_time=has_time)
     return done
+
+
+def _reconcile_runs(
+    done: Sweep, runs: Round, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool]
+) -> Iterator[None]:
+    """Look at the open runs, oldest first, a page at each step."""
+    for page in runs.pages():
+        found = {run.run_id: run for run in ports.ledger.get_many([entry.run_id for entry in page])}
+        jobs = _jobs_of(found.values(), ports)
+        for number, entry in enumerate(page):
+            if not has_time():
+                runs.stop(number)
+                return
+            run = found.get(entry.run_id)
+            if run is not None:
+                _reconcile(done, run, jobs.get(run.job_id), ports, clock())
+        yield
+
+
+def _reconcile(done: Sweep, run: Run, job: Job | None, ports: Ports, now: str) -> None:
+    def step() -> Outcome:
+        seen = glance(run, job, ports=ports, now=now)
+        if seen is None:
+            described = replace(ports, batch=Described(ports.batch, (job,) if job is not None else ()))
+            seen = reconcile(run.run_id, ports=described, now=now)
+        done.waits.update(overdue([seen.run or run], terms=ports.terms.placement, now=now))
+        return seen.outcome
+
+    done.attempt(run.run_id, done.outcomes, step, conflict=Outcome.UNCHANGED)
+
+
+def _tend_money(
+    done: Sweep, money: Round, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool]
+) -> Iterator[None]:
+    """Look at the reservations that are not settled, oldest first, a page at each step."""
+    for page in money.pages():
+        held = {(item.run_id, item.submission): item for item in ports.budgets.get_many(page)}
+        found = {run.run_id: run for run in ports.ledger.get_many(list({entry.run_id: None for entry in page}))}
+        jobs = _jobs_of(found.values(), ports)
+        for number, entry in enumerate(page):
+            if not has_time():
+                money.stop(number)
+                return
+            run, reservation = found.get(entry.run_id), held.get((entry.run_id, entry.submission or 0))
+            _tend(done, entry, run, reservation, jobs.get(run.job_id) if run is not None else None, ports, clock())
+        yield
+
+
+def _tend(
+    done: Sweep,
+    entry: Listed,
+    run: Run | None,
+    reservation: Reservation | None,
+    job: Job | None,
+    ports: Ports,
+    now: str,
+) -> None:
+    submission = entry.submission or 0
+
+    def step() -> Tended:
+        seen = None
+        if run is not None and reservation is not None:
+            seen = reservations.glance(run, reservation, job, ports=ports, now=now)
+        return seen or tend(entry.run_id, submission, ports=ports, now=now)
+
+    done.attempt(f"{entry.run_id}, submission {submission}", done.reservations, step, conflict=Tended.LEFT)
+
+
+def _jobs_of(runs: Iterable[Run], ports: Ports) -> dict[str | None, Job]:
+    """Describe the jobs that runs are in, all at once."""
+    job_ids = [run.job_id for run in runs if run.is_live and run.job_id is not None]
+    return {job.job_id: job for job in ports.batch.describe_many(job_ids)} if job_ids else {}
 
 
 def _look_at_others(done: Sweep, *, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool]) -> None:

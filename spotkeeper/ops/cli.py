@@ -287,7 +287,7 @@ def resume(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RU
 def _state_of(run: Run) -> str:
     if run.cancel_requested_at is not None and not run.is_closed:
         return "being cancelled"
-    return f"{run.state}: {run.reason}" if run.reason else run.state
+    return f"{run.state}: {run.why}" if run.why else run.state
 
 
 def _connect(environment: str | None, region: str | None, local: LocalEndpoint | None) -> Connection:
@@ -368,6 +368,6 @@ def _pause() -> None:
 
 
 def _exit_as(run: Run) -> None:
-    typer.echo(f"{run.run_id}: {run.state}" + (f": {run.reason}" if run.reason else ""), err=True)
+    typer.echo(f"{run.run_id}: {run.state}" + (f": {run.why}" if run.why else ""), err=True)
     if run.state is not RunState.SUCCEEDED:
         raise typer.Exit(failure.EXIT_FAILURE)

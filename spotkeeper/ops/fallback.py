@@ -31,7 +31,8 @@ def off(reason: str, connection: Connection) -> Turned:
     ports = connection.ports
     switch = kill_switch.turn(is_off=True, reason=reason, ports=ports)
     stopped, left = [], []
-    for run_id, submission in ports.budgets.unsettled():
+    for entry in ports.budgets.unsettled():
+        run_id, submission = entry.run_id, entry.submission or 0
         try:
             run = ports.ledger.get(run_id)
             of_run = ports.budgets.reservations(run_id)

@@ -88,14 +88,14 @@ def show_runs(runs: tuple[Run, ...], console: Console, *, now: datetime) -> None
         table.add_column(column, overflow="fold", no_wrap=column not in ("RUN", "REASON"))
     for run in runs:
         age = elapsed(run.created_at, now)
-        _add_row(table, run.run_id, run.state, run.team, run.profile, run.market, run.epoch, age, run.reason)
+        _add_row(table, run.run_id, run.state, run.team, run.profile, run.market, run.epoch, age, run.why)
     console.print(table)
 
 
 def show_status(status: RunStatus, console: Console, *, now: datetime) -> None:
     """Print one run with its attempts."""
     run = status.run
-    state = f"{run.state}: {run.reason}" if run.reason else str(run.state)
+    state = f"{run.state}: {run.why}" if run.why else str(run.state)
     if run.cancel_requested_at is not None and not run.is_closed:
         state += " (cancelling)"
     elif run.pause_requested_at is not None and run.is_live:

@@ -76,7 +76,7 @@ def show(
     for member in shown:
         run = member.run
         own = (run.variables.get(name) for name in record.parameters)
-        cells = (run.run_id, *own, run.state, member.num_attempts, member.step, run.reason)
+        cells = (run.run_id, *own, run.state, member.num_attempts, member.step, run.why)
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in cells))
     console.print(table)
     if len(shown) < len(members):

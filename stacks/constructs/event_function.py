@@ -17,13 +17,18 @@ from spotkeeper.contract import environment_variables, metrics
 from stacks.constructs.cfn_lint import accept_lint
 from stacks.constructs.service_trust import own_account
 
-TIMEOUT_SECONDS: Final = 30
+TIMEOUT_SECONDS: Final = 60
+"""More than twice what a call takes that AWS does not answer, so that one such call leaves time for other messages."""
 VISIBILITY_TIMEOUTS: Final = 6
 """The queue's visibility time-out in the function's, as AWS asks, so that a message in work is not delivered again."""
 MAX_RECEIVE_COUNT: Final = 5
 BATCH_SIZE: Final = 10
 MAX_CONCURRENCY: Final = 5
 """A flood of events waits in the queue instead of taking the account's Lambda and AWS Batch API rates."""
+KEPT_SECONDS: Final = 4 * 86400
+LONGEST_EVENT_AGE_SECONDS: Final = 86400
+"""EventBridge tries for so long at most to put an event into a queue."""
+MEMORY_MB: Final = 256
 
 
 class EventFunction(Construct):
@@ -48,6 +53,9 @@ class EventFunction(Construct):
         when: events.EventPattern | events.Schedule,
         timeout_seconds: int = TIMEOUT_SECONDS,
         batch_size: int = BATCH_SIZE,
+        max_concurrency: int = MAX_CONCURRENCY,
+        kept_seconds: int = KEPT_SECONDS,
+        memory_mb: int = MEMORY_MB,
         code: lambda_.Code,
         powertools: lambda_.ILayerVersion,
         ledger: dynamodb.ITable,
@@ -65,6 +73,9 @@ class EventFunction(Construct):
             when: which events it gets (see `own_events`), or how often it is called.
             timeout_seconds: of the function.
             batch_size: most messages that it gets at once.
+            max_concurrency: most that run at once.
+            kept_seconds: how long a message waits for it, redeliveries included, before it is dropped.
+            memory_mb: of the function; its share of a processor grows with it.
             code: the zip of all handlers.
             powertools: layer with Powertools for AWS Lambda.
             ledger: the ledger table.
@@ -86,7 +97,7 @@ class EventFunction(Construct):
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
             visibility_timeout=cdk.Duration.seconds(VISIBILITY_TIMEOUTS * timeout_seconds),
-            retention_period=cdk.Duration.days(4),
+            retention_period=cdk.Duration.seconds(kept_seconds),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=MAX_RECEIVE_COUNT),
         )
         cdk.Validations.of(self.dead_letters).acknowledge(
@@ -101,13 +112,20 @@ class EventFunction(Construct):
             description=description,
             event_pattern=when if isinstance(when, events.EventPattern) else None,
             schedule=when if isinstance(when, events.Schedule) else None,
-            targets=[targets.SqsQueue(queue, dead_letter_queue=self.dead_letters)],
+            targets=[
+                targets.SqsQueue(
+                    queue,
+                    dead_letter_queue=self.dead_letters,
+                    max_event_age=cdk.Duration.seconds(min(kept_seconds, LONGEST_EVENT_AGE_SECONDS)),
+                )
+            ],
         )
         self.role = iam.Role(self, "Role", assumed_by=own_account("lambda.amazonaws.com"))
         self.function = self._add_function(
             handler=handler,
             description=description,
             timeout_seconds=timeout_seconds,
+            memory_mb=memory_mb,
             code=code,
             powertools=powertools,
             variables={
@@ -121,7 +139,7 @@ class EventFunction(Construct):
         self.role.add_to_policy(iam.PolicyStatement(sid="Ledger", actions=ledger_actions, resources=[ledger.table_arn]))
         self.function.add_event_source(
             event_sources.SqsEventSource(
-                queue, batch_size=batch_size, report_batch_item_failures=True, max_concurrency=MAX_CONCURRENCY
+                queue, batch_size=batch_size, report_batch_item_failures=True, max_concurrency=max_concurrency
             )
         )
 
@@ -131,6 +149,7 @@ class EventFunction(Construct):
         handler: str,
         description: str,
         timeout_seconds: int,
+        memory_mb: int,
         code: lambda_.Code,
         powertools: lambda_.ILayerVersion,
         variables: dict[str, str],
@@ -149,7 +168,7 @@ class EventFunction(Construct):
             layers=[powertools],
             role=self.role,
             log_group=log_group,
-            memory_size=256,
+            memory_size=memory_mb,
             timeout=cdk.Duration.seconds(timeout_seconds),
             environment=variables,
         )

@@ -9,6 +9,7 @@ from typing import Any
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import member_id
 from spotkeeper.control.budget import Budget, Limits, Switch
+from spotkeeper.control.listing import Listed, Position
 from spotkeeper.control.others import OthersJob
 from spotkeeper.control.ports import Conflict, Job, JobOrder, JobStatus, Ports, ReplyLost
 from spotkeeper.control.priority import USUAL
@@ -17,6 +18,7 @@ from spotkeeper.control.sweep_record import SweepRecord
 from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms
 from spotkeeper.policy.placement import Terms
 from tests.simulation.budget_table import BudgetTable
+from tests.simulation.listed import in_order
 
 NOW = "2026-11-23T18:00:00+00:00"
 
@@ -46,6 +48,8 @@ class MemoryLedger:
     events: dict[tuple[str, str, str], HistoryEvent] = field(default_factory=dict)
     states_seen: list[tuple[int, RunState]] = field(default_factory=list)
     slots: Counter[tuple[int, str]] = field(default_factory=Counter)
+    positions: dict[str, Position] = field(default_factory=dict)
+    starts: dict[str, str] = field(default_factory=dict)
 
     def create(self, run: Run) -> Run:
         if self.runs.setdefault(run.run_id, run) != run:
@@ -55,6 +59,10 @@ class MemoryLedger:
 
     def get(self, run_id: str) -> Run | None:
         return self.runs.get(run_id)
+
+    def get_many(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
+        assert len(run_ids) <= 100
+        return tuple(self.runs[run_id] for run_id in run_ids if run_id in self.runs)
 
     def advance(self, run: Run, **changes: Any) -> Run:
         self.check(run)
@@ -95,9 +103,23 @@ class MemoryLedger:
         listed = [run for run in self.runs.values() if run.listing == listing]
         return tuple(sorted(listed, key=lambda run: run.created_at, reverse=True)[:limit])
 
-    def open_run_ids(self) -> Iterator[str]:
-        runs = sorted(self.runs.values(), key=lambda run: run.created_at)
-        yield from [run.run_id for run in runs if not run.is_closed]
+    def open_runs(self, *, behind: Listed | None = None) -> Iterator[Listed]:
+        listed = [
+            Listed(created_at=run.created_at, run_id=run.run_id) for run in self.runs.values() if not run.is_closed
+        ]
+        yield from in_order(listed, behind)
+
+    def position(self, listing: str) -> Position | None:
+        return self.positions.get(listing)
+
+    def keep_position(self, listing: str, position: Position) -> None:
+        self.positions[listing] = position
+
+    def record_start(self, queue: str, *, at: str) -> None:
+        self.starts[queue] = max(at, self.starts.get(queue, at))
+
+    def last_start(self, queue: str) -> str | None:
+        return self.starts.get(queue)
 
     def take_submission_slot(self, *, second: int, team: str, limit: int, team_limit: int) -> bool:
         taken = sum(count for (of, _), count in self.slots.items() if of == second)
@@ -124,6 +146,8 @@ class MemoryLedger:
             claimed_at=NOW,
             epoch=run.epoch + 1,
             version=run.version + 1,
+            waits_since=None,
+            waits_why=None,
         )
 
     def complete(self, run_id: str, epoch: int) -> None:
@@ -197,6 +221,10 @@ class MemoryBatch:
 
     def describe(self, job_id: str) -> Job | None:
         return self.jobs.get(job_id)
+
+    def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
+        assert len(job_ids) <= 100
+        return tuple(self.jobs[job_id] for job_id in job_ids if job_id in self.jobs)
 
     def terminate(self, job_id: str, reason: str) -> None:
         self.terminated.append((job_id, reason))

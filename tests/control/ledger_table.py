@@ -40,7 +40,7 @@ def create_table(client: "DynamoDBClient", name: str = TABLE) -> None:
                     {"AttributeName": contract.LISTING_PARTITION_KEY, "KeyType": "HASH"},
                     {"AttributeName": contract.LISTING_SORT_KEY, "KeyType": "RANGE"},
                 ],
-                "Projection": {"ProjectionType": "ALL"},
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
             }
         ],
     )

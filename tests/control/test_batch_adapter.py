@@ -124,6 +124,14 @@ def test_an_unknown_job_is_none() -> None:
         assert batch.describe("gone") is None
 
 
+def test_many_jobs_are_described_in_one_call_without_those_that_are_unknown() -> None:
+    with stubbed() as (batch, stubber):
+        asked = {"jobs": ["gone", "first", "second"]}
+        stubber.add_response("describe_jobs", {"jobs": [detail(jobId="second"), detail(jobId="first")]}, asked)
+
+        assert [job.job_id for job in batch.describe_many(asked["jobs"])] == ["first", "second"]
+
+
 def test_terminate_sends_the_reason() -> None:
     with stubbed() as (batch, stubber):
         stubber.add_response("terminate_job", {}, {"jobId": "4c7599ae", "reason": "because"})

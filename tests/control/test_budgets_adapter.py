@@ -172,9 +172,15 @@ def test_settling_books_what_was_spent_and_gives_the_rest_back_once(money: Money
 
 def test_what_is_not_settled_is_found_until_it_is(money: Money) -> None:
     money.reserve()
-    assert list(money.budgets.unsettled()) == [("digits-7fq2", 2)]
-    money.budgets.settle(reservation(), 0, at=NOW)
+    (entry,) = money.budgets.unsettled()
+    assert (entry.run_id, entry.submission, entry.created_at) == ("digits-7fq2", 2, reservation().created_at)
+    assert list(money.budgets.unsettled(behind=entry)) == []
+    assert money.budgets.get_many([entry, replace(entry, submission=9)]) == (reservation(),)
+
+    settled = money.budgets.settle(reservation(), 0, at=NOW)
+
     assert list(money.budgets.unsettled()) == []
+    assert money.budgets.get_many([entry]) == (settled,)
 
 
 def test_a_lease_on_spot_does_not_touch_the_caps_of_on_demand(money: Money) -> None:

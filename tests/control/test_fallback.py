@@ -13,13 +13,14 @@ from spotkeeper.control.budget import Limits
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import SWITCHED_OFF_REASON, TWIN_REASON, WAITED_REASON
 from spotkeeper.control.observe import Outcome
-from spotkeeper.control.ports import Job, JobAttempt, JobStatus, ReplyLost, Throttled
+from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus, ReplyLost, Throttled
 from spotkeeper.control.run import Attempt
+from spotkeeper.control.submit import submit
 from spotkeeper.control.terms import EnvironmentTerms
 from spotkeeper.policy.money import MICROUSD_PER_USD
 from spotkeeper.policy.placement import Mode
 from spotkeeper.policy.reservation import on_demand_microusd
-from tests.control.fakes import ON_DEMAND_QUEUE, SPOT_QUEUE, TERMS, MemoryBatch, new_run
+from tests.control.fakes import NOW, ON_DEMAND_QUEUE, SPOT_QUEUE, TERMS, MemoryBatch, MemoryOthers, new_run
 from tests.control.reconciled import CAPACITY, HOST, NORMAL, RUN, World, after
 
 USD = MICROUSD_PER_USD
@@ -157,6 +158,40 @@ def test_a_job_that_batch_lets_wait_for_ever_is_withdrawn_once_on_demand_is_due_
 
     world.change("job-1", JobStatus.FAILED, status_reason=WAITED_REASON, stopped_at=after(30))
     assert world.look(minute=31) is Outcome.FELL_BACK
+
+
+def test_a_job_of_a_queue_that_gives_machines_to_others_waits_in_a_backlog_and_keeps_its_place() -> None:
+    world = World()
+    world.submit(new_run(fallback_cap_microusd=20 * USD))
+    submit(new_run("other-0001"), ports=world.ports, now=NOW)
+    world.change("job-1", JobStatus.RUNNABLE)
+    world.change("job-2", JobStatus.RUNNING, JobAttempt(started_at=after(25)))
+    world.hear("job-2", minute=26)
+
+    for minute in range(30, 55, 5):
+        world.sweep(minute)
+    assert world.batch.withdrawn == []
+
+    world.sweep(55)
+    assert world.batch.withdrawn == [("job-1", WAITED_REASON)]
+
+
+def test_a_machine_that_a_job_of_others_got_shows_a_backlog_too() -> None:
+    world = World()
+    world.ports = replace(world.ports, others=MemoryOthers())
+    world.submit(new_run(fallback_cap_microusd=20 * USD))
+    world.change("job-1", JobStatus.RUNNABLE)
+    order = JobOrder(queue=new_run().job_queue, definition="theirs:1", created_at=NOW)
+    started = JobAttempt(started_at=after(25))
+    world.batch.jobs["theirs"] = Job(
+        job_id="theirs", name="etl", status=JobStatus.RUNNING, attempts=(started,), order=order
+    )
+    world.hear("theirs", minute=26)
+
+    world.sweep(54)
+    assert world.batch.withdrawn == []
+    world.sweep(55)
+    assert world.batch.withdrawn == [("job-1", WAITED_REASON)]
 
 
 def test_a_job_keeps_its_place_in_the_queue_while_on_demand_cannot_be_paid() -> None:

@@ -4,11 +4,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.stub import Stubber
 
 from spotkeeper.contract import ledger as contract
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.aws.ledger import DynamoDBLedger
-from spotkeeper.control.ports import Conflict, Ledger
+from spotkeeper.control.listing import Listed, Position
+from spotkeeper.control.ports import Conflict, Ledger, Throttled
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption
 from spotkeeper.control.submit import next_submission
 from tests.control.fakes import MemoryLedger, new_run
@@ -137,7 +139,90 @@ def test_open_runs_are_found_oldest_first_over_all_pages_without_the_closed(ledg
     assert closed is not None
     ledger.advance(closed, state=RunState.CANCELLED)
 
-    assert list(ledger.open_run_ids()) == [f"run-{number}" for number in range(250) if number != 7]
+    assert [entry.run_id for entry in ledger.open_runs()] == [f"run-{number}" for number in range(250) if number != 7]
+
+
+def test_open_runs_are_found_behind_a_place_that_need_not_be_listed_any_more(ledger: Ledger) -> None:
+    # Members of a sweep are of one moment; their order is the index's own.
+    for number in range(5):
+        ledger.create(new_run(f"run-{number}", created_at=f"2026-11-01T00:00:0{number // 3}+00:00"))
+    everyone = list(ledger.open_runs())
+    place = everyone[1]
+    left = ledger.get(place.run_id)
+    assert left is not None
+    ledger.advance(left, state=RunState.CANCELLED)
+
+    assert list(ledger.open_runs(behind=place)) == everyone[2:]
+    assert list(ledger.open_runs(behind=everyone[-1])) == []
+
+
+def test_many_runs_are_read_in_the_order_of_their_ids_without_those_that_there_are_not(ledger: Ledger) -> None:
+    runs = {number: ledger.create(new_run(f"run-{number}")) for number in range(100)}
+
+    assert ledger.get_many([f"run-{number}" for number in (*range(98, 0, -1), 500)]) == tuple(
+        runs[number] for number in range(98, 0, -1)
+    )
+    assert ledger.get_many([]) == ()
+
+
+def test_a_run_that_has_left_a_listing_since_the_index_was_asked_is_not_listed(client: "DynamoDBClient") -> None:
+    ledger = DynamoDBLedger(client, TABLE)
+    run = ledger.create(new_run())
+
+    def close(**_: Any) -> None:
+        client.meta.events.unregister("before-call.dynamodb.BatchGetItem", close)
+        ledger.advance(run, state=RunState.CANCELLED)
+
+    client.meta.events.register("before-call.dynamodb.BatchGetItem", close)
+
+    assert ledger.list_runs("open", 10) == ()
+
+
+def test_a_read_of_many_that_dynamodb_has_no_time_for_is_throttled(client: "DynamoDBClient") -> None:
+    keys = {"Keys": [{"pk": {"S": "RUN#run-1"}, "sk": {"S": "RUN"}}], "ConsistentRead": True}
+    with Stubber(client) as stubber:
+        stubber.add_response("batch_get_item", {"Responses": {}, "UnprocessedKeys": {TABLE: keys}})
+        with pytest.raises(Throttled):
+            DynamoDBLedger(client, TABLE).get_many(["run-1"])
+
+
+@pytest.mark.parametrize(
+    "last", [None, Listed(created_at="T", run_id="run-1"), Listed(created_at="T", run_id="run-1", submission=2)]
+)
+def test_how_far_the_sweeper_has_come_is_kept_by_listing(ledger: Ledger, last: Listed | None) -> None:
+    assert ledger.position("open") is None
+
+    ledger.keep_position("open", Position(began_at="T0", last=Listed(created_at="T", run_id="run-0")))
+    ledger.keep_position("open", Position(began_at="T1", last=last))
+
+    assert ledger.position("open") == Position(began_at="T1", last=last)
+    assert ledger.position("unsettled") is None
+
+
+def test_the_newest_start_of_a_queue_is_kept(ledger: Ledger) -> None:
+    assert ledger.last_start("arn:spot") is None
+
+    for second in ("05", "07", "06"):
+        ledger.record_start("arn:spot", at=f"2026-11-23T18:00:{second}+00:00")
+
+    assert ledger.last_start("arn:spot") == "2026-11-23T18:00:07+00:00"
+    assert ledger.last_start("arn:on-demand") is None
+
+
+def test_a_claim_ends_the_wait_for_a_machine(client: "DynamoDBClient") -> None:
+    ledger = DynamoDBLedger(client, TABLE)
+    run = ledger.create(new_run())
+    ledger.advance(run, waits_since="T", waits_why="CAPACITY")
+
+    client.update_item(
+        **contract.claim_request(
+            table=TABLE, run_id=run.run_id, submission=1, job_id="job-1", attempt=1, claimed_at="T1"
+        )
+    )
+
+    claimed = ledger.get(run.run_id)
+    assert claimed is not None
+    assert (claimed.state, claimed.waits_since, claimed.waits_why) == (RunState.RUNNING, None, None)
 
 
 def test_a_next_submission_removes_the_job_so_that_the_next_may_claim(ledger: Ledger) -> None:
@@ -239,6 +324,7 @@ def test_conditions_keep_to_the_grammar_of_dynamodb_which_has_no_arithmetic(clie
     ledger.record_interruption(Interruption(instance_id="i-1", warned_at="T"), expires_at=1)
     ledger.append_event("r-1", HistoryEvent(at="T", event_id="e", kind="k", message="m"))
     ledger.take_submission_slot(second=1, team="research", limit=40, team_limit=20)
+    ledger.record_start("arn:spot", at="T")
     claim = contract.claim_request(table=TABLE, run_id="r", submission=1, job_id="j", attempt=1, claimed_at="T")
     conditions.append(claim["ConditionExpression"])
     conditions.append(

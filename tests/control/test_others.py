@@ -112,7 +112,7 @@ def test_the_sweeper_looks_again_at_a_job_whose_last_event_was_lost() -> None:
     looks = [sweep(ports=world.ports, clock=lambda: after(55), has_time=lambda: True) for _ in range(2)]
 
     assert world.others.jobs["theirs-1"].status == "SUCCEEDED"
-    assert [(dict(look.outcomes), look.failures, look.is_finished) for look in looks] == [
+    assert [(dict(look.outcomes), look.failures, look.is_on_time) for look in looks] == [
         ({Outcome.NOTED: 1}, {}, True),
         ({}, {}, True),
     ]
@@ -128,7 +128,7 @@ def test_a_list_of_others_that_cannot_be_read_does_not_silence_the_sweeper() -> 
 
     done = sweep(ports=ports, clock=lambda: NOW, has_time=lambda: True)
 
-    assert done.is_finished
+    assert done.is_on_time
     assert done.failures == {"the list of others' jobs": "Throttled: 200 at once"}
 
 

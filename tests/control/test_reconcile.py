@@ -1,6 +1,6 @@
 """Runs moved on by whatever looks at them: events in any order, a sweep, or nothing but sweeps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -138,9 +138,11 @@ def test_a_job_that_batch_does_not_know_is_never_a_reason_to_act(state: RunState
     world = World()
     run = world.ledger.create(new_run(state=state, job_id="job-9"))
 
-    assert world.look(minute=100_000) is Outcome.IGNORED
+    assert world.look(minute=1) is Outcome.UNCHANGED
+    assert world.look(minute=100_000) is Outcome.UNCHANGED
 
-    assert world.run == run
+    assert world.run == replace(run, job_unknown_since=after(1), version=2)
+    assert world.run.why == f"AWS Batch does not know job job-9 (since {after(1)})"
     assert world.batch.requests == []
     assert world.batch.terminated == []
 
@@ -457,6 +459,9 @@ def test_a_sweep_counts_what_it_repaired_and_one_failing_run_stops_no_other() ->
                 raise RuntimeError("boom")
             return super().describe(job_id)
 
+        def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
+            return super().describe_many([job_id for job_id in job_ids if job_id != "job-1"])
+
     world = World(batch=Broken())
     for name in ("broken-1", "lost-2", "fine-3"):
         submit(new_run(name), ports=memory_ports(world.ledger, world.batch), now=NOW)
@@ -465,7 +470,7 @@ def test_a_sweep_counts_what_it_repaired_and_one_failing_run_stops_no_other() ->
     done = sweep(ports=world.ports, clock=lambda: after(10), has_time=lambda: True)
 
     assert done.failures == {"broken-1": "RuntimeError: boom"}
-    assert (done.num_repairs, done.is_finished) == (1, True)
+    assert (done.num_repairs, done.is_on_time) == (1, True)
     assert world.ledger.runs["lost-2"].submission == 2
     assert world.ledger.runs["fine-3"].state is RunState.SUBMITTED
 
@@ -481,13 +486,13 @@ def test_what_was_due_is_no_repair() -> None:
     assert done.num_repairs == 0
 
 
-def test_a_sweep_without_time_stops_and_says_so() -> None:
+def test_sweeps_without_time_do_nothing_and_the_heartbeat_stops_when_a_round_is_late() -> None:
     world = started()
 
-    done = sweep(ports=world.ports, clock=lambda: after(10), has_time=lambda: False)
+    sweeps = [sweep(ports=world.ports, clock=partial(after, minute), has_time=lambda: False) for minute in (10, 30, 31)]
 
-    assert not done.is_finished
-    assert done.outcomes.total() == 0
+    assert [done.outcomes.total() for done in sweeps] == [0, 0, 0]
+    assert [done.is_on_time for done in sweeps] == [True, True, False]
 
 
 # Any order, loss and repetition of events.

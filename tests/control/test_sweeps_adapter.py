@@ -79,7 +79,7 @@ def test_members_are_created_by_the_hundred_and_read_in_the_order_of_their_index
     sweeps.create_members(everyone[:100])
 
     assert list(sweeps.members(RECORD)) == everyone
-    assert set(ledger.open_run_ids()) == {run.run_id for run in everyone}
+    assert {entry.run_id for entry in ledger.open_runs()} == {run.run_id for run in everyone}
 
 
 def test_members_that_are_there_already_stay_as_they_are(stores: Stores) -> None:
@@ -190,4 +190,4 @@ def test_others_jobs_are_no_runs_and_expire(client: "DynamoDBClient") -> None:
 
     item = client.get_item(TableName=TABLE, Key={"pk": {"S": "OTHERS#theirs-1"}, "sk": {"S": "JOB"}})["Item"]
     assert item["expires_at"] == {"N": "1234"}
-    assert list(DynamoDBLedger(client, TABLE).open_run_ids()) == []
+    assert list(DynamoDBLedger(client, TABLE).open_runs()) == []

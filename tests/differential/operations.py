@@ -92,7 +92,7 @@ def list_runs(random: Random, _: Known) -> Call:
         f"list {listing} runs, and what is not settled",
         lambda side: [
             side.ledger.list_runs(listing, 1),
-            list(side.ledger.open_run_ids()),
+            list(side.ledger.open_runs()),
             list(side.budgets.unsettled()),
         ],
     )

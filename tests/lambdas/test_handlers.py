@@ -3,6 +3,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore.client import BaseClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +49,21 @@ def state(connection: "Connection") -> RunState:
     run = connection.ledger.get("digits-7fq2")
     assert run is not None
     return run.state
+
+
+@pytest.mark.usefixtures("environment")
+def test_no_client_of_a_handler_waits_for_aws_as_long_as_the_handler_lives() -> None:
+    ports = binding.ports()
+    adapters = (binding.ledger(), binding.batch(), ports.budgets, ports.batch, ports.checkpoints, ports.others)
+    clients = [part for adapter in adapters for part in vars(adapter).values() if isinstance(part, BaseClient)]
+
+    tries = []
+    for client in clients:
+        config: Any = client.meta.config
+        assert (config.connect_timeout, config.read_timeout) == (2, 5)
+        tries.append(config.retries["total_max_attempts"])
+    # SubmitJob is never repeated.
+    assert sorted(tries) == [1, 3, 3, 3, 3, 3, 3]
 
 
 def test_notices_are_recorded_under_their_instance_and_counted(
@@ -142,16 +158,19 @@ def test_a_sweep_of_nothing_still_beats(capsys: pytest.CaptureFixture[str]) -> N
     assert "SweepRepairs" not in counts
 
 
-def test_a_sweep_that_ran_out_of_time_does_not_beat(
-    environment: "Connection", capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("handle", [observe_job, sweep_runs])
+def test_a_message_for_which_no_time_is_left_is_given_back_before_anything_is_done(
+    environment: "Connection", capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, handle: Any
 ) -> None:
-    finish(start(environment))
+    job_id = start(environment)
+    finish(job_id)
+    message = SCHEDULED if handle is sweep_runs else job_change(job_id, "SUCCEEDED")
 
-    sweep_runs(sqs(SCHEDULED), context(remaining_milliseconds=10_000))
+    result = handle(sqs(message), context(remaining_milliseconds=20_000))
 
-    counts = counted(capsys.readouterr().out)
-    assert "Sweeps" not in counts
-    assert "CheckpointAge" not in counts, "of some runs only"
+    assert len(failed(result)) == 1
+    assert "OutOfTime: too little time is left" in caplog.text
+    assert counted(capsys.readouterr().out) == {"EventsReceived": 1, "EventsFailed": 1}
     assert state(environment) is RunState.RUNNING
 
 
@@ -227,7 +246,7 @@ def test_a_run_whose_fallback_no_cap_allows_asks_spot_again_and_is_counted_and_n
     counts = counted(capsys.readouterr().out)
     assert counts["WaitsOverLimit"] == 1
     assert "Fallbacks" not in counts
-    assert "'digits-7fq2': 'its job waits for spot capacity'" in caplog.text
+    assert "'digits-7fq2': 'submission 2 has not started yet'" in caplog.text
     (event,) = environment.ledger.history("digits-7fq2")
     assert "the fallback cap of run/digits-7fq2 has $0.000001 left" in event.message
 

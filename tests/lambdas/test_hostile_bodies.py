@@ -45,7 +45,10 @@ HANDLERS = {
     "observe_job": (observe_job, rf"{RUN_ID}: unchanged: .*"),
     "record_blocked_queue": (record_blocked_queue, r"digits-7fq2: recorded: .*"),
     "record_interruption": (record_interruption, r"recorded for i-[0-9a-f]{8,17}"),
-    "sweep_runs": (sweep_runs, r"finished: True, outcomes: \{.*\}, reservations: \{\}, failures: \{\}, .*"),
+    "sweep_runs": (
+        sweep_runs,
+        r"on time: True, oldest round: \d+ s, outcomes: \{.*\}, reservations: \{\}, failures: \{\}, .*",
+    ),
 }
 """With how each begins to say that it has done what an event asks."""
 

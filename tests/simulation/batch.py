@@ -108,6 +108,7 @@ class Hooks:
     job_created: Callable[[BatchJob], None]
     job_changed: Callable[[BatchJob], None]
     host_noticed: Callable[[BatchJob, str], None]
+    job_withdrawn: Callable[[BatchJob], None]
 
 
 class Batch:
@@ -197,6 +198,7 @@ class Batch:
         job = self.jobs[job_id]
         if job.status in (JobStatus.SUBMITTED, JobStatus.RUNNABLE) and job.stop_reason is None:
             job.stop_reason = reason
+            self._hooks.job_withdrawn(job)
             self._in_phase(job, 0.0, lambda job: self._fail(job, reason))
 
     # Life of a job
@@ -362,4 +364,5 @@ def _order(request: Mapping[str, Any], created_at: str) -> JobOrder:
         variables={pair["name"]: pair["value"] for pair in container["environment"]},
         tags=request["tags"],
         attempt_seconds=request["timeout"]["attemptDurationSeconds"],
+        priority=request.get("schedulingPriorityOverride"),
     )

@@ -1,13 +1,15 @@
 """The ledger's budgets in memory: every method is atomic, and refuses what DynamoDB's conditions would refuse."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from spotkeeper.control.budget import Budget, OverBudget, Reservation, Switch, SwitchedOff
+from spotkeeper.control.listing import Listed
 from spotkeeper.control.ports import Conflict
 from spotkeeper.control.run import Run
 from spotkeeper.policy.placement import Market
+from tests.simulation.listed import in_order
 
 Check = Callable[[Run], None]
 """Raises Conflict if the run is not at the version read."""
@@ -94,10 +96,13 @@ class BudgetTable:
     def reservations(self, run_id: str) -> tuple[Reservation, ...]:
         return tuple(self.reserved[key] for key in sorted(self.reserved) if key[0] == run_id)
 
-    def unsettled(self) -> Iterator[tuple[str, int]]:
-        waiting = [item for item in self.reserved.values() if item.settled_at is None]
-        for item in sorted(waiting, key=lambda item: item.created_at):
-            yield item.run_id, item.submission
+    def get_many(self, entries: Sequence[Listed]) -> tuple[Reservation, ...]:
+        assert len(entries) <= 100
+        found = (self.reserved.get((entry.run_id, entry.submission or 0)) for entry in entries)
+        return tuple(item for item in found if item is not None)
+
+    def unsettled(self, *, behind: Listed | None = None) -> Iterator[Listed]:
+        yield from in_order([_listed(item) for item in self.reserved.values() if item.settled_at is None], behind)
 
     def turn(self, switch: Switch, *, is_off: bool, reason: str | None) -> Switch:
         if switch.generation != self.turned.generation:
@@ -128,3 +133,7 @@ class BudgetTable:
                 fallback=budget.fallback.reserving(reservation.fallback_microusd),
                 total=budget.total.reserving(reservation.microusd),
             )
+
+
+def _listed(reservation: Reservation) -> Listed:
+    return Listed(created_at=reservation.created_at, run_id=reservation.run_id, submission=reservation.submission)

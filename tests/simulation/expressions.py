@@ -2,7 +2,7 @@
 
     condition  = conjunct { OR conjunct }          conjunct = term { AND term }
     term       = ( condition ) | attribute_not_exists(#n) | #n IN (:v, …) | #n (= | <> | <=) :v
-    update     = SET #n = :v | SET #n = #n + :v, …
+    update     = SET assignment, … [ REMOVE #n, … ]          assignment = #n = :v | #n = #n + :v
 
 A test compares it with moto's on random items.
 """
@@ -33,7 +33,7 @@ class ConditionFailed(Exception):  # noqa: N818 - DynamoDB's own word
 
 
 def update_item(item: Item, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes that the request changes.
+    """Return the attributes that the request changes; None stands for one that it removes.
 
     Raises:
         ConditionFailed: the request's condition does not hold for the item.
@@ -42,8 +42,9 @@ def update_item(item: Item, request: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: plain(value) for name, value in request["ExpressionAttributeValues"].items()}
     if not _condition(request["ConditionExpression"])(item, names, values):
         raise ConditionFailed(item if request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" else None)
-    changes = {}
-    for target, addend, value in _assignments(request["UpdateExpression"]):
+    sets, _, removed = request["UpdateExpression"].partition(" REMOVE ")
+    changes: dict[str, Any] = {names[target]: None for target in removed.split(", ") if target}
+    for target, addend, value in _assignments(sets):
         changes[names[target]] = values[value] if addend is None else item[names[addend]] + values[value]
     return changes
 

@@ -5,7 +5,7 @@ to other programs first, and may be slow, refused, cut off before or after its e
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Protocol, TypeVar
 
@@ -13,6 +13,7 @@ from spotkeeper.contract import tags
 from spotkeeper.contract.checkpoint_layout import commit_prefix, parse_manifest_key
 from spotkeeper.contract.ledger import PARTITION_KEY, SORT_KEY, RunState, run_partition
 from spotkeeper.control.budget import Budget, Reservation, Switch
+from spotkeeper.control.listing import Listed, Position
 from spotkeeper.control.ports import Conflict, Job, Refused, ReplyLost, Throttled
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
 from spotkeeper.control.submission_rate import SUBMISSIONS_PER_SECOND
@@ -23,6 +24,7 @@ from tests.simulation.budget_table import BudgetTable
 from tests.simulation.choices import Choices, Table
 from tests.simulation.expressions import plain, update_item
 from tests.simulation.faults import Swarm
+from tests.simulation.listed import in_order
 from tests.simulation.sched import Scheduler, Stopped
 
 T = TypeVar("T")
@@ -42,6 +44,7 @@ class Watcher(Protocol):
     def money_changed(self, table: BudgetTable) -> None: ...
     def attempt_changed(self, before: Attempt, after: Attempt, writer: str) -> None: ...
     def slot_taken(self, second: int, num_taken: int, writer: str) -> None: ...
+    def start_recorded(self, queue: str, at: str) -> None: ...
     def job_requested(self, name: str, writer: str) -> None: ...
     def job_stopped(self, job_id: str, writer: str) -> None: ...
     def object_created(self, key: str, writer: str) -> None: ...
@@ -57,6 +60,9 @@ class LedgerTable:
         self.events: dict[tuple[str, str, str], HistoryEvent] = {}
         self.slots: dict[int, Counter[str]] = {}
         """By second, then by team."""
+        self.positions: dict[str, Position] = {}
+        self.starts: dict[str, str] = {}
+        """By queue."""
         self._watcher = watcher
         self.money = BudgetTable(self.check, self.advance, self._money_changed)
 
@@ -106,6 +112,10 @@ class LedgerTable:
         taken[team] += 1
         self._watcher.slot_taken(second, taken.total(), writer)
         return True
+
+    def record_start(self, queue: str, at: str) -> None:
+        self.starts[queue] = max(at, self.starts.get(queue, at))
+        self._watcher.start_recorded(queue, at)
 
     def record_interruption(self, told: Interruption) -> None:
         known = self.interruptions.get(told.instance_id, told)
@@ -258,6 +268,12 @@ class LinkedLedger:
     def get(self, run_id: str) -> Run | None:
         return self._read("ledger.get", lambda: self._table.runs.get(run_id))
 
+    def get_many(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
+        def found() -> tuple[Run, ...]:
+            return tuple(self._table.runs[run_id] for run_id in run_ids if run_id in self._table.runs)
+
+        return self._read("ledger.get_many", found)
+
     def advance(self, run: Run, **changes: Any) -> Run:
         return self._write("ledger.advance", lambda: self._table.advance(run, changes, self._link.name))
 
@@ -284,12 +300,25 @@ class LinkedLedger:
 
         return self._read("ledger.list_runs", newest)
 
-    def open_run_ids(self) -> Iterator[str]:
-        def oldest() -> tuple[str, ...]:
-            runs = sorted(self._table.runs.values(), key=lambda run: (run.created_at, run.run_id))
-            return tuple(run.run_id for run in runs if not run.is_closed)
+    def open_runs(self, *, behind: Listed | None = None) -> Iterator[Listed]:
+        def oldest() -> list[Listed]:
+            runs = self._table.runs.values()
+            listed = [Listed(created_at=run.created_at, run_id=run.run_id) for run in runs if not run.is_closed]
+            return in_order(listed, behind)
 
-        yield from self._read("ledger.open_run_ids", oldest)
+        yield from self._read("ledger.open_runs", oldest)
+
+    def position(self, listing: str) -> Position | None:
+        return self._read("ledger.position", lambda: self._table.positions.get(listing))
+
+    def keep_position(self, listing: str, position: Position) -> None:
+        self._write("ledger.keep_position", lambda: self._table.positions.update({listing: position}))
+
+    def record_start(self, queue: str, *, at: str) -> None:
+        self._write("ledger.record_start", lambda: self._table.record_start(queue, at))
+
+    def last_start(self, queue: str) -> str | None:
+        return self._read("ledger.last_start", lambda: self._table.starts.get(queue))
 
     def take_submission_slot(self, *, second: int, team: str, limit: int, team_limit: int) -> bool:
         def take(*, is_crowded: bool) -> bool:
@@ -369,8 +398,11 @@ class LinkedBudgets:
     def reservations(self, run_id: str) -> tuple[Reservation, ...]:
         return self._read("budgets.reservations", lambda: self._table.money.reservations(run_id))
 
-    def unsettled(self) -> Iterator[tuple[str, int]]:
-        yield from self._read("budgets.unsettled", lambda: tuple(self._table.money.unsettled()))
+    def get_many(self, entries: Sequence[Listed]) -> tuple[Reservation, ...]:
+        return self._read("budgets.get_many", lambda: self._table.money.get_many(entries))
+
+    def unsettled(self, *, behind: Listed | None = None) -> Iterator[Listed]:
+        yield from self._read("budgets.unsettled", lambda: tuple(self._table.money.unsettled(behind=behind)))
 
     def switch(self) -> Switch:
         return self._read("budgets.switch", lambda: self._table.money.turned)
@@ -415,6 +447,16 @@ class LinkedBatch:
             )
         except _Stale:
             return None
+
+    def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
+        def found() -> tuple[Job, ...]:
+            described = [self._service.describe(job_id) for job_id in job_ids]
+            return tuple(job for job in described if job is not None)
+
+        try:
+            return self._link.call("batch.describe_many", self._link.swarm.look_up, found, lost=ConnectionError)
+        except _Stale:
+            return ()
 
     def terminate(self, job_id: str, reason: str) -> None:
         self._watcher.job_stopped(job_id, self._link.name)

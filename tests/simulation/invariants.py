@@ -11,6 +11,7 @@ from spotkeeper.contract.checkpoint_layout import EPOCH_PREFIX, parse_manifest_k
 from spotkeeper.contract.ledger import RESTING_STATES, RunState
 from spotkeeper.contract.names import array_job_name, job_name, member_id, parse_array_job_name
 from spotkeeper.control.budget import Cap
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.requeue import MAX_STALLS
 from spotkeeper.control.run import SUBMITTED_AGAIN_FROM, SUCCESSORS, Attempt, Run
 from spotkeeper.control.submission_rate import SUBMISSIONS_PER_SECOND
@@ -22,6 +23,8 @@ PEOPLE: Final = ("submit ", "resume ")
 """How the names of commands begin that submit for a person."""
 MONEY: Final = "total cap"
 """What a run says that was parked for want of money of its own."""
+WITHDRAWING_SECONDS: Final = 240
+"""From the look at what is known of a queue to the call that withdraws a job from it, with two slow calls."""
 FACTS: Final = ("job_id", "epoch", "started_at", "stopped_at", "exit_code", "warned_at")
 """Of an attempt."""
 
@@ -56,6 +59,8 @@ class Truth(Protocol):
     def is_about_to_go_on_alone(self, run_id: str) -> bool: ...
     def leases_spot(self, run_id: str) -> bool: ...
     def parameter_of(self, run_id: str) -> str | None: ...
+    def now(self) -> str: ...
+    def fallback_after_seconds(self) -> int: ...
 
 
 def _name(attempt: Attempt) -> str:
@@ -101,6 +106,8 @@ class Invariants:
         """How many calls of SubmitJob a sweep's record has announced that were not made."""
         self._arrays: Counter[str] = Counter()
         """By sweep: how many there are."""
+        self._machines: dict[str, list[tuple[str, str]]] = {}
+        """By queue: when a job got a machine, and when the ledger learnt of it."""
         self._starts: dict[str, list[int]] = {}
         """The newest checkpoint when each submission of a run began."""
 
@@ -267,6 +274,21 @@ class Invariants:
         require(is_covered, "I3 reserved before it can be spent", f"{name} is submitted with {reservation}")
         is_counted = num_jobs <= 1 + MOST_TWINS
         require(is_counted, "I3 reserved before it can be spent", f"{name} is submitted for the {num_jobs}th time")
+
+    def start_recorded(self, queue: str, at: str) -> None:
+        self._machines.setdefault(queue, []).append((at, self._truth.now()))
+
+    def job_withdrawn(self, job_id: str, queue: str) -> None:
+        """Check that a job is taken out of its queue only where that gives nobody a machine, as far as was known."""
+        now, limit_seconds = self._truth.now(), self._truth.fallback_after_seconds()
+        for started_at, known_at in self._machines.get(queue, ()):
+            is_backlog = seconds_between(started_at, now) < limit_seconds
+            was_known = seconds_between(known_at, now) > WITHDRAWING_SECONDS
+            require(
+                not (is_backlog and was_known),
+                "a backlog is no drought",
+                f"{job_id} is withdrawn although {queue} gave a machine to a job at {started_at}",
+            )
 
     # Money
 

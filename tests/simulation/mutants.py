@@ -21,6 +21,7 @@ from spotkeeper.control import (
     choice,
     closing,
     first_lease,
+    glance,
     kill_switch,
     lookup,
     observe,
@@ -31,13 +32,17 @@ from spotkeeper.control import (
     requeue,
     reservations,
     reserve,
+    rounds,
     settle,
     standby,
     submission_rate,
     submit,
     sweep,
+    unknown_job,
+    waits,
 )
 from spotkeeper.control.budget import Reservation, Switch
+from spotkeeper.control.listing import Listed
 from spotkeeper.control.run import Run
 from spotkeeper.trainer import array_member, checkpoint, ending
 from tests.simulation.budget_table import BudgetTable
@@ -102,8 +107,9 @@ class LastWriteWins(LedgerTable):
 
 
 CONTROL: Final = (
-    lookup, submission_rate, reserve, first_lease, submit, standby, closing, observe, others, adoption, cancel, begin,
-    pause, requeue, choice, settle, array, renew, kill_switch, reservations, reconcile, sweep,
+    waits, lookup, submission_rate, reserve, first_lease, submit, standby, closing, observe, others, adoption, cancel,
+    begin, pause, requeue, choice, settle, array, renew, kill_switch, reservations, unknown_job, reconcile, glance,
+    rounds, sweep,
 )  # fmt: skip
 """Each imports those before it only."""
 
@@ -165,8 +171,11 @@ class Unturnable(BudgetTable):
 class Forgetful(BudgetTable):
     """Settles what is settled, and lists it as unsettled, which would hide that."""
 
-    def unsettled(self) -> Iterator[tuple[str, int]]:
-        yield from sorted(self.reserved)
+    def unsettled(self, *, behind: Listed | None = None) -> Iterator[Listed]:
+        for run_id, submission in sorted(self.reserved):
+            if behind is None:
+                created_at = self.reserved[run_id, submission].created_at
+                yield Listed(created_at=created_at, run_id=run_id, submission=submission)
 
     def _stored(self, reservation: Reservation) -> Reservation:
         return self.reserved[reservation.run_id, reservation.submission]
@@ -293,7 +302,14 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "last-attempt-forgotten": _mutant(
             "the last attempt of a job is not recorded",
-            {observe: (("enumerate(job.attempts, start=1)", "enumerate(job.attempts[:-1], start=1)"),)},
+            {
+                observe: (
+                    (
+                        "    added = False\n    for number, told in enumerate(job.attempts, start=1)",
+                        "    added = False\n    for number, told in enumerate(job.attempts[:-1], start=1)",
+                    ),
+                )
+            },
         ),
         "late-warning-ignored": _mutant(
             "a warning that comes after the attempt's end is recorded does not count",
@@ -302,7 +318,20 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         # Submitting again
         "no-sweeper": _mutant(
             "nobody looks after runs whose events are lost",
-            {sweep: (("in ports.ledger.open_run_ids():", "in ():"),)},
+            {sweep: (("    for page in runs.pages():", "    for page in ():"),)},
+        ),
+        "sweeps-never-begin-again": _mutant(
+            "a sweep goes on where the last stopped, and at the end of the listing stays there",
+            {rounds: (("self._entries(start))\n        self._begin()\n", "self._entries(start))\n        return\n"),)},
+        ),
+        "ended-job-is-quiet": _mutant(
+            "the sweeper's glance takes a job that has ended for one that needs nothing",
+            {
+                glance: (
+                    (" or job.has_ended:", ":"),
+                    ("    if not observe.is_recorded(", "    if not job.has_ended and not observe.is_recorded("),
+                )
+            },
         ),
         "half-a-sweeper": _mutant(
             "the sweeper looks at jobs only, not at submissions that were cut off",
@@ -310,7 +339,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "nobody-wakes-the-waiting": _mutant(
             "a run that waits is not submitted when it is due",
-            {reconcile: (("elif run.state is RunState.WAITING and _is_due(run, now):", "elif False:"),)},
+            {reconcile: (("elif run.state is RunState.WAITING and is_due(run, now):", "elif False:"),)},
         ),
         "requeue-unconditional": _mutant(
             "the next submission begins whatever version was read",
@@ -525,13 +554,16 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "never-settled": _mutant(
             "nobody tends reservations",
-            {sweep: (("in ports.budgets.unsettled():", "in ():"),)},
+            {sweep: (("    for page in money.pages():", "    for page in ():"),)},
         ),
         "settled-twice": _mutant(
             "what is settled may be settled again",
             {
                 settle: (("    if reservation.settled_at is not None or is_open", "    if is_open"),),
-                reservations: ((" or reservation.settled_at is not None:", ":"),),
+                reservations: (
+                    (" or reservation.settled_at is not None:", ":"),
+                    ("    if reservation.settled_at is not None:", "    if False:"),
+                ),
             },
             table=_with_money(Forgetful),
         ),
@@ -556,6 +588,14 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "standby-number-reused": _mutant(
             "the next submission has the number of a standby before",
             {submit: (('"submission": run.highest + 1,', '"submission": run.submission + 1,'),)},
+        ),
+        "backlog-is-drought": _mutant(
+            "a job is withdrawn for want of capacity although its queue gives machines to others",
+            {
+                reconcile: (
+                    ("    started_at = ports.ledger.last_start(run.job_queue)", "    started_at: str | None = None"),
+                )
+            },
         ),
         "spot-never-again": _mutant(
             "a run that on-demand is too dear for never asks spot again",

@@ -56,6 +56,9 @@ class Unwatched:
     def slot_taken(self, second: int, num_taken: int, writer: str) -> None:
         pass
 
+    def start_recorded(self, queue: str, at: str) -> None:
+        pass
+
     def job_requested(self, name: str, writer: str) -> None:
         pass
 
@@ -242,6 +245,7 @@ def new_array(size: int) -> tuple[Scheduler, Batch]:
         job_created=lambda _: None,
         job_changed=lambda _: None,
         host_noticed=lambda *_: None,
+        job_withdrawn=lambda _: None,
     )
     batch = Batch(scheduler, Choices(recorded={}), Swarm(), lambda *_: None, hooks)
     member = new_run("lr-0000", sweep="lr", array_index=0, job_queue=SPOT_QUEUE)

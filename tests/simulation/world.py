@@ -10,7 +10,7 @@ from spotkeeper.contract.budgets import environment_holder
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name, member_id, parse_array_job_name
-from spotkeeper.control.classify import Cause, instance_of
+from spotkeeper.control.classify import WAITED_REASON, Cause, instance_of
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.reconcile import GIVE_UP_SECONDS
@@ -77,6 +77,7 @@ class World:
             job_created=self._job_created,
             job_changed=self._job_changed,
             host_noticed=self._host_noticed,
+            job_withdrawn=self._job_withdrawn,
         )
         self.batch = Batch(self.scheduler, choices, swarm, self._trace, hooks)
         self._delivery = Delivery(self.scheduler, choices, swarm, self._trace, self._handle)
@@ -188,6 +189,14 @@ class World:
     def lacked_capacity(self, job_id: str) -> bool:
         """Tell whether Batch gave the job up because there was no machine."""
         return self.batch.jobs[job_id].status_reason == CAPACITY_CANCEL
+
+    def now(self) -> str:
+        """Return the time, ISO 8601, UTC."""
+        return iso(self.scheduler.now_seconds)
+
+    def fallback_after_seconds(self) -> int:
+        """Return how long placement lets a run wait for spot."""
+        return self._terms.placement.fallback_after_seconds
 
     def has_deadline(self, run_id: str) -> bool:
         """Tell whether the run may cross its own cap."""
@@ -390,6 +399,10 @@ class World:
         for holder in tuple(self.table.money.budgets):
             if holder.startswith(environment_holder("")):
                 raise_total(holder, bound.ports)
+
+    def _job_withdrawn(self, job: BatchJob) -> None:
+        if job.stop_reason == WAITED_REASON:
+            self.invariants.job_withdrawn(job.job_id, job.queue)
 
     def _job_created(self, job: BatchJob) -> None:
         if _run_id_of(job) in self._others_run_ids.values() and job.name.endswith("-1"):

@@ -154,7 +154,7 @@ LEDGER = "arn:aws:service:us-east-1:123456789012:LedgerB7379752.Arn"
         ("RecordBlockedQueue", {"GetItem", "PutItem"}, {("batch:DescribeJobs", "*")}),
         (
             "SweepRuns",
-            MOVES_MONEY,
+            {"BatchGetItem", *MOVES_MONEY},
             {*MOVES_RUNS, ("dynamodb:Query", f"{LEDGER}/index/listing")},
         ),
     ],

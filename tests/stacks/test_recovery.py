@@ -10,6 +10,7 @@ import pytest
 from moto.events.models import EventPattern
 
 import app
+from spotkeeper.control.aws.client_config import LONGEST_CALL_SECONDS
 from stacks.environments import CPU, DEV, PROD
 from stacks.recovery import POWERTOOLS_VERSION
 from stacks.settings import Environment
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 EVENTS = Path(__file__).parents[1] / "recorded_events"
 BY_EVENT = ("RecordInterruption", "ObserveJob", "RecordBlockedQueue")
 FUNCTIONS = (*BY_EVENT, "SweepRuns")
-TIMEOUT_SECONDS = {**dict.fromkeys(BY_EVENT, 30), "SweepRuns": 240}
+TIMEOUT_SECONDS = {**dict.fromkeys(BY_EVENT, 60), "SweepRuns": 240}
 
 
 def recorded(name: str) -> dict[str, Any]:
@@ -160,6 +161,18 @@ def test_runs_are_swept_every_five_minutes_and_a_sweep_ends_before_the_next(dev:
     assert TIMEOUT_SECONDS["SweepRuns"] < 5 * 60
 
 
+def test_a_sweep_that_failed_is_not_begun_again_beside_the_next(dev: Assembly) -> None:
+    queue = dev.one("recovery", "AWS::SQS::Queue", "SweepRunsEvents")
+
+    assert queue["MessageRetentionPeriod"] < queue["VisibilityTimeout"]
+    assert queue["MessageRetentionPeriod"] <= 5 * 60
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_outlives_two_calls_that_aws_does_not_answer(dev: Assembly, function: str) -> None:
+    assert dev.one("recovery", "AWS::Lambda::Function", f"{function}Function")["Timeout"] > 2 * LONGEST_CALL_SECONDS
+
+
 def test_recovery_is_deployed_after_the_queues_that_it_watches(dev: Assembly) -> None:
     artifacts = json.loads((dev.folder / "manifest.json").read_text())["artifacts"]
 
@@ -181,7 +194,9 @@ def test_what_cannot_be_delivered_or_handled_ends_in_one_dead_letter_queue(dev: 
         "maxReceiveCount": 5,
     }
     assert queue["VisibilityTimeout"] == 6 * TIMEOUT_SECONDS[function]
-    assert queue["MessageRetentionPeriod"] == 4 * 24 * 3600
+    # A sweep that failed is the next one's work.
+    assert queue["MessageRetentionPeriod"] == (300 if function == "SweepRuns" else 4 * 24 * 3600)
+    assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 300 if function == "SweepRuns" else 24 * 3600}
     assert dead_letters["MessageRetentionPeriod"] == 14 * 24 * 3600
     assert queue["SqsManagedSseEnabled"] is dead_letters["SqsManagedSseEnabled"] is True
 
@@ -206,7 +221,7 @@ def test_a_batch_of_messages_fails_message_by_message(dev: Assembly, function: s
     mapping = dev.one("recovery", "AWS::Lambda::EventSourceMapping", f"{function}Function")
 
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 5}
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 2 if function == "SweepRuns" else 5}
     assert mapping["BatchSize"] == (1 if function == "SweepRuns" else 10)
     assert mapping["EventSourceArn"]["Fn::GetAtt"][0].startswith(f"{function}Events")
 

@@ -116,7 +116,7 @@ def test_the_ledger_has_the_contract_keys_recovery_and_protection_by_setting(
                     {"AttributeName": "listing", "KeyType": "HASH"},
                     {"AttributeName": "created_at", "KeyType": "RANGE"},
                 ],
-                "Projection": {"ProjectionType": "ALL"},
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
             }
         ],
         "BillingMode": "PAY_PER_REQUEST",

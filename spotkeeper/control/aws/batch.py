@@ -1,6 +1,6 @@
 """AWS Batch: the only module that calls it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,6 +58,10 @@ class AWSBatch:
     def describe(self, job_id: str) -> Job | None:
         """Return the job as it is now."""
         return next(iter(self._described([job_id])), None)
+
+    def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
+        """Return the jobs as they are now."""
+        return self._described(list(job_ids))
 
     def terminate(self, job_id: str, reason: str) -> None:
         """Stop the job."""

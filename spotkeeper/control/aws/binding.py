@@ -15,6 +15,7 @@ from spotkeeper.contract.names import environment_of
 from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch
 from spotkeeper.control.aws.budgets import DynamoDBBudgets
 from spotkeeper.control.aws.checkpoints import S3Checkpoints
+from spotkeeper.control.aws.client_config import HANDLER_CONFIG
 from spotkeeper.control.aws.ledger import DynamoDBLedger
 from spotkeeper.control.aws.others import DynamoDBOthersJobs
 from spotkeeper.control.ports import Ports
@@ -53,19 +54,23 @@ class HandlerSettings:
 @cache
 def ledger() -> DynamoDBLedger:
     """Return the environment's ledger."""
-    return DynamoDBLedger(boto3.client("dynamodb"), HandlerSettings.from_environ(os.environ).ledger_table)
+    return DynamoDBLedger(
+        boto3.client("dynamodb", config=HANDLER_CONFIG), HandlerSettings.from_environ(os.environ).ledger_table
+    )
 
 
 @cache
 def batch() -> AWSBatch:
     """Return Batch, for reading and terminating."""
-    return AWSBatch(boto3.client("batch"))
+    return AWSBatch(boto3.client("batch", config=HANDLER_CONFIG))
 
 
 @cache
 def commits() -> S3Checkpoints:
     """Return what is known of the runs' checkpoints."""
-    return S3Checkpoints(boto3.client("s3"), HandlerSettings.from_environ(os.environ).checkpoint_uri)
+    return S3Checkpoints(
+        boto3.client("s3", config=HANDLER_CONFIG), HandlerSettings.from_environ(os.environ).checkpoint_uri
+    )
 
 
 def environment() -> str:
@@ -81,14 +86,17 @@ def ports() -> Ports:
 @lru_cache(maxsize=1)
 def _ports(_period: int) -> Ports:
     settings = HandlerSettings.from_environ(os.environ)
-    described = boto3.client("ssm").get_parameter(Name=settings.descriptor_parameter)
+    described = boto3.client("ssm", config=HANDLER_CONFIG).get_parameter(Name=settings.descriptor_parameter)
     return Ports(
         ledger=ledger(),
-        budgets=DynamoDBBudgets(boto3.client("dynamodb"), settings.ledger_table),
-        batch=AWSBatch(boto3.client("batch"), boto3.client("batch", config=SUBMIT_CONFIG)),
+        budgets=DynamoDBBudgets(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
+        batch=AWSBatch(
+            boto3.client("batch", config=HANDLER_CONFIG),
+            boto3.client("batch", config=HANDLER_CONFIG.merge(SUBMIT_CONFIG)),
+        ),
         checkpoints=commits(),
         terms=EnvironmentTerms.of(Descriptor.from_json(described["Parameter"]["Value"])),
-        others=DynamoDBOthersJobs(boto3.client("dynamodb"), settings.ledger_table),
+        others=DynamoDBOthersJobs(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
     )
 
 

@@ -13,8 +13,19 @@ from botocore.exceptions import ClientError
 
 from spotkeeper.contract import budgets as keys
 from spotkeeper.contract import ledger as contract
-from spotkeeper.control.aws.ledger import item_key, put_new, read_plain, run_update, serialized, typed_errors
+from spotkeeper.control.aws.batch_read import read_items
+from spotkeeper.control.aws.ledger import (
+    index_key,
+    item_key,
+    put_new,
+    read_plain,
+    run_update,
+    serialized,
+    typed_errors,
+)
+from spotkeeper.control.aws.listing_index import keys_from_oldest
 from spotkeeper.control.budget import Budget, Cap, OverBudget, Reservation, Switch, SwitchedOff
+from spotkeeper.control.listing import Listed
 from spotkeeper.control.ports import Conflict, Throttled
 from spotkeeper.control.run import Run
 from spotkeeper.policy.placement import Market
@@ -162,20 +173,22 @@ class DynamoDBBudgets:
         with typed_errors():
             return tuple(_reservation_of(read_plain(item)) for page in pages for item in page["Items"])
 
-    def unsettled(self) -> Iterator[tuple[str, int]]:
-        """Query the listing index for (run, submission), oldest first, page by page."""
-        pages = self._client.get_paginator("query").paginate(
-            TableName=self._table,
-            IndexName=contract.LISTING_INDEX,
-            KeyConditionExpression="#listing = :listing",
-            ExpressionAttributeNames={"#listing": contract.LISTING_PARTITION_KEY},
-            ExpressionAttributeValues={":listing": {"S": keys.LISTING_UNSETTLED}},
-        )
+    def get_many(self, entries: Sequence[Listed]) -> tuple[Reservation, ...]:
+        """Read the reservations, consistently, a hundred at a time."""
         with typed_errors():
-            for page in pages:
-                for item in page["Items"]:
-                    plain = read_plain(item)
-                    yield plain["run_id"], plain["submission"]
+            found = read_items(self._client, self._table, [_listed_key(entry) for entry in entries])
+        return tuple(_reservation_of(read_plain(item)) for item in found)
+
+    def unsettled(self, *, behind: Listed | None = None) -> Iterator[Listed]:
+        """Query the listing index, oldest first, page by page."""
+        start = index_key(_listed_key(behind), keys.LISTING_UNSETTLED, behind.created_at) if behind else None
+        with typed_errors():
+            for item in keys_from_oldest(self._client, self._table, keys.LISTING_UNSETTLED, behind=start):
+                yield Listed(
+                    created_at=item[contract.LISTING_SORT_KEY]["S"],
+                    run_id=item[contract.PARTITION_KEY]["S"].removeprefix(keys.reservations_partition("")),
+                    submission=int(item[contract.SORT_KEY]["S"].removeprefix(keys.RESERVATION_SORT_PREFIX)),
+                )
 
     def switch(self) -> Switch:
         """Read the kill switch; one that was never turned is on."""
@@ -308,6 +321,10 @@ def _budget_key(holder: str) -> dict[str, Any]:
 def _reservation_key(reservation: Reservation) -> dict[str, Any]:
     partition = keys.reservations_partition(reservation.run_id)
     return item_key(partition, keys.reservation_sort_key(reservation.submission))
+
+
+def _listed_key(entry: Listed) -> dict[str, Any]:
+    return item_key(keys.reservations_partition(entry.run_id), keys.reservation_sort_key(entry.submission or 0))
 
 
 def _switch_key() -> dict[str, Any]:

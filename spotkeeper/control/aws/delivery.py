@@ -3,10 +3,11 @@
 parsed and known      -> the handler's reaction; its outcome is logged and counted
 foreign or unknown    -> acknowledged, logged with the reason, counted
 not an event, or the reaction failed -> this message alone returns to the queue, in the end to the dead letters
+too little time left  -> the same, before anything is done: a function that is ended takes all its messages with it
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
@@ -16,6 +17,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from spotkeeper.contract import metrics as names
 from spotkeeper.control.aws import binding
+from spotkeeper.control.aws.client_config import LONGEST_CALL_SECONDS
 from spotkeeper.control.events import Event, Ignored, parse
 
 if TYPE_CHECKING:
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
 
 Counts = Mapping[str, float]
 """How much each metric rises, or what is measured."""
+
+MARGIN_MILLISECONDS: Final = (LONGEST_CALL_SECONDS + 1) * 1000
+"""A message is begun only if so much time is left: enough for a call that AWS does not answer."""
+
+
+class OutOfTime(Exception):  # noqa: N818
+    """The function would be ended before it has handled this message."""
 
 
 def process(
@@ -54,6 +63,8 @@ def process(
     _, _, _, region, account, *_ = context.invoked_function_arn.split(":")
 
     def handle_record(record: SQSRecord) -> None:
+        if context.get_remaining_time_in_millis() < MARGIN_MILLISECONDS:
+            raise OutOfTime("too little time is left to begin with it")
         parsed = parse(_object(record), account=account, region=region)
         if isinstance(parsed, Ignored):
             reaction: tuple[str, Counts] = (parsed.reason, {names.EVENTS_IGNORED: 1})

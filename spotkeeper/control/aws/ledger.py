@@ -1,6 +1,6 @@
 """The ledger on DynamoDB: single-item conditional writes; conditions compare attributes with values, nothing more."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from decimal import Decimal
@@ -10,6 +10,9 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
 from spotkeeper.contract import ledger as contract
+from spotkeeper.control.aws.batch_read import read_items
+from spotkeeper.control.aws.listing_index import keys_from_oldest, newest_keys
+from spotkeeper.control.listing import Listed, Position
 from spotkeeper.control.ports import Conflict, Throttled
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
 
@@ -26,7 +29,6 @@ _THROTTLES: Final = frozenset(
     }
 )
 _CONDITION_FAILED: Final = "ConditionalCheckFailedException"
-_RUNS_PER_PAGE: Final = 100
 _SLOTS_KEPT_SECONDS: Final = 3600
 """Counters are of use for one second; DynamoDB removes them some time after this."""
 _serializer = TypeSerializer()
@@ -55,6 +57,13 @@ class DynamoDBLedger:
         """Read the run, consistently."""
         item = self._get(contract.run_partition(run_id), contract.RUN_SORT_KEY)
         return run_of(item) if item else None
+
+    def get_many(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
+        """Read the runs, consistently, a hundred at a time."""
+        keys = [item_key(contract.run_partition(run_id), contract.RUN_SORT_KEY) for run_id in run_ids]
+        with typed_errors():
+            found = read_items(self._client, self._table, keys)
+        return tuple(run_of(read_plain(item)) for item in found)
 
     def advance(self, run: Run, **changes: Any) -> Run:
         """Update the run if it is at the version read."""
@@ -103,33 +112,59 @@ class DynamoDBLedger:
         return Interruption(**{"instance_id": instance_id, **_known(Interruption, item)}) if item else None
 
     def list_runs(self, listing: str, limit: int) -> tuple[Run, ...]:
-        """Query the listing index, newest first."""
-        pages = self._client.get_paginator("query").paginate(
-            TableName=self._table,
-            IndexName=contract.LISTING_INDEX,
-            KeyConditionExpression="#listing = :listing",
-            ExpressionAttributeNames={"#listing": contract.LISTING_PARTITION_KEY},
-            ExpressionAttributeValues={":listing": {"S": listing}},
-            ScanIndexForward=False,
-            PaginationConfig={"MaxItems": limit, "PageSize": limit},
-        )
+        """Query the listing index, newest first, and read the runs; one that has left the listing since is left out."""
         with typed_errors():
-            return tuple(run_of(read_plain(item)) for page in pages for item in page["Items"])
+            found = read_items(self._client, self._table, newest_keys(self._client, self._table, listing, limit))
+        runs = (run_of(read_plain(item)) for item in found)
+        return tuple(run for run in runs if run.listing == listing)
 
-    def open_run_ids(self) -> Iterator[str]:
+    def open_runs(self, *, behind: Listed | None = None) -> Iterator[Listed]:
         """Query the listing index page by page, oldest first."""
-        pages = self._client.get_paginator("query").paginate(
-            TableName=self._table,
-            IndexName=contract.LISTING_INDEX,
-            KeyConditionExpression="#listing = :listing",
-            ProjectionExpression="#run",
-            ExpressionAttributeNames={"#listing": contract.LISTING_PARTITION_KEY, "#run": "run_id"},
-            ExpressionAttributeValues={":listing": {"S": contract.LISTING_OPEN}},
-            PaginationConfig={"PageSize": _RUNS_PER_PAGE},
-        )
+        start = None
+        if behind is not None:
+            key = item_key(contract.run_partition(behind.run_id), contract.RUN_SORT_KEY)
+            start = index_key(key, contract.LISTING_OPEN, behind.created_at)
         with typed_errors():
-            for page in pages:
-                yield from [item["run_id"]["S"] for item in page["Items"]]
+            for item in keys_from_oldest(self._client, self._table, contract.LISTING_OPEN, behind=start):
+                run_id = item[contract.PARTITION_KEY]["S"].removeprefix(contract.run_partition(""))
+                yield Listed(created_at=item[contract.LISTING_SORT_KEY]["S"], run_id=run_id)
+
+    def position(self, listing: str) -> Position | None:
+        """Read the position, consistently."""
+        item = self._get(contract.SWEEPER_PARTITION, contract.position_sort_key(listing))
+        if item is None:
+            return None
+        last = item.get("last")
+        return Position(began_at=item["began_at"], last=Listed(**_known(Listed, last)) if last is not None else None)
+
+    def keep_position(self, listing: str, position: Position) -> None:
+        """Put the position in the place of the last."""
+        last = {"last": {"M": serialized(asdict(position.last))}} if position.last is not None else {}
+        key = item_key(contract.SWEEPER_PARTITION, contract.position_sort_key(listing))
+        with typed_errors():
+            self._client.put_item(
+                TableName=self._table, Item={**key, **serialized({"began_at": position.began_at}), **last}
+            )
+
+    def record_start(self, queue: str, *, at: str) -> None:
+        """Set the start if none is known, or an earlier one."""
+        try:
+            with typed_errors():
+                self._client.update_item(
+                    TableName=self._table,
+                    Key=item_key(contract.queue_partition(queue), contract.START_SORT_KEY),
+                    ConditionExpression="attribute_not_exists(#started) OR #started < :at",
+                    UpdateExpression="SET #started = :at",
+                    ExpressionAttributeNames={"#started": "started_at"},
+                    ExpressionAttributeValues={":at": {"S": at}},
+                )
+        except Conflict:
+            return
+
+    def last_start(self, queue: str) -> str | None:
+        """Read the start, consistently."""
+        item = self._get(contract.queue_partition(queue), contract.START_SORT_KEY)
+        return item["started_at"] if item else None
 
     def take_submission_slot(self, *, second: int, team: str, limit: int, team_limit: int) -> bool:
         """Add one to the counters of the second, where both leave room."""
@@ -257,6 +292,11 @@ def typed_errors() -> Iterator[None]:
 def item_key(partition: str, sort: str) -> dict[str, Any]:
     """Return the key of an item."""
     return {contract.PARTITION_KEY: {"S": partition}, contract.SORT_KEY: {"S": sort}}
+
+
+def index_key(key: dict[str, Any], listing: str, created_at: str) -> dict[str, Any]:
+    """Return the key of an item in the listing index."""
+    return {**key, contract.LISTING_PARTITION_KEY: {"S": listing}, contract.LISTING_SORT_KEY: {"S": created_at}}
 
 
 def _attribute(value: Any) -> Any:

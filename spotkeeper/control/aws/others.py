@@ -4,7 +4,9 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Final
 
 from spotkeeper.contract import ledger as contract
+from spotkeeper.control.aws.batch_read import read_items
 from spotkeeper.control.aws.ledger import item_key, read_plain, serialized, typed_errors
+from spotkeeper.control.aws.listing_index import newest_keys
 from spotkeeper.control.others import OthersJob
 from spotkeeper.control.ports import Conflict
 
@@ -50,16 +52,8 @@ class DynamoDBOthersJobs:
         return read_plain(reply.get("Attributes", {})).get("facts") != job.facts
 
     def list_jobs(self, limit: int) -> tuple[OthersJob, ...]:
-        """Query the listing index, newest first."""
-        pages = self._client.get_paginator("query").paginate(
-            TableName=self._table,
-            IndexName=contract.LISTING_INDEX,
-            KeyConditionExpression="#listing = :listing",
-            ExpressionAttributeNames={"#listing": contract.LISTING_PARTITION_KEY},
-            ExpressionAttributeValues={":listing": {"S": contract.LISTING_OTHERS}},
-            ScanIndexForward=False,
-            PaginationConfig={"MaxItems": limit, "PageSize": limit},
-        )
+        """Query the listing index, newest first, and read the records."""
         with typed_errors():
-            found = [read_plain(item) for page in pages for item in page["Items"]]
+            keys = newest_keys(self._client, self._table, contract.LISTING_OTHERS, limit)
+            found = [read_plain(item) for item in read_items(self._client, self._table, keys)]
         return tuple(OthersJob(**{name: item[name] for name in _FIELDS if name in item}) for item in found)

@@ -9,18 +9,19 @@ from spotkeeper.control.sweep import Sweep
 def report(done: Sweep, seen: Survey) -> tuple[str, dict[str, float]]:
     """Return the sentence and the metrics of a sweep, and of what it left."""
     sentence = (
-        f"finished: {done.is_finished}, outcomes: {dict(done.outcomes)}, reservations: {dict(done.reservations)}, "
-        f"failures: {done.failures | seen.failures}, waits over the limit: {dict(seen.waits)}, "
+        f"on time: {done.is_on_time}, oldest round: {done.oldest_round_seconds:.0f} s, "
+        f"outcomes: {dict(done.outcomes)}, reservations: {dict(done.reservations)}, "
+        f"failures: {done.failures | seen.failures}, waits over the limit: {done.waits}, "
         f"without progress: {seen.without_progress}, notices not honoured: {seen.not_honoured}, "
         f"over their own cap: {seen.over_own_cap}"
     )
     return sentence, {
         **count(done.outcomes),
         **count(done.reservations),
-        metrics.SWEEPS: int(done.is_finished),
+        metrics.SWEEPS: int(done.is_on_time),
         metrics.SWEEP_REPAIRS: done.num_repairs,
         metrics.SWEEP_FAILURES: len(done.failures) + len(seen.failures),
-        metrics.WAITS_OVER_LIMIT: len(seen.waits),
+        metrics.WAITS_OVER_LIMIT: len(done.waits),
         **(_measured(seen) if seen.is_finished else {}),
     }
 

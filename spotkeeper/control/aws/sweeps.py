@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from spotkeeper.contract import ledger as contract
 from spotkeeper.contract.names import member_id
+from spotkeeper.control.aws.batch_read import read_items
 from spotkeeper.control.aws.ledger import item_key, read_plain, run_item, run_of, serialized, typed_errors
 from spotkeeper.control.ports import Conflict, Throttled
 from spotkeeper.control.run import Run
@@ -96,16 +97,9 @@ class DynamoDBSweeps:
 
     def _read(self, run_ids: Sequence[str]) -> dict[str, Run]:
         keys = [item_key(contract.run_partition(run_id), contract.RUN_SORT_KEY) for run_id in run_ids]
-        found: dict[str, Run] = {}
-        while keys:
-            with typed_errors():
-                reply = self._client.batch_get_item(RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}})
-            for item in reply["Responses"].get(self._table, []):
-                run = run_of(read_plain(item))
-                found[run.run_id] = run
-            # What did not fit into one answer.
-            keys = list(reply["UnprocessedKeys"].get(self._table, {"Keys": []})["Keys"])
-        return found
+        with typed_errors():
+            found = [run_of(read_plain(item)) for item in read_items(self._client, self._table, keys)]
+        return {run.run_id: run for run in found}
 
     def _put(self, run: Run) -> Any:
         key = item_key(contract.run_partition(run.run_id), contract.RUN_SORT_KEY)

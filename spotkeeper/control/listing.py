@@ -1,0 +1,24 @@
+"""Entries of the ledger's listings, and how far the sweeper has come in one."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed:
+    """An entry of a listing: an open run, or a reservation that is not settled."""
+
+    created_at: str
+    """By which a listing is ordered, oldest first; ISO 8601, UTC."""
+    run_id: str
+    submission: int | None = None
+    """Of a reservation."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Position:
+    """How far a round over a listing has come."""
+
+    began_at: str
+    """When the round could begin; ISO 8601, UTC."""
+    last: Listed | None = None
+    """The entry behind which it goes on; None: it goes on at the beginning. It need not be listed any more."""
