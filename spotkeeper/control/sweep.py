@@ -31,6 +31,8 @@ class Sweep:
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     reservations: Counter[Tended] = field(default_factory=Counter)
+    num_caps_crossed: int = 0
+    """Submissions for which their run's own cap was crossed."""
     failures: dict[str, str] = field(default_factory=dict)
     """Run -> why it could not be reconciled; the next sweep tries again."""
     is_finished: bool = False
@@ -55,7 +57,9 @@ def sweep(*, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool
         if not has_time():
             return done
         try:
-            done.outcomes[reconcile(run_id, ports=ports, now=clock()).outcome] += 1
+            seen = reconcile(run_id, ports=ports, now=clock())
+            done.outcomes[seen.outcome] += 1
+            done.num_caps_crossed += seen.is_cap_crossed
         except Conflict:
             # Somebody moves it at this moment, which is as good.
             done.outcomes[Outcome.UNCHANGED] += 1

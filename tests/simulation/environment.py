@@ -10,11 +10,11 @@ from tests.simulation.batch import ON_DEMAND_QUEUE, SPOT_QUEUE
 
 ON_DEMAND_USD_PER_HOUR: Final = Decimal("1.0")
 AROUND_SECONDS: Final = 900.0
-"""What EC2 bills before and after a container here: less than the product allows for."""
+"""What EC2 bills of a host here beside the time for which Batch uses it: less than the product allows for."""
 
 
-def terms_with(month_fallback_microusd: int) -> EnvironmentTerms:
-    """Return the terms of an environment that may spend so much on on-demand in a month."""
+def terms_with(month_fallback_microusd: int, month_total_microusd: int | None = None) -> EnvironmentTerms:
+    """Return the terms of an environment that may spend so much on on-demand, and in all, in a month."""
     return EnvironmentTerms(
         placement=Terms(
             fallback_after_seconds=1800,
@@ -32,6 +32,6 @@ def terms_with(month_fallback_microusd: int) -> EnvironmentTerms:
                 on_demand_instance_types=("m6a.xlarge", "m6i.xlarge"),
             )
         },
-        limits=Limits(fallback_microusd=month_fallback_microusd),
+        limits=Limits(fallback_microusd=month_fallback_microusd, total_microusd=month_total_microusd),
         team_limits={},
     )

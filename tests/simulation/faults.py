@@ -17,6 +17,7 @@ REQUEST_LOST: Final = "request lost"
 REPLY_LOST: Final = "reply lost"
 REPEATED: Final = "repeated by the client after a lost reply"
 REFUSED: Final = "refused"
+NOT_ALLOWED: Final = "not allowed"
 STALE: Final = "stale"
 CROWDED: Final = "others take every slot of this second"
 SLOW_SECONDS: Final = (0.5, 3.0, 20.0, 100.0)
@@ -37,6 +38,7 @@ SUBMIT: Final[_Highest] = {
     REPLY_LOST: 0.3,
     REFUSED: 0.05,
     CRASH_AFTER: 0.2,
+    NOT_ALLOWED: 0.05,
 }
 SLOT: Final[_Highest] = {**READ, REPLY_LOST: 0.05, CROWDED: 0.5}
 SUBMIT_ON_DEMAND: Final[_Highest] = {**SUBMIT, REQUEST_LOST: 0.3, REPLY_LOST: 0.6, CRASH_AFTER: 0.4, REFUSED: 0.02}
@@ -81,6 +83,7 @@ class Swarm:
     regret: Table = ()
     slot: Table = ()
     failure: Table = ()
+    late_host: Table = ()
 
     @classmethod
     def of(cls, seed: int) -> "Swarm":
@@ -108,6 +111,7 @@ class Swarm:
             regret=_table(random, {"cancel": 0.4, "pause": 0.4}),
             slot=_table(random, SLOT),
             failure=_table(random, {"fails": 0.15, "stops early": 0.15, "plain": 0.4}),
+            late_host=_table(random, {"launched as its job is given up": 0.5}),
         )
 
 

@@ -18,7 +18,9 @@ from spotkeeper.control import (
     cancel,
     choice,
     closing,
+    cost,
     kill_switch,
+    month,
     observe,
     pause,
     reconcile,
@@ -34,6 +36,7 @@ from spotkeeper.control import (
 )
 from spotkeeper.control.budget import Reservation, Switch
 from spotkeeper.control.run import Run
+from spotkeeper.policy.placement import Market
 from spotkeeper.trainer import checkpoint, ending
 from tests.simulation.budget_table import BudgetTable
 from tests.simulation.fakes import LedgerTable, Watcher
@@ -97,8 +100,8 @@ class LastWriteWins(LedgerTable):
 
 
 CONTROL: Final = (
-    submission_rate, reserve, submit, standby, closing, observe, cancel, begin, pause, requeue, choice, settle, renew,
-    kill_switch, reservations, reconcile, sweep,
+    submission_rate, reserve, submit, standby, closing, observe, cancel, begin, pause, requeue, choice, cost, month,
+    settle, renew, kill_switch, reservations, reconcile, sweep,
 )  # fmt: skip
 """Each imports those before it only."""
 
@@ -137,7 +140,7 @@ INTENT_LAST: Final = (
 class Credulous(BudgetTable):
     """Reserves whatever is asked for."""
 
-    def _require(self, reservation: Reservation, holders: Collection[str]) -> None:
+    def _require(self, asked: Mapping[str, int], market: Market) -> None:
         pass
 
 
@@ -512,6 +515,34 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
                 )
             },
         ),
+        "start-failure-free": _mutant(
+            "a container that could not start costs nothing",
+            {cost: (("    began_at = started_at or stopped_at", "    began_at = started_at"),)},
+        ),
+        "hostless-free": _mutant(
+            "a job that ended before it had a container costs nothing",
+            {cost: (("        if job.has_ended and not job.attempts and", "        if not job.has_ended and"),)},
+        ),
+        "month-without-end": _mutant(
+            "a lease stays with the month in which it began",
+            {month: (("and month_of(now) > reservation.month", "and not now"),)},
+        ),
+        "sweep-unleased": _mutant(
+            "only the run that names a sweep's cap keeps to it",
+            {
+                reserve: (
+                    ("    return any(budget is not None and budget", "    return False and any(budget and budget"),
+                )
+            },
+        ),
+        "crossing-untold": _mutant(
+            "a run that values its deadline crosses its cap in silence",
+            {submit: (("            ledger.append_event(run.run_id, cap_crossed(run))", "            pass"),)},
+        ),
+        "denied-is-refused": _mutant(
+            "a run fails because whoever submits it is not allowed to",
+            {submit: ((" and not isinstance(refusal, NotAllowed):", ":"),)},
+        ),
         "never-settled": _mutant(
             "nobody tends reservations",
             {sweep: (("in ports.budgets.unsettled():", "in ():"),)},
@@ -549,6 +580,10 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "spot-never-again": _mutant(
             "a run that on-demand is too dear for never asks spot again",
             {reconcile: (('        if counts.get("num_capacity_waits"):', "        if True:"),)},
+        ),
+        "money-is-drought": _mutant(
+            "a wait for money counts as one for capacity, and leads to on-demand",
+            {reconcile: (("    if run.lacks == Lack.CAPACITY:", "    if run.lacks is not None:"),)},
         ),
         # The ledger
         "last-write-wins": _mutant(

@@ -42,6 +42,7 @@ class Operator:
         swarm: Swarm,
         table: LedgerTable,
         command: Command,
+        sweep_cap_microusd: int | None = None,
     ) -> None:
         self._scheduler, self._choices, self._table = scheduler, choices, table
         self._command = command
@@ -62,6 +63,9 @@ class Operator:
             mode=choices.among(f"{run_id}: mode", (Mode.BUDGET_FIRST, Mode.BUDGET_FIRST, Mode.DEADLINE_FIRST)).value,
             fallback_cap_microusd=choices.among(f"{run_id}: cap in dollars", (0, 60, 60, 60, 4, 2)) * USD,
             total_cap_microusd=choices.among(f"{run_id}: total cap", (None, None, None, 60 * USD, 5 * USD)),
+            sweep=None if sweep_cap_microusd is None else "lr",
+            # Whoever comes first names the cap.
+            sweep_total_cap_microusd=sweep_cap_microusd if run_id == "r1" else None,
         )
         self.program = choices.draw(f"{run_id}: program", swarm.failure)
         """What is out of the ordinary with the user's program, if anything is."""

@@ -50,6 +50,8 @@ class Bound:
     programs: Programs
     ports: ports.Ports
     clock: Callable[[], str]
+    holders: tuple[str, ...]
+    """Who has a budget."""
     seconds_left: Callable[[], float]
     """Until whoever runs the handler kills it."""
 

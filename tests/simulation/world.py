@@ -5,8 +5,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from spotkeeper.contract.budgets import kind_of, start_of
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
-from spotkeeper.control.classify import Cause, instance_of
+from spotkeeper.control.budget import UNLIMITED_MICROUSD
+from spotkeeper.control.classify import WAITED_REASON, Cause, instance_of
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Ports
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
@@ -20,13 +22,24 @@ from tests.simulation.environment import AROUND_SECONDS, ON_DEMAND_USD_PER_HOUR,
 from tests.simulation.fakes import Link, LinkedBatch, LinkedBudgets, LinkedCheckpoints, LinkedLedger, ObjectStore
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants, require
-from tests.simulation.operators import Operator
+from tests.simulation.operators import GENEROUS_USD, Operator
 from tests.simulation.programs import HANDLERS, HOST_NOTICED, JOB_CHANGED, PASSING, PERIODIC, Bound, Programs
 from tests.simulation.sched import Program, Scheduler
 
 FAULTY_SECONDS: Final = (86400.0, 3600.0, 10800.0)
 SETTLED_SECONDS: Final = 2 * 86400.0
 INSISTING: Final = 3
+NEW_MONTH: Final = "2026-12"
+"""Begins four hours in."""
+
+
+def _be_generous(bound: Bound) -> None:
+    """Raise the total caps of all who are no run: faults have ceased, and nobody is to wait for the next month."""
+    for holder in bound.holders:
+        budget = bound.ports.budgets.get(holder)
+        if budget is not None and kind_of(holder) != "run" and budget.total.limit != UNLIMITED_MICROUSD:
+            fallback, total = budget.fallback.limit, GENEROUS_USD * MICROUSD_PER_USD
+            bound.ports.budgets.set_limits(budget, fallback=fallback, total=total)
 
 
 class World:
@@ -40,7 +53,9 @@ class World:
         self._lines = trace
         self._warned: set[str] = set()
         month_usd = choices.among("fallback cap of a month", (1000, 1000, 5, 3, 0))
-        self._terms = terms_with(month_usd * MICROUSD_PER_USD)
+        total_usd = choices.among("total cap of a month", (None, None, None, 60, 4))
+        self._terms = terms_with(month_usd * MICROUSD_PER_USD, total_usd and total_usd * MICROUSD_PER_USD)
+        sweep_usd = choices.among("total cap of a sweep", (None, None, None, 20, 4))
         self._store = ObjectStore(self.invariants)
         hooks = Hooks(
             start_container=self._start_container,
@@ -58,6 +73,7 @@ class World:
                 swarm=swarm,
                 table=self.table,
                 command=self._command,
+                sweep_cap_microusd=sweep_usd and sweep_usd * MICROUSD_PER_USD,
             )
             for number in range(1, choices.among("runs", (1, 2, 3)) + 1)
         ]
@@ -80,6 +96,7 @@ class World:
         self._delivery.cease()
         for _ in range(INSISTING):  # what still came of faults may park a run once more
             self._turn(is_off=False)
+            self._command("caps of all", _be_generous)
             for operator in self._operators:
                 operator.insist()
             self.scheduler.run(self.scheduler.now_seconds + SETTLED_SECONDS)
@@ -94,6 +111,7 @@ class World:
         self._check_messages()
         self._check_attempts()
         self.invariants.check_bills(self.table.money, self._bills())
+        self.invariants.check_month(self.table.money, NEW_MONTH, self._leased_in_the_new_month())
 
     def digest(self) -> str:
         """Return a hash of everything that the world has come to."""
@@ -118,8 +136,12 @@ class World:
         return self.batch.jobs[job_id].has_ended
 
     def lacked_capacity(self, job_id: str) -> bool:
-        """Tell whether Batch gave the job up because there was no machine."""
-        return self.batch.jobs[job_id].status_reason == CAPACITY_CANCEL
+        """Tell whether Batch, or the control plane, gave the job up because there was no machine."""
+        return self.batch.jobs[job_id].status_reason in (CAPACITY_CANCEL, WAITED_REASON)
+
+    def has_told(self, run_id: str, event_id: str) -> bool:
+        """Tell whether the run's history has an event."""
+        return any(key[0] == run_id and key[2] == event_id for key in self.table.events)
 
     def has_deadline(self, run_id: str) -> bool:
         """Tell whether the run may cross its own cap."""
@@ -128,6 +150,10 @@ class World:
     def is_refused(self, name: str) -> bool:
         """Tell whether Batch has rejected a submission of this name."""
         return name in self.batch.refused_names
+
+    def is_denied(self, name: str) -> bool:
+        """Tell whether somebody was not allowed to submit this name."""
+        return name in self.batch.denied_names
 
     def _check_settled(self) -> None:
         self.invariants.check_settled(self.table.runs.values(), unable=self._unable())
@@ -167,14 +193,24 @@ class World:
             if not job.is_on_demand:
                 continue
             run_id, _, submission = job.name.rpartition("-")
-            seconds = sum(
-                seconds_between(told.started_at, told.stopped_at) + AROUND_SECONDS
-                for told in job.attempts
-                if told.started_at and told.stopped_at
-            )
+            seconds = sum((host.released_seconds or 0.0) - host.launched_seconds + AROUND_SECONDS for host in job.hosts)
             key = (run_id, int(submission))
             bills[key] = bills.get(key, 0) + cost_microusd(ON_DEMAND_USD_PER_HOUR, seconds)
         return bills
+
+    def _leased_in_the_new_month(self) -> int:
+        """Return what containers on spot used of the new month, in micro-dollars, where spot is leased."""
+        used = 0
+        for job in self.batch.jobs.values():
+            run_id, _, submission = job.name.rpartition("-")
+            reservation = self.table.money.reserved.get((run_id, int(submission)))
+            if job.is_on_demand or reservation is None:
+                continue
+            for told in job.attempts:
+                if told.started_at and told.stopped_at:
+                    seconds = seconds_between(max(told.started_at, start_of(NEW_MONTH)), told.stopped_at)
+                    used += max(0, cost_microusd(ON_DEMAND_USD_PER_HOUR, seconds) - 1)
+        return used
 
     def _unable(self) -> set[str]:
         """Runs that no machine can bring forward: they save nothing, and the time limit ends each attempt."""
@@ -203,6 +239,7 @@ class World:
             programs=self._programs,
             ports=ports,
             clock=lambda: iso(self.scheduler.now_seconds + skew_seconds),
+            holders=tuple(self.table.money.budgets),
             seconds_left=lambda: (deadline_seconds or self.scheduler.now_seconds) - self.scheduler.now_seconds,
         )
 

@@ -19,5 +19,6 @@ def report(done: Sweep, waits: Mapping[str, str]) -> tuple[str, dict[str, int]]:
         metrics.SWEEPS: int(done.is_finished),
         metrics.SWEEP_REPAIRS: done.num_repairs,
         metrics.SWEEP_FAILURES: len(done.failures),
+        metrics.CAPS_CROSSED: done.num_caps_crossed,
         metrics.WAITS_OVER_LIMIT: len(waits),
     }
