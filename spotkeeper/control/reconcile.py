@@ -192,9 +192,10 @@ def _begin(
         if isinstance(begun, Run):
             return begun, Outcome.FELL_BACK, f"{reason}: on-demand"
         reason = f"{reason}; on-demand is not possible: {begun.reason}"
-        if counts.get("num_capacity_waits"):
+        num_waits = counts.get("num_capacity_waits", 0)
+        if num_waits > 0:
             # Spot has just given nothing: there is no hurry to ask it again.
-            wait_until = after(now, counts["num_capacity_waits"] - 1)
+            wait_until = after(now, num_waits - 1)
             return _wait(run, reason, wait_until, Lack.CAPACITY, counts, ports), Outcome.WAITING, reason
     begun = begin.on_spot(run, ports=ports, now=now, **counts)
     if isinstance(begun, Run):

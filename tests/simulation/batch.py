@@ -200,7 +200,10 @@ class Batch:
 
     def _start(self, job: BatchJob) -> None:
         self._enter(job, JobStatus.STARTING)
-        self._in_phase(job, 30.0, self._run)
+        number = len(job.attempts) + 1
+        table = self._swarm.image if job.is_on_demand else ()
+        image_seconds = self._choices.draw(f"batch: job {job.job_id}, image {number}", table)
+        self._in_phase(job, image_seconds or 30.0, self._run)
 
     def _run(self, job: BatchJob) -> None:
         number = len(job.attempts) + 1

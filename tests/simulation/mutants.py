@@ -579,7 +579,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "spot-never-again": _mutant(
             "a run that on-demand is too dear for never asks spot again",
-            {reconcile: (('        if counts.get("num_capacity_waits"):', "        if True:"),)},
+            {reconcile: (("        if num_waits > 0:", "        if True:"),)},
         ),
         "money-is-drought": _mutant(
             "a wait for money counts as one for capacity, and leads to on-demand",

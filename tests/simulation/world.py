@@ -18,7 +18,7 @@ from tests.simulation.batch import CAPACITY_CANCEL, Batch, BatchJob, Hooks
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
 from tests.simulation.delivery import Delivery, Message
-from tests.simulation.environment import AROUND_SECONDS, ON_DEMAND_USD_PER_HOUR, terms_with
+from tests.simulation.environment import ON_DEMAND_USD_PER_HOUR, TEARDOWN_SECONDS, terms_with
 from tests.simulation.fakes import Link, LinkedBatch, LinkedBudgets, LinkedCheckpoints, LinkedLedger, ObjectStore
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants, require
@@ -193,7 +193,9 @@ class World:
             if not job.is_on_demand:
                 continue
             run_id, _, submission = job.name.rpartition("-")
-            seconds = sum((host.released_seconds or 0.0) - host.launched_seconds + AROUND_SECONDS for host in job.hosts)
+            seconds = sum(
+                (host.released_seconds or 0.0) - host.launched_seconds + TEARDOWN_SECONDS for host in job.hosts
+            )
             key = (run_id, int(submission))
             bills[key] = bills.get(key, 0) + cost_microusd(ON_DEMAND_USD_PER_HOUR, seconds)
         return bills
