@@ -29,6 +29,7 @@ from tests.simulation.sched import Program, Scheduler
 FAULTY_SECONDS: Final = (86400.0, 3600.0, 10800.0)
 SETTLED_SECONDS: Final = 2 * 86400.0
 INSISTING: Final = 3
+GENEROUS_AFTER_SECONDS: Final = 60.0
 NEW_MONTH: Final = "2026-12"
 """Begins four hours in."""
 
@@ -54,7 +55,8 @@ class World:
         self._warned: set[str] = set()
         month_usd = choices.among("fallback cap of a month", (1000, 1000, 5, 3, 0))
         total_usd = choices.among("total cap of a month", (None, None, None, 60, 4))
-        self._terms = terms_with(month_usd * MICROUSD_PER_USD, total_usd and total_usd * MICROUSD_PER_USD)
+        self._fallback_cap = month_usd * MICROUSD_PER_USD
+        self._terms = terms_with(self._fallback_cap, total_usd and total_usd * MICROUSD_PER_USD)
         sweep_usd = choices.among("total cap of a sweep", (None, None, None, 20, 4))
         self._store = ObjectStore(self.invariants)
         hooks = Hooks(
@@ -94,9 +96,12 @@ class World:
         self._trace("world", "heals: no faults from here on")
         self._choices.calm()
         self._delivery.cease()
+        if self._terms.limits.total_microusd is not None:  # a new month begins with more
+            self._terms = terms_with(self._fallback_cap, GENEROUS_USD * MICROUSD_PER_USD)
         for _ in range(INSISTING):  # what still came of faults may park a run once more
             self._turn(is_off=False)
             self._command("caps of all", _be_generous)
+            self.scheduler.run(self.scheduler.now_seconds + GENEROUS_AFTER_SECONDS)
             for operator in self._operators:
                 operator.insist()
             self.scheduler.run(self.scheduler.now_seconds + SETTLED_SECONDS)
@@ -193,9 +198,8 @@ class World:
             if not job.is_on_demand:
                 continue
             run_id, _, submission = job.name.rpartition("-")
-            seconds = sum(
-                (host.released_seconds or 0.0) - host.launched_seconds + TEARDOWN_SECONDS for host in job.hosts
-            )
+            used = sum((host.released_seconds or 0.0) - host.launched_seconds for host in job.hosts)
+            seconds = used + TEARDOWN_SECONDS * len(job.hosts)
             key = (run_id, int(submission))
             bills[key] = bills.get(key, 0) + cost_microusd(ON_DEMAND_USD_PER_HOUR, seconds)
         return bills
