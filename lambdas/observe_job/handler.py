@@ -26,4 +26,6 @@ def _react(event: Event) -> tuple[str, Counts]:
     seen = observe_job(event.job_id, ports=binding.ports(), now=binding.now())
     run = seen.run.run_id if seen.run else "no run"
     counts = {metrics.EVENTS_IGNORED: 1} if seen.outcome is Outcome.IGNORED else count({seen.outcome: 1})
+    if seen.is_cap_crossed:
+        counts[metrics.CAPS_CROSSED] = 1
     return f"{run}: {seen.outcome}: {seen.reason}", counts

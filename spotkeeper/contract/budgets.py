@@ -10,6 +10,8 @@ Holders are `environment#<month>`, `team/<team>#<month>`, `sweep/<sweep>` and `r
 the one in which the money was reserved. A reservation is found under `unsettled` of the listing index until settled.
 """
 
+import re
+from enum import StrEnum
 from typing import Final
 
 BUDGET_SORT_KEY: Final = "BUDGET"
@@ -17,6 +19,29 @@ RESERVATION_SORT_PREFIX: Final = "RESERVATION#"
 SWITCH_PARTITION: Final = "SWITCH"
 SWITCH_SORT_KEY: Final = "SWITCH"
 LISTING_UNSETTLED: Final = "unsettled"
+
+
+class HolderKind(StrEnum):
+    """Whose budget it is."""
+
+    ENVIRONMENT = "environment"
+    TEAM = "team"
+    SWEEP = "sweep"
+    RUN = "run"
+
+    @property
+    def is_monthly(self) -> bool:
+        """Whether there is a new budget every month. The others last, and only a person makes them larger."""
+        return self in (HolderKind.ENVIRONMENT, HolderKind.TEAM)
+
+
+def kind_of(holder: str) -> HolderKind:
+    """Return whose budget a holder's is.
+
+    Raises:
+        ValueError: if it is nobody's.
+    """
+    return HolderKind(re.split("[/#]", holder, maxsplit=1)[0])
 
 
 def budget_partition(holder: str) -> str:
@@ -39,21 +64,26 @@ def month_of(moment: str) -> str:
     return moment[:7]
 
 
+def start_of(month: str) -> str:
+    """Return when a month begins, ISO 8601, UTC."""
+    return f"{month}-01T00:00:00+00:00"
+
+
 def environment_holder(month: str) -> str:
     """Holder of everything that is spent in a month."""
-    return f"environment#{month}"
+    return f"{HolderKind.ENVIRONMENT}#{month}"
 
 
 def team_holder(team: str, month: str) -> str:
     """Holder of what a team spends in a month."""
-    return f"team/{team}#{month}"
+    return f"{HolderKind.TEAM}/{team}#{month}"
 
 
 def sweep_holder(sweep: str) -> str:
     """Holder of what the runs of a sweep spend together."""
-    return f"sweep/{sweep}"
+    return f"{HolderKind.SWEEP}/{sweep}"
 
 
 def run_holder(run_id: str) -> str:
     """Holder of what a run spends."""
-    return f"run/{run_id}"
+    return f"{HolderKind.RUN}/{run_id}"

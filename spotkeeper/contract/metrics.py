@@ -27,6 +27,9 @@ OTHERS_JOBS_NOTED: Final = "OthersJobsNoted"
 """Observations of jobs on our queues that are no runs: `spotkeeper status --others` lists them."""
 FALLBACKS: Final = "Fallbacks"
 """Submissions that were begun on on-demand, each with its reservation."""
+CAPS_CROSSED: Final = "CapsCrossed"
+"""Submissions of deadline-first runs for which more was reserved than their own cap allows; the run's history says how
+much more."""
 WAITS_OVER_LIMIT: Final = "WaitsOverLimit"
 """Runs without a machine for longer than the fallback limit, of those that the sweep looked at; its log line says why.
 """

@@ -73,7 +73,8 @@ def submit(sweep: SweepRecord, members: Sequence[Run], *, ports: Ports, sweeps: 
 
     Raises:
         Conflict: somebody else submits it at this moment.
-        Refused: Batch rejects the request; the members are closed as FAILED with Batch's words.
+        Refused: Batch rejects the request; the members are closed as FAILED with Batch's words, or PARKED if it is
+            `NotAllowed`.
         Throttled: nothing happened; call again.
         ReplyLost: the array may exist. Call again to look for it; the members find it by themselves.
     """
@@ -97,7 +98,7 @@ def submit(sweep: SweepRecord, members: Sequence[Run], *, ports: Ports, sweeps: 
         return _look_up(members[0], ports)
     except Refused as refusal:
         for index in waiting:
-            single.close_refused(secured[index], str(refusal), ledger=ports.ledger, now=now)
+            single.close_refused(secured[index], refusal, ledger=ports.ledger, now=now)
         raise
     _stop_unwanted(array_id, size, sweep, ports, sweeps)
     return array_id

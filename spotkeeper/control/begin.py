@@ -8,7 +8,7 @@ from spotkeeper.contract.budgets import run_holder
 from spotkeeper.control import reserve, standby
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.reserve import Held
-from spotkeeper.control.run import Run
+from spotkeeper.control.run import Lack, Run
 from spotkeeper.control.submit import next_submission
 from spotkeeper.policy import placement
 from spotkeeper.policy.placement import Market, Mode, Placement
@@ -28,6 +28,8 @@ def on_spot(run: Run, *, ports: Ports, now: str, **changes: Any) -> Run | Held:
         "job_queue": profile.spot_queue if profile is not None else run.job_queue,
         "segment_seconds": None,
         "on_demand_since": None,
+        # Time that went by without money says nothing about spot.
+        **({"dry_since": now} if run.lacks == Lack.MONEY else {}),
         **changes,
         # What standbys have told is about the time on on-demand that ends here.
         "standby_ended_at": None,
@@ -63,7 +65,7 @@ def shortage(run: Run, *, ports: Ports, now: str) -> Shortage:
     decided = placement.after_shortage(
         waited_seconds=waited_seconds, allows_fallback=allows_fallback(run, ports), mode=Mode(run.mode), terms=terms
     )
-    fallback_at = dry_since + timedelta(seconds=terms.fallback_after_seconds)
+    fallback_at = dry_since + timedelta(seconds=placement.longest_wait_seconds(Mode(run.mode), terms))
     return Shortage(placement=decided, fallback_at=fallback_at.isoformat(timespec="milliseconds"))
 
 

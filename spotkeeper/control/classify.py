@@ -34,6 +34,7 @@ WAITED_REASON: Final = "Withdrawn by Spotkeeper: no capacity"
 """Given to CancelJob, for a job that Batch would let wait on."""
 SWITCHED_OFF_REASON: Final = "On-demand was switched off"
 OVER_BUDGET_REASON: Final = "The lease of this job cannot be renewed: a total cap is reached"
+OVER_MONTH_REASON: Final = "The lease of this job cannot be renewed: the total cap of this month is reached"
 
 NORMAL_EXIT: Final = "Essential container in task exited"
 TIME_LIMIT: Final = "Job attempt duration exceeded timeout"
@@ -79,7 +80,9 @@ class Cause(StrEnum):
     SWITCHED_OFF = "switched-off"
     """Somebody turned the kill switch of on-demand."""
     OVER_BUDGET = "over-budget"
-    """There was no money to go on."""
+    """The run's own money, or its sweep's, is used up."""
+    OVER_MONTH = "over-month"
+    """The month's money, of its team or the environment, is used up."""
     NO_CAPACITY = "no-capacity"
     """Batch, or we, gave up waiting for capacity."""
     MISCONFIGURED = "misconfigured"
@@ -142,6 +145,7 @@ _RULES: Final[tuple[tuple[Cause, Callable[[Attempt], bool]], ...]] = (
     (Cause.STANDBY, lambda attempt: _says(attempt, STANDBY_REASON)),
     (Cause.SWITCHED_OFF, lambda attempt: _says(attempt, SWITCHED_OFF_REASON)),
     (Cause.OVER_BUDGET, lambda attempt: _says(attempt, OVER_BUDGET_REASON)),
+    (Cause.OVER_MONTH, lambda attempt: _says(attempt, OVER_MONTH_REASON)),
     (Cause.MISCONFIGURED, lambda attempt: _gave_up_waiting(attempt) and _says(attempt, *_MISCONFIGURED)),
     (Cause.NO_CAPACITY, _gave_up_waiting),
     (Cause.TIMED_OUT, lambda attempt: _says(attempt, TIME_LIMIT)),
@@ -168,6 +172,7 @@ _EXPLANATIONS: Final = {
     Cause.STANDBY: "stopped as a standby that was not needed any more",
     Cause.SWITCHED_OFF: "on-demand was switched off",
     Cause.OVER_BUDGET: "a total cap is reached: raise it with `spotkeeper budget set`, then `spotkeeper resume`",
+    Cause.OVER_MONTH: "the total cap of this month is reached, of its team or the environment",
     Cause.NO_CAPACITY: "no capacity within the queue's time limit: {text}",
     Cause.MISCONFIGURED: "its queue cannot run this job: {text}",
     Cause.TIMED_OUT: (

@@ -17,7 +17,7 @@ def hold(run: Run, job: Job, *, ports: Ports, now: str) -> Run:
     Raises:
         Conflict: somebody wrote in between; observe again.
     """
-    if run.submission > 1 or not ports.terms.leases_spot(run):
+    if run.submission > 1 or not reserve.leases_spot(run, ports=ports, now=now):
         return run
     if any(reservation.submission == 1 for reservation in ports.budgets.reservations(run.run_id)):
         return run

@@ -64,6 +64,12 @@ class Observation:
     is_unknown: bool = False
     """Batch does not know the job, or not at the moment."""
 
+    @property
+    def is_cap_crossed(self) -> bool:
+        """Whether a job was submitted for which the run's own cap was crossed; told once for each."""
+        is_submitted = self.outcome in (Outcome.SUBMITTED, Outcome.FELL_BACK) and self.run is not None
+        return is_submitted and self.run is not None and self.run.is_live and self.run.over_cap_microusd is not None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Folded:

@@ -9,6 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
+from spotkeeper.control.cost import container_seconds
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Observation, Outcome
 from spotkeeper.control.ports import Job, JobOrder, JobStatus, Ports
@@ -83,11 +84,7 @@ def _expiry(now: str) -> int:
 
 def _looked_at(job: Job, order: JobOrder, why_no_run: str, terms: EnvironmentTerms, now: str) -> OthersJob:
     price, pricing = _price(order.queue, terms)
-    seconds = [
-        max(0.0, seconds_between(attempt.started_at, attempt.stopped_at or now))
-        for attempt in job.attempts
-        if attempt.started_at is not None
-    ]
+    seconds = [each for each in container_seconds(job, until=now) if each is not None]
     return OthersJob(
         job_id=job.job_id,
         name=job.name,

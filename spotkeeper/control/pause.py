@@ -49,6 +49,7 @@ def paused() -> dict[str, Any]:
         "state": RunState.PAUSED,
         "pause_requested_at": None,
         "wait_until": None,
+        "lacks": None,
         "reason": "paused; `spotkeeper resume` lets it go on",
         **standby.forgotten(),
     }

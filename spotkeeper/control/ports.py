@@ -41,6 +41,10 @@ class Refused(Exception):  # noqa: N818
     """AWS rejects the request itself. Nothing happened, and repeating will not help."""
 
 
+class NotAllowed(Refused):
+    """AWS does not let this caller do it: a permission is missing, or has been taken away."""
+
+
 class JobStatus(StrEnum):
     """Batch's states of a job."""
 
@@ -281,6 +285,16 @@ class Budgets(Protocol):
 
     def extend(self, reservation: Reservation, microusd: int) -> Reservation:
         """Set so much more aside for the same submission.
+
+        Raises:
+            Conflict: the reservation is no longer at its version, or settled.
+            OverBudget: naming the first holder that has too little left.
+        """
+
+    def roll_over(
+        self, reservation: Reservation, spent_microusd: int, *, holders: tuple[str, ...], microusd: int, at: str
+    ) -> Reservation:
+        """Book what was spent with those that hold the reservation, and set so much aside with those of a new month.
 
         Raises:
             Conflict: the reservation is no longer at its version, or settled.

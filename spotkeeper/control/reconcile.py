@@ -10,6 +10,7 @@ everywhere. Nothing is concluded from a job that Batch does not know or a call t
 conditional on the version read; what was cut off after it is found by the next reconciliation.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -36,9 +37,9 @@ from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Folded, Observation, Outcome, Unowned
 from spotkeeper.control.ports import JobStatus, Ports, Refused, ReplyLost, Throttled, UnknownRun
 from spotkeeper.control.requeue import Action, Decision, History, after, decide
-from spotkeeper.control.run import HistoryEvent, Run
+from spotkeeper.control.run import HistoryEvent, Lack, Run
 from spotkeeper.control.settle import LOOK_UP_SECONDS
-from spotkeeper.policy.placement import Market
+from spotkeeper.policy.placement import Market, Mode, longest_wait_seconds
 from spotkeeper.policy.reservation import MOST_TWINS
 
 SUBMITTER_SECONDS: Final = 60
@@ -142,7 +143,8 @@ def _has_waited(folded: Folded, ports: Ports, now: str) -> bool:
     Batch's own limit acts only on the head of a queue, and not when it cannot tell why the job is stuck. A queue that
     gave a machine to another job meanwhile has a backlog, not a drought: there the job's turn will come.
     """
-    run, limit_seconds = folded.run, ports.terms.placement.fallback_after_seconds
+    run = folded.run
+    limit_seconds = longest_wait_seconds(Mode(folded.run.mode), ports.terms.placement)
     if seconds_between(waits.waiting_since(run, folded.last), now) < limit_seconds:
         return False
     started_at = ports.ledger.last_start(run.job_queue)
@@ -222,23 +224,26 @@ def _begin(
         if isinstance(begun, Run):
             return begun, Outcome.FELL_BACK, f"{reason}: on-demand"
         reason = f"{reason}; on-demand is not possible: {begun.reason}"
-        if counts.get("num_capacity_waits"):
+        num_waits = counts.get("num_capacity_waits", 0)
+        if num_waits > 0:
             # Spot has just given nothing: there is no hurry to ask it again.
-            return _wait(run, reason, counts, ports, now), Outcome.WAITING, reason
+            wait_until = after(now, num_waits - 1)
+            return _wait(run, reason, wait_until, Lack.CAPACITY, counts, ports), Outcome.WAITING, reason
     begun = begin.on_spot(run, ports=ports, now=now, **counts)
     if isinstance(begun, Run):
         return begun, Outcome.REQUEUED, reason
     reason = f"{reason}; spot is not possible: {begun.reason}"
     if begun.is_own:
-        parked = ports.ledger.advance(run, state=RunState.PARKED, reason=reason, wait_until=None, **counts)
-        return parked, Outcome.PARKED, reason
-    return _wait(run, reason, counts, ports, now), Outcome.WAITING, reason
+        rest = {"state": RunState.PARKED, "reason": reason, "wait_until": None, "lacks": begun.lacks}
+        return ports.ledger.advance(run, **rest, **counts), Outcome.PARKED, reason
+    counts = {**counts, "num_money_waits": run.num_money_waits + 1}
+    wait_until = after(now, run.num_money_waits)
+    return _wait(run, reason, wait_until, begun.lacks, counts, ports), Outcome.WAITING, reason
 
 
-def _wait(run: Run, reason: str, counts: dict[str, Any], ports: Ports, now: str) -> Run:
-    wait_until = after(now, run.num_capacity_waits)
-    changes = {**counts, "wait_until": wait_until, "reason": reason, "num_capacity_waits": run.num_capacity_waits + 1}
-    return ports.ledger.advance(run, state=RunState.WAITING, **changes, **standby.forgotten())
+def _wait(run: Run, reason: str, wait_until: str, lacks: Lack | None, counts: Mapping[str, Any], ports: Ports) -> Run:
+    changes = {"reason": reason, "wait_until": wait_until, "lacks": lacks, **counts, **standby.forgotten()}
+    return ports.ledger.advance(run, state=RunState.WAITING, **changes)
 
 
 _RESTING: Final = {Action.WAIT: Outcome.WAITING, Action.PARK: Outcome.PARKED}
@@ -246,7 +251,8 @@ _RESTING: Final = {Action.WAIT: Outcome.WAITING, Action.PARK: Outcome.PARKED}
 
 def _rest(run: Run, decision: Decision, counts: dict[str, Any], ports: Ports) -> Run:
     state = RunState.WAITING if decision.action is Action.WAIT else RunState.PARKED
-    changes = {"wait_until": decision.wait_until, "reason": decision.reason, **counts, **standby.forgotten()}
+    told = {"wait_until": decision.wait_until, "reason": decision.reason, "lacks": decision.lacks}
+    changes = {**told, **counts, **standby.forgotten()}
     return ports.ledger.advance(run, state=state, **changes)
 
 
@@ -263,7 +269,7 @@ def _note(run: Run, submission: int, outcome: Outcome, reason: str, ports: Ports
 def _after_wait(run: Run, ports: Ports, now: str) -> Observation:
     """Begin the next submission of a run whose wait is over, where placement now wants it."""
     market, reason = Market.SPOT, "its wait is over"
-    if run.num_capacity_waits:
+    if run.lacks == Lack.CAPACITY:
         placed = begin.shortage(run, ports=ports, now=now).placement
         market, reason = placed.market, placed.reason
     moved, outcome, reason = _begin(run, market, reason, {}, ports, now)
@@ -285,7 +291,7 @@ def _finish_submission(run: Run, ports: Ports, now: str) -> Observation:
         jobs = ports.batch.find(job_name(run.run_id, run.submission), queue=run.job_queue)
         if not jobs:
             reason = f"AWS did not answer SubmitJob {run.num_sends} times, and there is no job"
-            waiting = _wait(run, reason, {}, ports, now)
+            waiting = _wait(run, reason, after(now, 0), None, {}, ports)
             return Observation(outcome=Outcome.WAITING, reason=reason, run=waiting)
     return _submit(run.run_id, ports, now, done=Outcome.SUBMITTED)
 

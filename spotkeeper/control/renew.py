@@ -9,11 +9,13 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
+from spotkeeper.contract.budgets import kind_of
+from spotkeeper.control import month
 from spotkeeper.control.budget import OverBudget, Reservation
-from spotkeeper.control.classify import OVER_BUDGET_REASON
+from spotkeeper.control.classify import OVER_BUDGET_REASON, OVER_MONTH_REASON
+from spotkeeper.control.cost import cost_microusd
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.run import Run
-from spotkeeper.control.settle import spent_microusd
 from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import AROUND_SECONDS, LEASE_SECONDS, lease_microusd
 
@@ -32,20 +34,26 @@ def renew(run: Run, reservation: Reservation, jobs: Iterable[Job], *, ports: Por
         now: ISO 8601, UTC.
 
     Raises:
-        Conflict: somebody extended or settled it meanwhile.
+        Conflict: somebody extended, rolled over or settled it meanwhile.
     """
     if reservation.market is not Market.SPOT:
         return False
     price, jobs = Decimal(reservation.usd_per_hour), tuple(jobs)
-    used = spent_microusd(run, reservation, jobs, ports, until=now)
-    needed = used + lease_microusd(price, MARGIN_SECONDS + AROUND_SECONDS)
-    if needed <= reservation.microusd:
-        return False
+    cost = cost_microusd(run, reservation, jobs, ports, until=now)
+    ahead, hour = lease_microusd(price, MARGIN_SECONDS + AROUND_SECONDS), lease_microusd(price, LEASE_SECONDS)
     try:
-        ports.budgets.extend(reservation, max(lease_microusd(price, LEASE_SECONDS), needed - reservation.microusd))
-    except OverBudget:
+        if month.is_over(reservation, now=now):
+            paid = month.paid_before(run, reservation, jobs, ports, now=now)
+            needed = max(hour, cost - paid + ahead)
+            month.roll_over(run, reservation, paid_microusd=paid, microusd=needed, ports=ports, now=now)
+            return False
+        short = cost - reservation.booked_microusd + ahead - reservation.microusd
+        if short > 0:
+            ports.budgets.extend(reservation, max(hour, short))
+    except OverBudget as over:
+        reason = OVER_MONTH_REASON if kind_of(over.holder).is_monthly else OVER_BUDGET_REASON
         running = [job for job in jobs if not job.has_ended]
         for job in running:
-            ports.batch.terminate(job.job_id, OVER_BUDGET_REASON)
+            ports.batch.terminate(job.job_id, reason)
         return bool(running)
     return False

@@ -1,11 +1,12 @@
 """The decision what follows a job that ended without completing its run. Pure: every fact is an argument.
 
-Three budgets, kept apart so that none eats another's:
+Five budgets, kept apart so that none eats another's:
 
 interruptions   AWS took the machine, or the attempt handed over: again, without limit while the committed step
                 advances; parked after MAX_STALLS submissions in a row that brought no newer checkpoint
 capacity        AWS had no machine: again after a wait that doubles, without limit, and visible with its reason
 the user's word  at once, whatever was before, and no count changes
+money           a cap of this month is used up: again after a wait, for it may be raised, and is new next month
 own failures    the program or its image is broken: not repeated, machines are paid for
 
 What only a person can mend is parked: the run keeps its checkpoints and goes on with `spotkeeper resume`.
@@ -19,6 +20,7 @@ from types import MappingProxyType
 from typing import Final
 
 from spotkeeper.control.classify import Cause, Ending
+from spotkeeper.control.run import Lack
 
 MAX_STALLS: Final = 3
 """Each is up to ten attempts of Batch."""
@@ -34,6 +36,8 @@ class Budget(StrEnum):
     STARTS = "starts"
     """As interruptions, but another machine at once would only fail again: it waits first."""
     CAPACITY = "capacity"
+    MONTH = "month"
+    """A cap of the month, of a team or the environment."""
     OWN_FAILURES = "own-failures"
     PERSON = "person"
     WISH = "wish"
@@ -55,6 +59,7 @@ BUDGETS: Final[Mapping[Cause, Budget]] = MappingProxyType(
         Cause.UNKNOWN: Budget.INTERRUPTIONS,
         Cause.COULD_NOT_START: Budget.STARTS,
         Cause.NO_CAPACITY: Budget.CAPACITY,
+        Cause.OVER_MONTH: Budget.MONTH,
         Cause.FAILED: Budget.OWN_FAILURES,
         Cause.OUT_OF_MEMORY: Budget.OWN_FAILURES,
         Cause.NO_SUCH_IMAGE: Budget.OWN_FAILURES,
@@ -106,6 +111,8 @@ class Decision:
     reason: str
     wait_until: str | None = None
     """ISO 8601; with WAIT only."""
+    lacks: Lack | None = None
+    """For want of what it waits, or is parked."""
     num_stalls: int = 0
     num_capacity_waits: int = 0
 
@@ -118,13 +125,22 @@ def decide(ending: Ending, history: History, *, now: str) -> Decision:
         case Budget.OWN_FAILURES:
             return Decision(action=Action.FAIL, reason=ending.words)
         case Budget.PERSON:
-            return Decision(action=Action.PARK, reason=ending.words, num_stalls=stalls)
+            lacks = Lack.MONEY if ending.cause is Cause.OVER_BUDGET else None
+            return Decision(action=Action.PARK, reason=ending.words, lacks=lacks, num_stalls=stalls)
         case Budget.WISH:
             return Decision(
                 action=Action.REQUEUE,
                 reason=ending.words,
                 num_stalls=stalls,
                 num_capacity_waits=0 if history.had_attempts else history.num_capacity_waits,
+            )
+        case Budget.MONTH:
+            return Decision(
+                action=Action.WAIT,
+                reason=ending.words,
+                wait_until=after(now, 0),
+                lacks=Lack.MONEY,
+                num_stalls=stalls,
             )
         case Budget.CAPACITY:
             # A job that had a machine ends the row of waits: capacity was there.
@@ -133,6 +149,7 @@ def decide(ending: Ending, history: History, *, now: str) -> Decision:
                 action=Action.WAIT,
                 reason=ending.words,
                 wait_until=after(now, waits),
+                lacks=Lack.CAPACITY,
                 num_stalls=stalls,
                 num_capacity_waits=waits + 1,
             )

@@ -10,12 +10,19 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from spotkeeper.contract.budgets import run_holder, sweep_holder
-from spotkeeper.control.budget import Budget, OverBudget, Reservation, Switch, SwitchedOff, refusal
+from spotkeeper.contract.budgets import kind_of, run_holder
+from spotkeeper.control.budget import (
+    UNLIMITED_MICROUSD,
+    Budget,
+    OverBudget,
+    Reservation,
+    Switch,
+    SwitchedOff,
+    refusal,
+)
 from spotkeeper.control.ports import Ports
-from spotkeeper.control.run import HistoryEvent, Run
+from spotkeeper.control.run import Lack, Run
 from spotkeeper.policy import placement
-from spotkeeper.policy.money import format_usd
 from spotkeeper.policy.placement import Market, Mode
 from spotkeeper.policy.reservation import (
     AROUND_SECONDS,
@@ -25,17 +32,24 @@ from spotkeeper.policy.reservation import (
     on_demand_microusd,
 )
 
-CAP_CROSSED = "cap-crossed"
-"""Kind of the history event, and the alert, of a run that values its deadline above its own cap."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Held:
     """No money could be set aside, and why."""
 
     reason: str
-    is_own: bool = False
-    """The cap is the run's or its sweep's own: only a person can raise it. Others are new every month."""
+    short: str | None = None
+    """The holder whose cap is in the way; None: it is not for want of money."""
+
+    @property
+    def lacks(self) -> Lack | None:
+        """What the run lacks."""
+        return None if self.short is None else Lack.MONEY
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the cap is the run's or its sweep's own: only a person can raise it."""
+        return self.short is not None and not kind_of(self.short).is_monthly
 
 
 def on_demand(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str) -> Run | Held:
@@ -53,8 +67,9 @@ def on_demand(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str) -
     switch = ports.budgets.switch()
     if switch.is_off:
         return Held(reason=f"on-demand is switched off: {switch.reason or 'no reason given'}")
-    budgets = _budgets(run, ports, now)
+    budgets = budgets_of(run, ports=ports, now=now)
     hard = _asked(run, budgets)
+    own = run_holder(run.run_id)
     exempt = {budget.holder for budget in budgets} - {budget.holder for budget in hard}
     seconds = _longest_seconds(run, price, hard, ports)
     if seconds is None:
@@ -70,10 +85,10 @@ def on_demand(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str) -
         "job_queue": profile.on_demand_queue,
         "segment_seconds": seconds,
     }
-    done = _reserve(run, reservation, placed, ports, switch=switch, exempt=exempt)
-    if isinstance(done, Run) and exempt:
-        _alert_if_crossed(done, budgets, amount, ports, now)
-    return done
+    over = max(amount - _left(budget) for budget in budgets if budget.holder == own)
+    if exempt and over > 0:
+        placed["over_cap_microusd"] = over
+    return _reserve(run, reservation, placed, ports, switch=switch, exempt=exempt)
 
 
 def spot(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str, submission: int | None = None) -> Run | Held:
@@ -89,17 +104,30 @@ def spot(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str, submis
     Raises:
         Conflict: somebody wrote in between; decide anew.
     """
-    if not ports.terms.leases_spot(run):
+    if not leases_spot(run, ports=ports, now=now):
         return ports.ledger.advance(run, **changes)
     profile = ports.terms.profiles.get(run.profile)
     price = profile.dearest_usd_per_hour(Market.SPOT) if profile is not None else None
     if profile is None or price is None:
         return Held(reason=f"a price of profile {run.profile!r} is not known, so its total cap cannot be kept")
-    budgets = _budgets(run, ports, now)
+    budgets = budgets_of(run, ports=ports, now=now)
     amount = lease_microusd(price, LEASE_SECONDS + AROUND_SECONDS)
     named = changes if submission is None else {"submission": submission}
     reservation = _reservation(run, named, Market.SPOT, profile.spot_queue, price, amount, budgets, now)
     return _reserve(run, reservation, dict(changes), ports, switch=None, exempt=set())
+
+
+def leases_spot(run: Run, *, ports: Ports, now: str) -> bool:
+    """Tell whether spot money must be reserved too: the total of somebody whom the run spends of is capped.
+
+    What the ledger has of a holder counts as well as the run and the settings: a sweep's caps come with whichever of
+    its runs names them.
+    """
+    holders = ports.terms.holders(run, now)
+    if any(limits.total_microusd is not None for limits in holders.values()):
+        return True
+    stored = (ports.budgets.get(holder) for holder in holders)
+    return any(budget is not None and budget.total.limit != UNLIMITED_MICROUSD for budget in stored)
 
 
 def affords_on_demand(run: Run, *, ports: Ports, now: str) -> bool:
@@ -108,7 +136,7 @@ def affords_on_demand(run: Run, *, ports: Ports, now: str) -> bool:
     price = profile.dearest_usd_per_hour(Market.ON_DEMAND) if profile is not None else None
     if price is None or ports.budgets.switch().is_off:
         return False
-    return _longest_seconds(run, price, _asked(run, _budgets(run, ports, now)), ports) is not None
+    return _longest_seconds(run, price, _asked(run, budgets_of(run, ports=ports, now=now)), ports) is not None
 
 
 def _asked(run: Run, budgets: list[Budget]) -> list[Budget]:
@@ -125,7 +153,8 @@ def _longest_seconds(run: Run, price: Decimal, asked: list[Budget], ports: Ports
     )
 
 
-def _budgets(run: Run, ports: Ports, now: str) -> list[Budget]:
+def budgets_of(run: Run, *, ports: Ports, now: str) -> list[Budget]:
+    """Return the budgets that a run spends from now; those that nobody has opened are opened."""
     holders = ports.terms.holders(run, now)
     return [ports.budgets.get(holder) or ports.budgets.open(limits.open(holder)) for holder, limits in holders.items()]
 
@@ -172,7 +201,7 @@ def _reserve(
     except OverBudget as over:
         budget = ports.budgets.get(over.holder)
         if budget is None:
-            return Held(reason=str(over))
+            return Held(reason=str(over), short=over.holder)
         return _held(budget, fallback=reservation.fallback_microusd, total=reservation.microusd)
 
 
@@ -181,16 +210,4 @@ def _held(budget: Budget, *, fallback: int, total: int) -> Held:
     if not reason:
         # Another run of the sweep or the month has given money back since: no person is needed.
         return Held(reason=f"the budget of {budget.holder} was short just now")
-    return Held(reason=reason, is_own=budget.holder.startswith((run_holder(""), sweep_holder(""))))
-
-
-def _alert_if_crossed(run: Run, budgets: list[Budget], amount: int, ports: Ports, now: str) -> None:
-    own = next(budget for budget in budgets if budget.holder == run_holder(run.run_id))
-    if _left(own) >= amount:
-        return
-    message = (
-        f"deadline-first: {format_usd(amount)} reserved for submission {run.submission} with "
-        f"{format_usd(_left(own))} left of the run's own cap"
-    )
-    event = HistoryEvent(at=now, event_id=f"cap-{run.submission}", kind=CAP_CROSSED, message=message)
-    ports.ledger.append_event(run.run_id, event)
+    return Held(reason=reason, short=budget.holder)

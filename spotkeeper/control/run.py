@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, Self
 
@@ -33,6 +34,15 @@ SUCCESSORS: Final[Mapping[RunState, frozenset[RunState]]] = MappingProxyType(
 
 SUBMITTED_AGAIN_FROM: Final[frozenset[RunState]] = frozenset({RunState.SUBMITTED, RunState.RUNNING, *RESTING_STATES})
 """From these the next submission may begin, in SUBMITTING: the job of the last one has ended."""
+
+
+class Lack(StrEnum):
+    """For want of what a run waits, or is parked."""
+
+    CAPACITY = "capacity"
+    """AWS had no machine."""
+    MONEY = "money"
+    """A cap does not allow it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,10 +116,16 @@ class Run:
     """Submissions in a row that ended without a newer committed step."""
     num_capacity_waits: int = 0
     """Waits for capacity in a row."""
+    num_money_waits: int = 0
+    """Waits for money in a row."""
+    lacks: str | None = None
+    """A `Lack`, in WAITING and PARKED; None: something else, or only a person knows."""
     dry_since: str | None = None
     """Since when spot has given it no machine; None: since it was created."""
     segment_seconds: int | None = None
     """Time limit of the current submission's attempt, where that is shorter than `attempt_seconds`."""
+    over_cap_microusd: int | None = None
+    """By how much the current submission's reservation crosses the run's own cap, where it does."""
     num_sends: int = 0
     """How often SubmitJob was called for the current submission on on-demand, and may have taken effect."""
     sent_at: str | None = None

@@ -7,22 +7,24 @@ look-up; until then the money stays reserved.
 
 from collections.abc import Iterable
 from datetime import datetime
-from decimal import Decimal
 from typing import Final
 
+from spotkeeper.control import month
 from spotkeeper.control.budget import Reservation
 from spotkeeper.control.classify import TWIN_REASON
+from spotkeeper.control.cost import cost_microusd
 from spotkeeper.control.lookup import find_jobs
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Job, Ports
-from spotkeeper.control.run import Attempt, Run
-from spotkeeper.policy.reservation import MachineTime, settled_microusd
+from spotkeeper.control.run import Run
 
 LOOK_UP_SECONDS: Final = 900
 """A job shows in a look-up by name at most so long after its submission was recorded.
 
 Five minutes are for a sweep that stalls between recording the call and making it, ten for ListJobs to catch up.
 """
+BATCH_KEEPS_SECONDS: Final = 6 * 86400
+"""Batch forgets a job some time after seven days."""
 
 
 def settle(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> Reservation | None:
@@ -39,36 +41,30 @@ def settle(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> Res
         ports.batch.terminate(job.job_id, TWIN_REASON)
     if running or seconds_between(_last_moment(run, reservation, jobs), now) < LOOK_UP_SECONDS:
         return None
-    spent = spent_microusd(run, reservation, jobs, ports)
+    if not jobs and seconds_between(_last_moment(run, reservation, jobs), now) > BATCH_KEEPS_SECONDS:
+        # Nobody can say any more what it cost.
+        spent = reservation.microusd
+    else:
+        spent, reservation = _spent(run, reservation, jobs, ports, now)
     return ports.budgets.settle(reservation, spent, at=now)
+
+
+def _spent(
+    run: Run, reservation: Reservation, jobs: tuple[Job, ...], ports: Ports, now: str
+) -> tuple[int, Reservation]:
+    """Return what is still to be booked, and the reservation as the month holds it in which that was spent."""
+    cost = cost_microusd(run, reservation, jobs, ports, until=now)
+    if month.is_over(reservation, now=now):
+        paid = month.paid_before(run, reservation, jobs, ports, now=now)
+        if cost > paid:
+            # What was spent after the month's end is the new month's, whether that would have allowed it or not.
+            reservation = month.roll_over(run, reservation, paid_microusd=paid, microusd=0, ports=ports, now=now)
+    return max(0, cost - reservation.booked_microusd), reservation
 
 
 def is_open(run: Run, submission: int) -> bool:
     """Tell whether a submission may still get a job or has one that the run wants."""
     return (run.is_live and run.submission == submission) or run.standby_submission == submission
-
-
-def spent_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports: Ports, *, until: str = "") -> int:
-    """Return what the containers of a submission's jobs cost, those that run counted up to `until`."""
-    known = {
-        (attempt.job_id, attempt.attempt): attempt
-        for attempt in ports.ledger.attempts(run.run_id)
-        if attempt.submission == reservation.submission
-    }
-    dearest = Decimal(reservation.usd_per_hour)
-    times = []
-    for job in jobs:
-        for number, told in enumerate(job.attempts, start=1):
-            ended_at = told.stopped_at or until
-            if told.started_at and ended_at:
-                price = _price(known.pop((job.job_id, number), None), run, dearest, ports)
-                times.append(MachineTime(seconds=_lasted(told.started_at, ended_at), usd_per_hour=price))
-    # What Batch has forgotten, the ledger remembers.
-    for attempt in known.values():
-        if attempt.started_at and attempt.stopped_at:
-            seconds = _lasted(attempt.started_at, attempt.stopped_at)
-            times.append(MachineTime(seconds=seconds, usd_per_hour=_price(attempt, run, dearest, ports)))
-    return settled_microusd(times)
 
 
 def jobs_of(run: Run, reservation: Reservation, ports: Ports) -> tuple[Job, ...]:
@@ -81,22 +77,8 @@ def jobs_of(run: Run, reservation: Reservation, ports: Ports) -> tuple[Job, ...]
     return named if job is None else (*named, job)
 
 
-def _price(attempt: Attempt | None, run: Run, dearest: Decimal, ports: Ports) -> Decimal:
-    """Return the price of the attempt's own machine, or of the dearest where that is not known."""
-    if attempt is None or attempt.instance_type is None:
-        return dearest
-    profile = ports.terms.profiles.get(run.profile)
-    price = profile.usd_per_hour.get(attempt.instance_type) if profile is not None else None
-    return dearest if price is None else min(price, dearest)
-
-
 def _last_moment(run: Run, reservation: Reservation, jobs: Iterable[Job]) -> str:
     """Return when a job of the name can have been submitted last: not after the run moved on to another submission."""
     sent_at = run.intent_at if run.submission > reservation.submission else run.sent_at
     moments = [reservation.created_at, sent_at, *(job.stopped_at for job in jobs)]
     return max((moment for moment in moments if moment is not None), key=datetime.fromisoformat)
-
-
-def _lasted(begin: str, end: str) -> float:
-    # Never less than nothing: the clocks of two machines told these.
-    return max(0.0, seconds_between(begin, end))

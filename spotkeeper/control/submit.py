@@ -6,7 +6,7 @@ A crash between any two leaves something that `finish` finishes: SubmitJob has n
 looked up by its name before any second SubmitJob. A twin that look-up could not see yet is refused its claim.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract import tags
@@ -16,12 +16,26 @@ from spotkeeper.contract.names import job_name
 from spotkeeper.control import reserve, waits
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
 from spotkeeper.control.lookup import find_jobs
-from spotkeeper.control.ports import Batch, Conflict, Ledger, Ports, Refused, ReplyLost, Throttled, UnknownRun
+from spotkeeper.control.ports import (
+    Batch,
+    Conflict,
+    Ledger,
+    NotAllowed,
+    Ports,
+    Refused,
+    ReplyLost,
+    Throttled,
+    UnknownRun,
+)
 from spotkeeper.control.requeue import after
-from spotkeeper.control.run import Run
+from spotkeeper.control.run import HistoryEvent, Run
 from spotkeeper.control.submission_rate import may_submit
+from spotkeeper.policy.money import format_usd
 from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import MOST_TWINS
+
+CAP_CROSSED: Final = "cap-crossed"
+"""Kind of the history event."""
 
 
 def job_request(run: Run) -> dict[str, Any]:
@@ -72,6 +86,9 @@ def next_submission(run: Run, *, now: str) -> dict[str, Any]:
         "intent_at": now,
         "num_sends": 0,
         "sent_at": None,
+        "over_cap_microusd": None,
+        "num_money_waits": 0,
+        "lacks": None,
         "wait_until": None,
         "reason": None,
         **waits.forgotten(),
@@ -85,7 +102,8 @@ def submit(run: Run, *, ports: Ports, now: str) -> Run:
 
     Raises:
         Conflict: the run id is taken.
-        Refused: Batch rejects the request; the run is closed as FAILED with Batch's words.
+        Refused: Batch rejects the request; the run is closed as FAILED with Batch's words, or PARKED if it is
+            `NotAllowed`.
         Throttled, ReplyLost: the run stays SUBMITTING; call `finish`.
     """
     ports.ledger.create(run)
@@ -133,7 +151,7 @@ def secure(run: Run, *, ports: Ports, now: str) -> Run:
 
     Where that cannot be, the run rests, with the reason.
     """
-    if run.submission > 1 or not ports.terms.leases_spot(run):
+    if run.submission > 1 or not reserve.leases_spot(run, ports=ports, now=now):
         return run
     if any(reservation.submission == run.submission for reservation in ports.budgets.reservations(run.run_id)):
         return run
@@ -141,8 +159,9 @@ def secure(run: Run, *, ports: Ports, now: str) -> Run:
     if isinstance(held, Run):
         return held
     if held.is_own:
-        return ports.ledger.advance(run, state=RunState.PARKED, reason=held.reason)
-    return ports.ledger.advance(run, state=RunState.WAITING, wait_until=after(now, 0), reason=held.reason)
+        return ports.ledger.advance(run, state=RunState.PARKED, lacks=held.lacks, reason=held.reason)
+    waiting = {"wait_until": after(now, 0), "lacks": held.lacks, "num_money_waits": 1, "reason": held.reason}
+    return ports.ledger.advance(run, state=RunState.WAITING, **waiting)
 
 
 def _send(run: Run, ports: Ports, now: str) -> Run:
@@ -153,6 +172,9 @@ def _send(run: Run, ports: Ports, now: str) -> Run:
         if ports.budgets.switch().is_off:
             reason = "on-demand was switched off before its job was submitted"
             return ledger.advance(run, state=RunState.WAITING, wait_until=now, reason=reason)
+        if run.over_cap_microusd is not None:
+            # Told before the money can be spent, whoever finishes the submission.
+            ledger.append_event(run.run_id, cap_crossed(run))
         # Counted first: what a lost reply leaves behind must be covered by the reservation.
         run = ledger.advance(run, num_sends=run.num_sends + 1, sent_at=now)
     try:
@@ -167,9 +189,18 @@ def _send(run: Run, ports: Ports, now: str) -> Run:
             raise
         job_id = jobs[0].job_id
     except Refused as refusal:
-        close_refused(run, str(refusal), ledger=ledger, now=now)
+        close_refused(run, refusal, ledger=ledger, now=now)
         raise
     return _record(run, job_id, ledger=ledger, batch=batch)
+
+
+def cap_crossed(run: Run) -> HistoryEvent:
+    """Return the alert of a run that values its deadline above its own cap: the same each time it is asked for."""
+    assert run.over_cap_microusd is not None
+    over = format_usd(run.over_cap_microusd)
+    message = f"{run.mode}: what is reserved for submission {run.submission} is {over} above the run's own cap"
+    at = run.intent_at or run.created_at
+    return HistoryEvent(at=at, event_id=f"cap-{run.submission}", kind=CAP_CROSSED, message=message)
 
 
 def _record(run: Run, job_id: str, *, ledger: Ledger, batch: Batch) -> Run:
@@ -195,11 +226,12 @@ def _lacks_job(run: Run, submission: int) -> bool:
     return run.submission == submission and run.job_id is None and run.is_live
 
 
-def close_refused(run: Run, words: str, *, ledger: Ledger, now: str) -> None:
-    """End a run whose first job Batch refuses, and park one that has had a job; `words` are Batch's."""
-    reason = f"AWS Batch refused the job: {words}"
+def close_refused(run: Run, refusal: Refused, *, ledger: Ledger, now: str) -> None:
+    """End a run whose first job Batch refuses; park one that has had a job, or whose submitter may not submit."""
+    reason = f"AWS Batch refused the job: {refusal}"
     try:
-        if run.submission == 1:
+        # A permission that is missing, or that AWS Budgets has taken away, says nothing about the run.
+        if run.submission == 1 and not isinstance(refusal, NotAllowed):
             ledger.advance(run, state=RunState.FAILED, closed_at=now, reason=reason)
         else:
             # The run has work to lose; a queue that is disabled or a definition that is gone, a person can mend.

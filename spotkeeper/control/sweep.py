@@ -50,6 +50,8 @@ class Sweep:
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     reservations: Counter[Tended] = field(default_factory=Counter)
+    num_caps_crossed: int = 0
+    """Submissions for which their run's own cap was crossed."""
     failures: dict[str, str] = field(default_factory=dict)
     """Run -> why it could not be reconciled; the next sweep tries again."""
     waits: dict[str, str] = field(default_factory=dict)
@@ -137,6 +139,7 @@ def _reconcile(done: Sweep, run: Run, job: Job | None, ports: Ports, now: str) -
             described = replace(ports, batch=Described(ports.batch, (job,) if job is not None else ()))
             seen = reconcile(run.run_id, ports=described, now=now)
         done.waits.update(overdue([seen.run or run], terms=ports.terms.placement, now=now))
+        done.num_caps_crossed += seen.is_cap_crossed
         return seen.outcome
 
     done.attempt(run.run_id, done.outcomes, step, conflict=Outcome.UNCHANGED)

@@ -100,11 +100,6 @@ class EnvironmentTerms:
             )
         return holders
 
-    def leases_spot(self, run: Run) -> bool:
-        """Tell whether spot money must be reserved too: somebody has capped the total."""
-        limits = self.holders(run, run.created_at).values()
-        return any(limit.total_microusd is not None for limit in limits)
-
 
 def _limits(caps: descriptor.Caps) -> Limits:
     def read(text: str | None) -> int | None:

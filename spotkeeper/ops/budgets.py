@@ -6,18 +6,16 @@ from typing import Final
 from spotkeeper.contract.budgets import environment_holder, month_of, run_holder, sweep_holder, team_holder
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import check_name
-from spotkeeper.control import pause
+from spotkeeper.control import pause, reserve
 from spotkeeper.control.budget import UNLIMITED_MICROUSD, Budget, Limits
 from spotkeeper.control.ports import Conflict
-from spotkeeper.control.run import Run
+from spotkeeper.control.run import Lack, Run
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.failure import OperationError
 from spotkeeper.policy.money import format_usd, parse_usd
 
 UNLIMITED: Final = "unlimited"
 """What people write for a cap that nobody sets."""
-_FOR_MONEY: Final = "total cap"
-"""What the reason says of a run that was parked because no budget allowed its next hour."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,14 +69,14 @@ def sweep(name: str, connection: Connection) -> Holder:
     return Holder(name=holder, limits=None, is_leased=is_leased)
 
 
-def run(run_id: str, connection: Connection) -> Holder:
+def run(run_id: str, connection: Connection, *, now: str) -> Holder:
     """Return a run as a holder.
 
     Raises:
         UnknownRun: the ledger has none of this id.
     """
     found = connection.run_of(run_id)
-    is_leased = connection.ports.terms.leases_spot(found)
+    is_leased = reserve.leases_spot(found, ports=connection.ports, now=now)
     return Holder(name=run_holder(run_id), limits=run_limits(found), is_leased=is_leased, run=found)
 
 
@@ -143,9 +141,9 @@ def let_go_on(holder: Holder, connection: Connection, *, now: str) -> str:
         return f"{found.run_id} waits until {found.wait_until}, and is then decided anew"
     if found.state is not RunState.PARKED:
         return f"{found.run_id} is {found.state}"
-    reason = found.reason or ""
-    if _FOR_MONEY not in reason:
-        return f"{found.run_id} is parked for another reason ({reason}); `spotkeeper resume {found.run_id}` resumes it"
+    if found.lacks != Lack.MONEY:
+        why = f"is parked for another reason ({found.reason})"
+        return f"{found.run_id} {why}; `spotkeeper resume {found.run_id}` resumes it"
     resumed = pause.resume(found.run_id, ports=connection.ports, now=now)
     if resumed.is_live:
         return f"{found.run_id} goes on: it is {resumed.state}"

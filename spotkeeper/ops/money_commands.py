@@ -123,7 +123,7 @@ def _holder(
     if sum((run is not None, team is not None, sweep is not None, environment)) > 1:
         raise ValueError("one holder at a time: give one of --run, --team, --sweep, --this-environment")
     if run is not None:
-        return budgets.run(run, connection)
+        return budgets.run(run, connection, now=now)
     if team is not None:
         return budgets.team(team, connection, now=now)
     if sweep is not None:

@@ -70,7 +70,8 @@ def submit(
 
     Raises:
         OperationError: if AWS did not confirm the job; the run is recorded and the message says what to do.
-        Refused: if Batch rejects the job; the run is closed as FAILED with Batch's words.
+        Refused: if Batch rejects the job; the run is closed as FAILED with Batch's words, or PARKED where the
+            caller may not submit.
     """
     run = replace(plan.run, job_definition=bring(plan, connection))
     connection.ledger.create(run)

@@ -42,7 +42,8 @@ def submit(
 
     Raises:
         OperationError: if there is another sweep of this name, or AWS did not confirm the array.
-        Refused: if Batch rejects the array; the members are closed as FAILED with Batch's words.
+        Refused: if Batch rejects the array; the members are closed as FAILED with Batch's words, or PARKED where
+            the caller may not submit.
     """
     definition = bring(plan.base, connection)
     record = connection.sweeps.create(plan.record)

@@ -40,6 +40,8 @@ class Terms:
     """A standby that asked for the run gives up after so long: the attempt on on-demand does not yield."""
 
 
+HOST_SECONDS: Final = 300
+"""Where there is capacity, a job has its host within some minutes; one that waits for longer waits for capacity."""
 SHORTEST_SEGMENT_SECONDS: Final = 900
 """A shorter attempt would spend most of its reservation on starting and stopping."""
 LONGEST_STANDBY_PAUSE_SECONDS: Final = 4 * 3600
@@ -53,18 +55,25 @@ class Placement:
     reason: str
 
 
+def longest_wait_seconds(mode: Mode, terms: Terms) -> int:
+    """Return for how long a run waits for spot before it may go to on-demand."""
+    if mode is Mode.DEADLINE_FIRST:
+        return min(HOST_SECONDS, terms.fallback_after_seconds)
+    return terms.fallback_after_seconds
+
+
 def after_shortage(*, waited_seconds: float, allows_fallback: bool, mode: Mode, terms: Terms) -> Placement:
     """Decide for a run that spot gives no machine.
 
     Args:
         waited_seconds: Since the run last had a machine, or was submitted.
         allows_fallback: The run has a cap for on-demand above $0.
-        mode: The run's mode; one that values its deadline does not wait.
+        mode: The run's mode; one that values its deadline waits only until it is certain that there is none.
         terms: The environment's.
     """
     if not allows_fallback:
         return Placement(market=Market.SPOT, reason="no spot capacity, and the run allows no on-demand")
-    limit_seconds = 0 if mode is Mode.DEADLINE_FIRST else terms.fallback_after_seconds
+    limit_seconds = longest_wait_seconds(mode, terms)
     if waited_seconds < limit_seconds:
         return Placement(
             market=Market.SPOT,

@@ -15,11 +15,12 @@ STOP_PERCENT: Final = 100
 
 
 class SpendingStop(Construct):
-    """A monthly budget of the environment's tagged costs; when it is spent, nothing of ours submits jobs any more.
+    """A monthly budget of the environment's tagged costs; when it is spent, the functions submit no jobs any more.
 
     AWS updates budgets some three times a day, so this is no cap: caps are reserved in the ledger. What runs goes on,
-    and saves; what would be submitted is refused by AWS, and its run is parked. To go on, detach the policy from the
-    roles (docs/live-checks.md) and resume the runs.
+    and saves; what the functions would submit is refused by AWS, and its run is parked. They alone submit to on-demand.
+    People's roles are their own, so `spotkeeper submit` still reaches spot. To go on, detach the policy from the roles
+    (docs/live-checks.md) and resume the runs.
     """
 
     def __init__(self, scope: Construct, id_: str, *, environment: Environment, roles: list[iam.Role]) -> None:

@@ -10,7 +10,7 @@ from botocore.exceptions import ReadTimeoutError
 from botocore.stub import Stubber
 
 from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch, job_of
-from spotkeeper.control.ports import JobAttempt, JobOrder, JobStatus, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import JobAttempt, JobOrder, JobStatus, NotAllowed, Refused, ReplyLost, Throttled
 from spotkeeper.control.submit import job_request
 from tests.control.fakes import new_run
 
@@ -56,7 +56,7 @@ def test_the_request_of_a_run_is_sent_as_it_is() -> None:
         ("TooManyRequestsException", 429, Throttled),
         ("ClientException", 429, Throttled),
         ("ThrottlingException", 400, Throttled),
-        ("AccessDeniedException", 403, Refused),
+        ("AccessDeniedException", 403, NotAllowed),
         ("UnrecognizedClientException", 400, Refused),
         ("ServerException", 500, ReplyLost),
     ],

@@ -47,6 +47,11 @@ class Money:
         assert budget is not None
         return budget.fallback.available, budget.fallback.reserved, budget.fallback.spent
 
+    def total(self, holder: str) -> tuple[int, int]:
+        budget = self.budgets.get(holder)
+        assert budget is not None
+        return budget.total.reserved, budget.total.spent
+
 
 def reservation(**changes: Any) -> Reservation:
     made = Reservation(
@@ -212,6 +217,42 @@ def test_a_reservation_is_extended_while_the_money_lasts(money: Money) -> None:
     budget = money.budgets.get(MONTH_HOLDER)
     assert budget is not None
     assert (budget.total.available, budget.total.reserved, budget.total.spent) == (1, 0, 11)
+
+
+def test_a_reservation_is_handed_on_to_the_next_month_in_one_write(money: Money) -> None:
+    next_month = "environment#2026-12"
+    money.budgets.open(Limits(total_microusd=5).open(next_month))
+    money.reserve(of={"market": Market.SPOT})
+    spot = reservation(market=Market.SPOT)
+
+    with pytest.raises(OverBudget) as refused:
+        money.budgets.roll_over(spot, 3, holders=(RUN_HOLDER, next_month), microusd=6, at=NOW)
+    assert refused.value.holder == next_month
+    rolled = money.budgets.roll_over(spot, 3, holders=(RUN_HOLDER, next_month), microusd=5, at=NOW)
+
+    assert money.budgets.reservations("digits-7fq2") == (rolled,)
+    assert (rolled.microusd, rolled.booked_microusd, rolled.holders) == (5, 3, (RUN_HOLDER, next_month))
+    assert money.total(MONTH_HOLDER) == (0, 3)
+    assert money.total(RUN_HOLDER) == (5, 3), "the run pays for both months, and needs the money once"
+    assert money.total(next_month) == (5, 0)
+    with pytest.raises(Conflict):
+        money.budgets.roll_over(spot, 3, holders=(RUN_HOLDER, next_month), microusd=0, at=NOW)
+
+    settled = money.budgets.settle(rolled, 4, at=NOW)
+    assert settled.cost_microusd == 7
+    assert money.total(next_month) == (0, 4)
+    assert money.total(RUN_HOLDER) == (0, 7)
+
+
+def test_a_run_that_has_no_money_twice_is_handed_on_all_the_same(money: Money) -> None:
+    budget = money.budgets.get(RUN_HOLDER)
+    assert budget is not None
+    money.budgets.set_limits(budget, fallback=10, total=5)
+    money.reserve(of={"market": Market.SPOT})
+
+    money.budgets.roll_over(reservation(market=Market.SPOT), 1, holders=(RUN_HOLDER,), microusd=4, at=NOW)
+
+    assert money.total(RUN_HOLDER) == (4, 1)
 
 
 def test_a_cap_that_is_lowered_below_what_is_reserved_lets_nothing_new_through(money: Money) -> None:

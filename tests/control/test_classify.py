@@ -5,6 +5,7 @@ import pytest
 from spotkeeper.control.classify import (
     CANCEL_REASON,
     OVER_BUDGET_REASON,
+    OVER_MONTH_REASON,
     PAUSE_REASON,
     PRIORITY_REASON,
     STANDBY_REASON,
@@ -75,6 +76,11 @@ TABLE = [
         "over budget",
         {"status_reason": NORMAL, "exit_code": 75, "job_status_reason": OVER_BUDGET_REASON},
         Cause.OVER_BUDGET,
+    ),
+    (
+        "over the month's budget",
+        {"status_reason": NORMAL, "exit_code": 75, "job_status_reason": OVER_MONTH_REASON},
+        Cause.OVER_MONTH,
     ),
     (
         "time limit",

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.control.budget import Budget, Cap, Limits
+from spotkeeper.control.budget import Budget, Cap, CapChange, Limits
 from spotkeeper.control.condition import (
     Commit,
     checkpoint_age_seconds,
@@ -144,7 +144,8 @@ def test_what_is_left_is_that_of_the_cap_with_least_left(fallback: Cap, total: C
 
 def test_a_holder_is_over_when_more_is_reserved_than_a_cap_allows() -> None:
     budget = Limits(fallback_microusd=10, total_microusd=20).open("run/digits-7fq2")
-    crossed = Budget(holder=budget.holder, fallback=budget.fallback.reserving(11), total=budget.total.reserving(11))
+    more = CapChange.reserving(11)
+    crossed = Budget(holder=budget.holder, fallback=budget.fallback.changed(more), total=budget.total.changed(more))
 
     assert not is_over(budget)
     assert is_over(crossed)

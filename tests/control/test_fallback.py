@@ -14,13 +14,22 @@ from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import SWITCHED_OFF_REASON, TWIN_REASON, WAITED_REASON
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus, ReplyLost, Throttled
-from spotkeeper.control.run import Attempt
-from spotkeeper.control.submit import submit
+from spotkeeper.control.run import Attempt, HistoryEvent
+from spotkeeper.control.submit import CAP_CROSSED, submit
 from spotkeeper.control.terms import EnvironmentTerms
-from spotkeeper.policy.money import MICROUSD_PER_USD
+from spotkeeper.policy.money import MICROUSD_PER_USD, format_usd
 from spotkeeper.policy.placement import Mode
-from spotkeeper.policy.reservation import on_demand_microusd
-from tests.control.fakes import NOW, ON_DEMAND_QUEUE, SPOT_QUEUE, TERMS, MemoryBatch, MemoryOthers, new_run
+from spotkeeper.policy.reservation import AROUND_SECONDS, lease_microusd, on_demand_microusd
+from tests.control.fakes import (
+    NOW,
+    ON_DEMAND_QUEUE,
+    SPOT_QUEUE,
+    TERMS,
+    MemoryBatch,
+    MemoryLedger,
+    MemoryOthers,
+    new_run,
+)
 from tests.control.reconciled import CAPACITY, HOST, NORMAL, RUN, World, after
 
 USD = MICROUSD_PER_USD
@@ -29,6 +38,9 @@ DEAREST = Decimal("1.0")
 SEGMENT = 3600
 """The run's own limit of an attempt is below the environment's segment."""
 RESERVED = on_demand_microusd(DEAREST, SEGMENT)
+
+
+ONE_HOST = lease_microusd(DEAREST, AROUND_SECONDS)
 
 
 def dry(*, cap_usd: int = 20, minute: float = 31, terms: EnvironmentTerms = TERMS, **changes: Any) -> World:
@@ -98,7 +110,7 @@ def test_a_run_whose_money_does_not_suffice_waits_and_then_asks_spot_again() -> 
     assert world.batch.requests[-1]["jobQueue"] == SPOT_QUEUE
 
 
-def test_a_deadline_does_not_wait_for_spot() -> None:
+def test_a_deadline_does_not_wait_once_batch_has_given_up() -> None:
     world = dry(minute=11, mode=Mode.DEADLINE_FIRST.value)
 
     assert world.hear("job-1", minute=12) is Outcome.FELL_BACK
@@ -134,7 +146,51 @@ def test_a_deadline_may_cross_the_runs_own_cap_and_says_so() -> None:
     assert world.hear("job-1", minute=32) is Outcome.FELL_BACK
 
     assert world.budgets.budgets[run_holder(RUN)].fallback.available == 1 * USD - RESERVED
-    assert any("with $1.00 left of the run's own cap" in event.message for event in world.ledger.history(RUN))
+    over = format_usd(RESERVED - 1 * USD)
+    told = [event.message for event in world.ledger.history(RUN) if event.kind == CAP_CROSSED]
+    assert told == [f"deadline-first: what is reserved for submission 2 is {over} above the run's own cap"]
+
+
+def test_that_a_deadline_crossed_its_cap_is_told_before_its_job_exists_and_counted_once_whoever_crashes() -> None:
+    class Crash(BaseException):
+        pass
+
+    class CrashesAtTheAlert(MemoryLedger):
+        is_down = True
+
+        def append_event(self, run_id: str, event: HistoryEvent) -> None:
+            if self.is_down:
+                raise Crash
+            super().append_event(run_id, event)
+
+    ledger = CrashesAtTheAlert()
+    world = World(ledger=ledger)
+    world.submit(new_run(fallback_cap_microusd=1 * USD, mode=Mode.DEADLINE_FIRST.value))
+    world.give_up("job-1", minute=11)
+    with pytest.raises(Crash):
+        world.hear("job-1", minute=12)
+    assert (world.run.market, len(world.batch.requests)) == ("on-demand", 1)
+
+    ledger.is_down = False
+    swept = [world.sweep(minute) for minute in (15, 20)]
+
+    assert len(world.batch.requests) == 2
+    assert [event.kind for event in world.ledger.history(RUN)].count(CAP_CROSSED) == 1
+    assert [done.num_caps_crossed for done in swept] == [1, 0]
+
+
+def test_a_deadline_leaves_the_queue_of_spot_as_soon_as_it_is_certain_that_there_is_no_host() -> None:
+    world = World()
+    world.submit(new_run(fallback_cap_microusd=20 * USD, mode=Mode.DEADLINE_FIRST.value))
+    world.change("job-1", JobStatus.RUNNABLE)
+
+    world.look(minute=4)
+    assert world.batch.withdrawn == []
+    world.look(minute=5)
+    assert world.batch.withdrawn == [("job-1", WAITED_REASON)]
+
+    world.change("job-1", JobStatus.FAILED, status_reason=WAITED_REASON, stopped_at=after(5))
+    assert world.look(minute=6) is Outcome.FELL_BACK
 
 
 def test_on_demand_of_unknown_price_is_refused() -> None:
@@ -204,7 +260,7 @@ def test_a_job_keeps_its_place_in_the_queue_while_on_demand_cannot_be_paid() -> 
     assert world.batch.withdrawn == []
 
 
-def test_on_demand_without_capacity_goes_back_to_spot_and_gives_its_money_back() -> None:
+def test_on_demand_without_capacity_goes_back_to_spot_and_pays_for_a_host_that_may_have_come_too_late() -> None:
     world = fallen_back()
     world.change("job-2", JobStatus.FAILED, status_reason=CAPACITY, stopped_at=after(50))
 
@@ -212,7 +268,44 @@ def test_on_demand_without_capacity_goes_back_to_spot_and_gives_its_money_back()
     assert world.batch.requests[-1]["jobQueue"] == SPOT_QUEUE
 
     world.sweep(minute=70)
-    assert world.budgets.budgets[run_holder(RUN)].fallback.available == 20 * USD
+    assert world.budgets.budgets[run_holder(RUN)].fallback.available == 20 * USD - ONE_HOST
+
+
+@pytest.mark.parametrize(
+    "attempts",
+    [
+        pytest.param(
+            (
+                JobAttempt(
+                    stopped_at=after(60), status_reason="Task failed to start", reason="CannotPullContainerError"
+                ),
+            ),
+            id="its image could not be pulled",
+        ),
+        pytest.param((), id="it was stopped before it had a container"),
+        pytest.param((JobAttempt(started_at=after(60)),), id="when its container ended only the job tells"),
+    ],
+)
+def test_an_on_demand_job_that_never_ran_pays_for_its_host(attempts: tuple[JobAttempt, ...]) -> None:
+    world = fallen_back(cap_usd=2, attempt_seconds=7200)
+    world.change("job-2", JobStatus.FAILED, *attempts, status_reason="Task failed to start", stopped_at=after(60))
+    world.look(minute=61)
+    world.sweep(minute=80)
+    world.sweep(minute=96)
+
+    own = world.budgets.budgets[run_holder(RUN)].fallback
+    assert (own.reserved, own.spent) == (0, ONE_HOST)
+
+
+def test_what_an_on_demand_job_cost_that_batch_has_forgotten_is_all_that_was_reserved() -> None:
+    world = fallen_back()
+    world.change("job-2", JobStatus.FAILED, status_reason=CAPACITY, stopped_at=after(50))
+    world.hear("job-2", minute=51)
+    del world.batch.jobs["job-2"]
+
+    world.sweep(minute=60 * 24 * 8)
+
+    assert world.budgets.reserved[RUN, 2].spent_microusd == RESERVED
 
 
 def test_what_an_attempt_cost_is_booked_at_the_price_of_its_own_machine_and_the_rest_is_given_back() -> None:

@@ -6,7 +6,8 @@ import pytest
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import CANCEL_REASON, TWIN_REASON
-from spotkeeper.control.ports import Conflict, Refused, ReplyLost, UnknownRun
+from spotkeeper.control.pause import resume
+from spotkeeper.control.ports import Conflict, NotAllowed, Refused, ReplyLost, UnknownRun
 from spotkeeper.control.submit import finish, job_request, submit
 from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, memory_ports, new_run
 
@@ -185,3 +186,26 @@ def test_a_refused_request_closes_the_run_with_the_words_of_batch() -> None:
     run = ledger.runs["digits-7fq2"]
     assert (run.state, run.closed_at) == (RunState.FAILED, NOW)
     assert run.reason == "AWS Batch refused the job: spot is disabled"
+
+
+def test_a_run_whose_submitter_may_not_submit_is_parked_and_goes_on_once_that_is_mended() -> None:
+    class Denies(MemoryBatch):
+        is_denied = True
+
+        def submit(self, request: Mapping[str, Any]) -> str:
+            if self.is_denied:
+                raise NotAllowed("AccessDeniedException: with an explicit deny")
+            return super().submit(request)
+
+    ledger, batch = MemoryLedger(), Denies()
+    ports = memory_ports(ledger, batch)
+    with pytest.raises(Refused):
+        submit(new_run(), ports=ports, now=NOW)
+    run = ledger.runs["digits-7fq2"]
+    assert (run.state, run.reason) == (
+        RunState.PARKED,
+        "AWS Batch refused the job: AccessDeniedException: with an explicit deny",
+    )
+
+    batch.is_denied = False
+    assert resume(run.run_id, ports=ports, now=NOW).state is RunState.SUBMITTED

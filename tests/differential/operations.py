@@ -206,6 +206,18 @@ def extend(random: Random, known: Known) -> Call | None:
     return Call(f"extend {_named(made)} by {more}", lambda side: side.budgets.extend(made, more))
 
 
+def roll_over(random: Random, known: Known) -> Call | None:
+    made = _any(random, known.reservations)
+    spent, microusd = random.randint(0, 6), random.randint(0, 6)
+    holders = tuple(random.sample(HOLDERS, random.randint(1, 3)))
+    if made is None:
+        return None
+    return Call(
+        f"roll {_named(made)} over at {spent} to {microusd} of {holders}",
+        lambda side: side.budgets.roll_over(made, spent, holders=holders, microusd=microusd, at="T"),
+    )
+
+
 def settle(random: Random, known: Known) -> Call | None:
     made = _any(random, known.reservations)
     spent = random.randint(0, 6)
@@ -276,6 +288,7 @@ THEMES: Final[tuple[Mapping[Operation, int], ...]] = (
         reserve: 5,
         settle: 4,
         extend: 2,
+        roll_over: 2,
         read_money: 3,
         advance: 3,
         set_limits: 2,
@@ -283,7 +296,7 @@ THEMES: Final[tuple[Mapping[Operation, int], ...]] = (
         open_budgets: 1,
         list_runs: 1,
     },
-    {reserve: 5, settle: 4, extend: 2, read_money: 3},
+    {reserve: 5, settle: 4, extend: 2, roll_over: 2, read_money: 3},
     {advance: 5, claim: 4, complete: 2, hand_over: 3, read_run: 3, create: 1, list_runs: 1, reserve: 1},
     {record_attempt: 4, place: 1, read_run: 1, record_interruption: 3, append_event: 2, take_submission_slots: 2},
 )

@@ -204,6 +204,7 @@ def long_dry(environment: "Connection", **changes: Any) -> None:
                 "wait_until": "2026-11-23T18:00:00+00:00",
                 "dry_since": "2026-10-23T18:00:00+00:00",
                 "num_capacity_waits": 9,
+                "lacks": "capacity",
                 "job_id": "job-0",
                 "job_queue": profile.spot_queue,
                 "job_definition": profile.job_definition,
@@ -232,7 +233,18 @@ def test_a_run_that_spot_gave_nothing_falls_back_with_its_reservation_and_is_cou
         assert budget is not None
         assert budget.fallback.reserved == reservation.microusd
     counts = counted(capsys.readouterr().out)
-    assert (counts["Fallbacks"], counts["WaitsOverLimit"]) == (1, 0)
+    assert (counts["Fallbacks"], counts["WaitsOverLimit"], counts["CapsCrossed"]) == (1, 0, 0)
+
+
+def test_a_deadline_that_crosses_its_own_cap_is_counted(
+    environment: "Connection", capsys: pytest.CaptureFixture[str]
+) -> None:
+    long_dry(environment, fallback_cap_microusd=1, mode="deadline-first")
+
+    assert failed(sweep_runs(sqs(SCHEDULED), CONTEXT)) == []
+
+    assert counted(capsys.readouterr().out)["CapsCrossed"] == 1
+    assert environment.ledger.history("digits-7fq2")[0].kind == "cap-crossed"
 
 
 def test_a_run_whose_fallback_no_cap_allows_asks_spot_again_and_is_counted_and_named(

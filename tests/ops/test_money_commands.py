@@ -167,7 +167,7 @@ class OvertakenOnce(DynamoDBBudgets):
 def test_setting_one_cap_keeps_the_other_that_somebody_set_at_the_same_moment(environment: Connection) -> None:
     overtaken = replace(environment, budgets=OvertakenOnce(boto3.client("dynamodb", region_name=REGION), TABLE))
     environment.ledger.create(new_run(total_cap_microusd=5_000_000))
-    holder = budgets.run("digits-7fq2", overtaken)
+    holder = budgets.run("digits-7fq2", overtaken, now=NOW)
 
     budget = budgets.set_caps(holder, overtaken, fallback="40", total=None)
 

@@ -52,8 +52,17 @@ def planned(environment: Connection) -> Plan:
     return prepare(request, connection=environment, source_directory=None, suffix="0a1b2c", now=NOW)
 
 
-@pytest.mark.parametrize("code", ["AccessDeniedException", "ClientException", "UnrecognizedClientException"])
-def test_a_run_whose_job_is_refused_is_named_and_closed_with_the_words(environment: Connection, code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [
+        ("ClientException", RunState.FAILED),
+        ("UnrecognizedClientException", RunState.FAILED),
+        ("AccessDeniedException", RunState.PARKED),
+    ],
+)
+def test_a_run_whose_job_is_refused_is_named_and_has_the_words(
+    environment: Connection, code: str, state: RunState
+) -> None:
     connection = answering(environment, lambda: error(code, 403))
     announced: list[str] = []
 
@@ -62,7 +71,7 @@ def test_a_run_whose_job_is_refused_is_named_and_closed_with_the_words(environme
 
     assert announced == ["python-0a1b2c"]
     run = environment.run_of("python-0a1b2c")
-    assert run.state is RunState.FAILED
+    assert run.state is state
     assert "words of AWS" in str(run.reason)
 
 

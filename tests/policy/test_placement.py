@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +10,7 @@ from spotkeeper.policy.placement import (
     Mode,
     Terms,
     after_shortage,
+    longest_wait_seconds,
     segment,
     standby_is_due,
 )
@@ -36,9 +39,13 @@ def test_a_run_waits_for_spot_as_long_as_the_environment_says(waited: float) -> 
 
 
 @given(SECONDS)
-def test_a_deadline_does_not_wait(waited: float) -> None:
+def test_a_deadline_waits_only_until_it_is_certain_that_there_is_no_host(waited: float) -> None:
     placed = after_shortage(waited_seconds=waited, allows_fallback=True, mode=Mode.DEADLINE_FIRST, terms=TERMS)
-    assert placed.market is Market.ON_DEMAND
+    assert (placed.market is Market.ON_DEMAND) == (waited >= 300)
+
+
+def test_a_deadline_waits_no_longer_than_the_environment_says() -> None:
+    assert longest_wait_seconds(Mode.DEADLINE_FIRST, replace(TERMS, fallback_after_seconds=60)) == 60
 
 
 @given(st.integers(60, 10**6), st.integers(-5000, 10**6))

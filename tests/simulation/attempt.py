@@ -147,7 +147,8 @@ class Container:
         self._invariants.left(self)
 
     def _run(self) -> int:
-        self._scheduler.pause(self._choices.draw(f"{self.name}: boot", self._link.swarm.boot) or BOOT_SECONDS)
+        boot = () if self._job.is_on_demand else self._link.swarm.boot
+        self._scheduler.pause(self._choices.draw(f"{self.name}: boot", boot) or BOOT_SECONDS)
         if self._is_signalled:
             return EXIT_YIELDED
         try:

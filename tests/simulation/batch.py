@@ -43,12 +43,23 @@ STUCK_SECONDS: Final = 86400.0
 CAPACITY_CANCEL: Final = "Canceled by JobStateTimeLimit action due to reason: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
 CAPACITY_SECONDS: Final = 900.0
 """Time limit of a job that finds no capacity."""
+JOIN_SECONDS: Final = 40.0
+"""From the launch of a host until Batch knows it; its job is RUNNABLE until then."""
 LISTED_AFTER_SECONDS: Final = 550.0
 """A job younger than this may be missing in ListJobs: nearly as long as settlement allows for."""
 STOP_GRACE_SECONDS: Final = 30.0
 NOTICE_SECONDS: Final = 120.0
 CUT_OFF_SECONDS: Final = (60.0, 1500.0, 5000.0)
 """How long the container of a host that Batch has given up may go on."""
+
+
+@dataclass(slots=True)
+class Host:
+    """An instance that EC2 launched for a job, which it bills whether a container started on it or not."""
+
+    launched_seconds: float
+    released_seconds: float | None = None
+    """When Batch had no use for it any more."""
 
 
 @dataclass(slots=True)
@@ -66,6 +77,7 @@ class BatchJob:
     status_reason: str | None = None
     stopped_at: str | None = None
     attempts: list[JobAttempt] = field(default_factory=list)
+    hosts: list[Host] = field(default_factory=list)
     stop_reason: str | None = None
     """Given to TerminateJob."""
     phase: int = 0
@@ -117,6 +129,7 @@ class Batch:
     def __init__(self, scheduler: Scheduler, choices: Choices, swarm: Swarm, trace: Trace, hooks: Hooks) -> None:
         self.jobs: dict[str, BatchJob] = {}
         self.refused_names: set[str] = set()
+        self.denied_names: set[str] = set()
         self._scheduler = scheduler
         self._choices = choices
         self._swarm = swarm
@@ -164,9 +177,9 @@ class Batch:
         """Return the children of an array."""
         return [self.jobs[f"{array.job_id}:{index}"] for index in range(array.array_size or 0)]
 
-    def refuse(self, request: Mapping[str, Any]) -> None:
-        """Note that a request was rejected."""
-        self.refused_names.add(request["jobName"])
+    def refuse(self, request: Mapping[str, Any], *, is_final: bool) -> None:
+        """Note that a request was rejected; one that is not final says nothing about the request itself."""
+        (self.refused_names if is_final else self.denied_names).add(request["jobName"])
 
     def named(self, name: str, queue: str, *, settled: bool) -> tuple[Job, ...]:
         """Return a queue's jobs of a name, oldest first; `settled` leaves out those that ListJobs may not show yet."""
@@ -208,24 +221,37 @@ class Batch:
         table = self._swarm.on_demand_capacity if job.is_on_demand else self._swarm.capacity
         wait = self._choices.draw(f"batch: job {job.job_id}, capacity {len(job.attempts) + 1}", table)
         if wait == "stuck":
-            self._in_phase(job, STUCK_SECONDS, self._start)
+            self._in_phase(job, STUCK_SECONDS, self._launch)
         elif wait == "none":
-            self._in_phase(job, CAPACITY_SECONDS, lambda job: self._fail(job, CAPACITY_CANCEL))
+            self._in_phase(job, CAPACITY_SECONDS, self._give_up)
         else:
-            self._in_phase(job, wait or 60.0, self._start)
+            self._in_phase(job, (wait or 60.0) - JOIN_SECONDS, self._launch)
+
+    def _launch(self, job: BatchJob) -> None:
+        job.hosts.append(Host(self._scheduler.now_seconds))
+        self._in_phase(job, JOIN_SECONDS, self._start)
+
+    def _give_up(self, job: BatchJob) -> None:
+        if self._choices.draw(f"batch: job {job.job_id}, late host", self._swarm.late_host):
+            job.hosts.append(Host(self._scheduler.now_seconds))
+        self._fail(job, CAPACITY_CANCEL)
 
     def _start(self, job: BatchJob) -> None:
         self._enter(job, JobStatus.STARTING)
-        self._in_phase(job, 30.0, self._run)
+        number = len(job.attempts) + 1
+        table = self._swarm.image if job.is_on_demand else ()
+        image_seconds = self._choices.draw(f"batch: job {job.job_id}, image {number}", table)
+        self._in_phase(job, image_seconds or 30.0, self._run)
 
     def _run(self, job: BatchJob) -> None:
         number = len(job.attempts) + 1
-        job.attempts.append(JobAttempt(started_at=iso(self._scheduler.now_seconds), log_stream=f"cpu/{number}"))
         table = self._swarm.on_demand_host if job.is_on_demand else self._swarm.host
         fate = self._choices.draw(f"batch: job {job.job_id}, host {number}", table)
         if fate == "does not start":
+            job.attempts.append(JobAttempt())
             self._end_attempt(job, status_reason="Task failed to start", reason="CannotPullContainerError: 503")
             return
+        job.attempts.append(JobAttempt(started_at=iso(self._scheduler.now_seconds), log_stream=f"cpu/{number}"))
         self._enter(job, JobStatus.RUNNING)
         job.container = self._hooks.start_container(self, job, number)
         limit = job.request["timeout"]["attemptDurationSeconds"]
@@ -290,6 +316,7 @@ class Batch:
             status_reason=status_reason,
             reason=reason,
         )
+        self._release(job)
         stopped = job.stop_reason is not None
         outcome = AttemptOutcome(
             exit_code=exit_code, reason=reason, status_reason=status_reason, stopped_by_batch=stopped
@@ -305,6 +332,7 @@ class Batch:
         self._end(job, JobStatus.FAILED, reason)
 
     def _end(self, job: BatchJob, status: JobStatus, reason: str) -> None:
+        self._release(job)
         job.status_reason = reason
         job.stopped_at = iso(self._scheduler.now_seconds)
         self._enter(job, status)
@@ -318,6 +346,10 @@ class Batch:
             self._end(array, JobStatus.SUCCEEDED, "")
         elif statuses <= {JobStatus.SUCCEEDED, JobStatus.FAILED}:
             self._end(array, JobStatus.FAILED, CHILD_FAILED)
+
+    def _release(self, job: BatchJob) -> None:
+        for host in job.hosts:
+            host.released_seconds = host.released_seconds or self._scheduler.now_seconds
 
     def _enter(self, job: BatchJob, status: JobStatus) -> None:
         job.phase += 1

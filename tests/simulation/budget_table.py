@@ -4,7 +4,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from spotkeeper.control.budget import Budget, OverBudget, Reservation, Switch, SwitchedOff
+from spotkeeper.control.budget import (
+    CAPS_OF,
+    Budget,
+    CapChange,
+    OverBudget,
+    Reservation,
+    Switch,
+    SwitchedOff,
+    rolling_over,
+)
 from spotkeeper.control.listing import Listed
 from spotkeeper.control.ports import Conflict
 from spotkeeper.control.run import Run
@@ -45,8 +54,8 @@ class BudgetTable:
             raise Conflict
         after = replace(
             stored,
-            fallback=stored.fallback.limited(fallback),
-            total=stored.total.limited(total),
+            fallback=stored.fallback.changed(CapChange.limiting(stored.fallback.limit, fallback)),
+            total=stored.total.changed(CapChange.limiting(stored.total.limit, total)),
             version=stored.version + 1,
         )
         self.budgets[budget.holder] = after
@@ -62,8 +71,10 @@ class BudgetTable:
             raise Conflict
         if switch is not None and switch.generation != self.turned.generation:
             raise SwitchedOff
-        self._require(reservation, [holder for holder in reservation.holders if holder not in exempt])
-        self._charge(reservation)
+        change = CapChange.reserving(reservation.microusd)
+        asked = {holder: change.asked for holder in reservation.holders if holder not in exempt}
+        self._require(asked, reservation.market)
+        self._change(dict.fromkeys(reservation.holders, change), reservation.market)
         self.reserved[key] = reservation
         after = self._advance(run, changes, self.writer)
         self._changed()
@@ -71,27 +82,23 @@ class BudgetTable:
 
     def extend(self, reservation: Reservation, microusd: int) -> Reservation:
         stored = self._stored(reservation)
-        more = replace(stored, microusd=microusd)
-        self._require(more, more.holders)
-        self._charge(more)
-        after = replace(stored, microusd=stored.microusd + microusd, version=stored.version + 1)
-        self.reserved[stored.run_id, stored.submission] = after
-        self._changed()
-        return after
+        change = CapChange.reserving(microusd)
+        self._require(dict.fromkeys(stored.holders, change.asked), stored.market)
+        return self._put(stored.extended(microusd), dict.fromkeys(stored.holders, change))
+
+    def roll_over(
+        self, reservation: Reservation, spent_microusd: int, *, holders: tuple[str, ...], microusd: int, at: str
+    ) -> Reservation:
+        stored = self._stored(reservation)
+        changes = rolling_over(stored, spent_microusd, holders=holders, microusd=microusd)
+        self._require({holder: change.asked for holder, change in changes.items() if change.asked}, stored.market)
+        after = stored.rolled_over(spent_microusd, holders=holders, microusd=microusd, at=at)
+        return self._put(after, changes)
 
     def settle(self, reservation: Reservation, spent_microusd: int, *, at: str) -> Reservation:
         stored = self._stored(reservation)
-        for holder in stored.holders:
-            budget = self.budgets[holder]
-            fallback = budget.fallback
-            if stored.market is Market.ON_DEMAND:
-                fallback = fallback.settling(stored.microusd, spent_microusd)
-            total = budget.total.settling(stored.microusd, spent_microusd)
-            self.budgets[holder] = replace(budget, fallback=fallback, total=total)
-        after = replace(stored, settled_at=at, spent_microusd=spent_microusd, version=stored.version + 1)
-        self.reserved[stored.run_id, stored.submission] = after
-        self._changed()
-        return after
+        change = CapChange.settling(stored.microusd, spent_microusd)
+        return self._put(stored.settled(spent_microusd, at=at), dict.fromkeys(stored.holders, change))
 
     def reservations(self, run_id: str) -> tuple[Reservation, ...]:
         return tuple(self.reserved[key] for key in sorted(self.reserved) if key[0] == run_id)
@@ -117,22 +124,22 @@ class BudgetTable:
             raise Conflict
         return stored
 
-    def _require(self, reservation: Reservation, holders: Collection[str]) -> None:
-        for holder in holders:
-            budget = self.budgets[holder]
-            is_on_demand = reservation.market is Market.ON_DEMAND
-            too_much = is_on_demand and budget.fallback.available < reservation.microusd
-            if too_much or budget.total.available < reservation.microusd:
+    def _put(self, reservation: Reservation, changes: Mapping[str, CapChange]) -> Reservation:
+        self._change(changes, reservation.market)
+        self.reserved[reservation.run_id, reservation.submission] = reservation
+        self._changed()
+        return reservation
+
+    def _require(self, asked: Mapping[str, int], market: Market) -> None:
+        for holder, amount in asked.items():
+            if any(getattr(self.budgets[holder], cap).available < amount for cap in CAPS_OF[market]):
                 raise OverBudget(holder)
 
-    def _charge(self, reservation: Reservation) -> None:
-        for holder in reservation.holders:
+    def _change(self, changes: Mapping[str, CapChange], market: Market) -> None:
+        for holder, change in changes.items():
             budget = self.budgets[holder]
-            self.budgets[holder] = replace(
-                budget,
-                fallback=budget.fallback.reserving(reservation.fallback_microusd),
-                total=budget.total.reserving(reservation.microusd),
-            )
+            caps = {cap: getattr(budget, cap).changed(change) for cap in CAPS_OF[market]}
+            self.budgets[holder] = replace(budget, **caps)
 
 
 def _listed(reservation: Reservation) -> Listed:

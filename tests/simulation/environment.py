@@ -9,12 +9,12 @@ from spotkeeper.policy.placement import Terms
 from tests.simulation.batch import ON_DEMAND_QUEUE, SPOT_QUEUE
 
 ON_DEMAND_USD_PER_HOUR: Final = Decimal("1.0")
-AROUND_SECONDS: Final = 900.0
-"""What EC2 bills before and after a container here: less than the product allows for."""
+TEARDOWN_SECONDS: Final = 600.0
+"""What EC2 bills of a host after Batch had use for it. What it bills before is from the launch of the host on."""
 
 
 def terms_with(month_fallback_microusd: int, month_total_microusd: int | None) -> EnvironmentTerms:
-    """Return the terms of an environment that may spend so much on on-demand in a month, and in all (None: no cap)."""
+    """Return the terms of an environment that may spend so much on on-demand, and in all, in a month."""
     return EnvironmentTerms(
         placement=Terms(
             fallback_after_seconds=1800,

@@ -14,7 +14,7 @@ from spotkeeper.contract.checkpoint_layout import commit_prefix, parse_manifest_
 from spotkeeper.contract.ledger import PARTITION_KEY, SORT_KEY, RunState, run_partition
 from spotkeeper.control.budget import Budget, Reservation, Switch
 from spotkeeper.control.listing import Listed, Position
-from spotkeeper.control.ports import Conflict, Job, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import Conflict, Job, NotAllowed, Refused, ReplyLost, Throttled
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
 from spotkeeper.control.submission_rate import SUBMISSIONS_PER_SECOND
 from spotkeeper.policy.placement import Market
@@ -35,6 +35,9 @@ _ATTEMPT_FIELDS = frozenset(field.name for field in fields(Attempt))
 
 Trace = Callable[[str, str], None]
 """Takes who and what."""
+
+
+_REFUSALS = {faults.THROTTLED: Throttled, faults.REFUSED: Refused, faults.NOT_ALLOWED: NotAllowed}
 
 
 class Watcher(Protocol):
@@ -218,8 +221,8 @@ class Link:
             raise _Stale
         if fault == faults.CROWDED:
             raise _Crowded
-        if fault in (faults.THROTTLED, faults.REFUSED):
-            raise (Throttled if fault == faults.THROTTLED else Refused)(operation)
+        if fault in _REFUSALS:
+            raise _REFUSALS[fault](operation)
         if fault == faults.CRASH_BEFORE:
             self._die()
         if fault == faults.REQUEST_LOST:
@@ -349,7 +352,7 @@ class BatchService(Protocol):
     """The truth behind `ports.Batch`."""
 
     def submit(self, request: Mapping[str, Any]) -> str: ...
-    def refuse(self, request: Mapping[str, Any]) -> None: ...
+    def refuse(self, request: Mapping[str, Any], *, is_final: bool) -> None: ...
     def named(self, name: str, queue: str, *, settled: bool) -> tuple[Job, ...]: ...
     def describe(self, job_id: str) -> Job | None: ...
     def terminate(self, job_id: str, reason: str) -> None: ...
@@ -392,6 +395,14 @@ class LinkedBudgets:
     def extend(self, reservation: Reservation, microusd: int) -> Reservation:
         return self._write("budgets.extend", lambda table: table.extend(reservation, microusd))
 
+    def roll_over(
+        self, reservation: Reservation, spent_microusd: int, *, holders: tuple[str, ...], microusd: int, at: str
+    ) -> Reservation:
+        return self._write(
+            "budgets.roll_over",
+            lambda table: table.roll_over(reservation, spent_microusd, holders=holders, microusd=microusd, at=at),
+        )
+
     def settle(self, reservation: Reservation, spent_microusd: int, *, at: str) -> Reservation:
         return self._write("budgets.settle", lambda table: table.settle(reservation, spent_microusd, at=at))
 
@@ -425,8 +436,8 @@ class LinkedBatch:
         table = swarm.submit_on_demand if request["tags"][tags.MARKET] == Market.ON_DEMAND else swarm.submit
         try:
             return self._link.call("batch.submit", table, lambda: self._service.submit(request), lost=ReplyLost)
-        except Refused:
-            self._service.refuse(request)
+        except Refused as refusal:
+            self._service.refuse(request, is_final=not isinstance(refusal, NotAllowed))
             raise
 
     def find(self, name: str, *, queue: str) -> tuple[Job, ...]:

@@ -17,6 +17,7 @@ REQUEST_LOST: Final = "request lost"
 REPLY_LOST: Final = "reply lost"
 REPEATED: Final = "repeated by the client after a lost reply"
 REFUSED: Final = "refused"
+NOT_ALLOWED: Final = "not allowed"
 STALE: Final = "stale"
 CROWDED: Final = "others take every slot of this second"
 SLOW_SECONDS: Final = (0.5, 3.0, 20.0, 100.0)
@@ -37,6 +38,7 @@ SUBMIT: Final[_Highest] = {
     REPLY_LOST: 0.3,
     REFUSED: 0.05,
     CRASH_AFTER: 0.2,
+    NOT_ALLOWED: 0.05,
 }
 SLOT: Final[_Highest] = {**READ, REPLY_LOST: 0.05, CROWDED: 0.5}
 SUBMIT_ON_DEMAND: Final[_Highest] = {**SUBMIT, REQUEST_LOST: 0.3, REPLY_LOST: 0.6, CRASH_AFTER: 0.4, REFUSED: 0.02}
@@ -48,7 +50,10 @@ EVENT: Final[_Highest] = {"lost": 0.4, "twice": 0.3, **dict.fromkeys(_HOURS, 0.0
 """A number is a delay in seconds."""
 HOST: Final[_Highest] = {"notice": 0.7, "lost": 0.5, "cut off": 0.8, "does not start": 0.3, "drained": 0.1}
 BOOT: Final[_Highest] = {150.0: 0.3, 400.0: 0.3, 1500.0: 0.1}
-"""How long an image takes to come, where that is slow."""
+"""From the start of a container on spot until it claims, where that is slow."""
+IMAGE: Final[_Highest] = {150.0: 0.3, 400.0: 0.3, 800.0: 0.2}
+"""How long an image takes to come to an on-demand host. The money that is reserved for a twin covers no container that
+runs long before its claim is refused."""
 CAPACITY: Final[_Highest] = {"none": 0.4, "stuck": 0.15, 600.0: 0.3, 3600.0: 0.2}
 """How long a job waits; "none" ends with Batch's time limit, "stuck" has a cause that Batch's limit does not know."""
 ON_DEMAND_HOST: Final[_Highest] = {"lost": 0.3, "does not start": 0.15, "drained": 0.05}
@@ -82,6 +87,8 @@ class Swarm:
     slot: Table = ()
     failure: Table = ()
     priority: Table = ()
+    late_host: Table = ()
+    image: Table = ()
 
     @classmethod
     def of(cls, seed: int) -> "Swarm":
@@ -110,6 +117,8 @@ class Swarm:
             slot=_table(random, SLOT),
             failure=_table(random, {"fails": 0.15, "stops early": 0.15, "plain": 0.4}),
             priority=_table(random, {"priority": 0.8}),
+            late_host=_table(random, {"launched as its job is given up": 0.5}),
+            image=_table(random, IMAGE),
         )
 
 

@@ -7,22 +7,22 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from typing import Final, Protocol
 
+from spotkeeper.contract.budgets import environment_holder, run_holder, sweep_holder
 from spotkeeper.contract.checkpoint_layout import EPOCH_PREFIX, parse_manifest_key
 from spotkeeper.contract.ledger import RESTING_STATES, RunState
 from spotkeeper.contract.names import array_job_name, job_name, member_id, parse_array_job_name
-from spotkeeper.control.budget import Cap
+from spotkeeper.control.budget import UNLIMITED_MICROUSD, Cap
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.requeue import MAX_STALLS
-from spotkeeper.control.run import SUBMITTED_AGAIN_FROM, SUCCESSORS, Attempt, Run
+from spotkeeper.control.run import SUBMITTED_AGAIN_FROM, SUCCESSORS, Attempt, Lack, Run
 from spotkeeper.control.submission_rate import SUBMISSIONS_PER_SECOND
 from spotkeeper.control.sweep_record import SweepRecord
+from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import MOST_TWINS
 from tests.simulation.budget_table import BudgetTable
 
 PEOPLE: Final = ("submit ", "resume ")
 """How the names of commands begin that submit for a person."""
-MONEY: Final = "total cap"
-"""What a run says that was parked for want of money of its own."""
 WITHDRAWING_SECONDS: Final = 240
 """From the look at what is known of a queue to the call that withdraws a job from it, with two slow calls."""
 FACTS: Final = ("job_id", "epoch", "started_at", "stopped_at", "exit_code", "warned_at")
@@ -49,6 +49,8 @@ class Truth(Protocol):
     def has_ended(self, job_id: str) -> bool: ...
     def lacked_capacity(self, job_id: str) -> bool: ...
     def is_refused(self, name: str) -> bool: ...
+    def is_denied(self, name: str) -> bool: ...
+    def has_told(self, run_id: str, event_id: str) -> bool: ...
     def has_deadline(self, run_id: str) -> bool: ...
     def has_job_of(self, run_id: str, submission: int) -> bool: ...
     def is_wanted(self, run_id: str) -> bool: ...
@@ -60,7 +62,7 @@ class Truth(Protocol):
     def leases_spot(self, run_id: str) -> bool: ...
     def parameter_of(self, run_id: str) -> str | None: ...
     def now(self) -> str: ...
-    def fallback_after_seconds(self) -> int: ...
+    def longest_wait_seconds(self, job_id: str) -> float: ...
 
 
 def _name(attempt: Attempt) -> str:
@@ -100,6 +102,9 @@ class Invariants:
         self._money: BudgetTable | None = None
         self._reserved: set[tuple[str, int]] = set()
         self._settled: set[tuple[str, int]] = set()
+        self._crossing: set[tuple[str, int]] = set()
+        """Submissions for which the run's own cap was crossed."""
+        self._capped_at_birth: dict[str, bool] = {}
         self._committed: dict[tuple[str, str], int] = {}
         """What was reserved and spent of a holder's cap, by the cap's name."""
         self._array_calls_left: Counter[str] = Counter()
@@ -116,6 +121,8 @@ class Invariants:
     def run_changed(self, before: Run | None, after: Run, writer: str) -> None:
         if before is None or after.submission > before.submission:
             self._starts.setdefault(after.run_id, []).append(self.newest_checkpoint(after.run_id))
+        if before is None:
+            self._capped_at_birth[after.run_id] = self._is_capped(after)
         who = f"{writer} on {after.run_id}"
         if after.job_id is not None and (before is None or after.job_id != before.job_id):
             is_own = self._truth.is_job_of(after.job_id, after.run_id, after.submission)
@@ -128,6 +135,7 @@ class Invariants:
             is_standby = after.submission == before.standby_submission and after.state is RunState.SUBMITTED
             is_forward = (is_next or is_standby) and before.state in SUBMITTED_AGAIN_FROM
             require(after.submission > before.submission, "I4 states move forward", f"{who}: {after.submission}")
+            self._check_fallback(before, after, who)
         else:
             is_forward = after.state is before.state or after.state in SUCCESSORS[before.state]
         require(is_forward, "I4 states move forward", f"{who}: {before.state} to {after.state}")
@@ -163,6 +171,25 @@ class Invariants:
             f"{who}: job {before.job_id} to {after.job_id}",
         )
 
+    def was_capped_at_birth(self, run_id: str) -> bool:
+        """Tell whether a total cap of the run or its sweep was known when the run was recorded."""
+        return self._capped_at_birth[run_id]
+
+    def _is_capped(self, run: Run) -> bool:
+        """Tell whether the total of the run or its sweep is capped, as far as anybody knows."""
+        if run.total_cap_microusd is not None or run.sweep_total_cap_microusd is not None:
+            return True
+        budgets = self._money.budgets if self._money is not None else {}
+        budget = budgets.get(sweep_holder(run.sweep)) if run.sweep is not None else None
+        return budget is not None and budget.total.limit != UNLIMITED_MICROUSD
+
+    def _check_fallback(self, before: Run, after: Run, who: str) -> None:
+        """A run leaves spot only when its job there was given no machine: money that is short is no such thing."""
+        if (before.market, after.market) != (Market.SPOT, Market.ON_DEMAND):
+            return
+        lacked = before.job_id is not None and self._truth.lacked_capacity(before.job_id)
+        require(lacked, "I6 on-demand for want of spot only", f"{who}: job {before.job_id} did not lack capacity")
+
     def _check_rest(self, before: Run, after: Run, who: str) -> None:
         """A run leaves its job only when the job has ended, and says why it rests."""
         is_over = before.job_id is None or self._truth.has_ended(before.job_id)
@@ -182,7 +209,8 @@ class Invariants:
         if self._waits_for_money(after):
             return  # whether there was really none, only the moment of the refusal knows
         if before.job_id is None:
-            refused = self._truth.is_refused(_job_name(after))
+            name = _job_name(after)
+            refused = self._truth.is_refused(name) or self._truth.is_denied(name)
             require(refused, "I1 parked for good reason", f"{who}: without a job, and not refused")
             return
         lacked = self._truth.lacked_capacity(before.job_id)
@@ -192,7 +220,7 @@ class Invariants:
         require(stale_since == newest, "I1 parked for good reason", f"{who}: {newest} is newer than {stale_since}")
 
     def _waits_for_money(self, run: Run) -> bool:
-        return self._truth.leases_spot(run.run_id) and MONEY in (run.reason or "")
+        return run.lacks == Lack.MONEY
 
     def attempt_changed(self, before: Attempt, after: Attempt, writer: str) -> None:
         for name in FACTS:
@@ -266,10 +294,13 @@ class Invariants:
         """Check that the intent is recorded before the effect, and the money reserved before it can be spent."""
         run_id, _, submission = name.rpartition("-")
         require(self._truth.has_run(run_id), "I1 no job without a run", f"{name} is submitted")
+        key = (run_id, int(submission))
+        reservation = self._money.reserved.get(key) if self._money is not None else None
         if not is_on_demand:
             self._check_lease(run_id, int(submission))
             return
-        reservation = self._money.reserved.get((run_id, int(submission))) if self._money is not None else None
+        is_told = key not in self._crossing or self._truth.has_told(run_id, f"cap-{submission}")
+        require(is_told, "I8 nothing silent", f"{name} is submitted above its run's cap, and nobody was told")
         is_covered = reservation is not None and reservation.settled_at is None
         require(is_covered, "I3 reserved before it can be spent", f"{name} is submitted with {reservation}")
         is_counted = num_jobs <= 1 + MOST_TWINS
@@ -280,7 +311,7 @@ class Invariants:
 
     def job_withdrawn(self, job_id: str, queue: str) -> None:
         """Check that a job is taken out of its queue only where that gives nobody a machine, as far as was known."""
-        now, limit_seconds = self._truth.now(), self._truth.fallback_after_seconds()
+        now, limit_seconds = self._truth.now(), self._truth.longest_wait_seconds(job_id)
         for started_at, known_at in self._machines.get(queue, ()):
             is_backlog = seconds_between(started_at, now) < limit_seconds
             was_known = seconds_between(known_at, now) > WITHDRAWING_SECONDS
@@ -323,6 +354,9 @@ class Invariants:
         for key in news:
             is_on_demand = table.reserved[key].fallback_microusd > 0
             require(not (is_on_demand and table.turned.is_off), "I10 the kill switch wins", f"{key} is reserved")
+            own = table.budgets[run_holder(key[0])]
+            if is_on_demand and min(own.fallback.available, own.total.available) < 0:
+                self._crossing.add(key)
 
     def _check_cap(self, holder: str, name: str, cap: Cap) -> None:
         """Nothing is reserved above a cap; one that was lowered below what is reserved lets nothing more through.
@@ -347,6 +381,12 @@ class Invariants:
             require(is_within, "I3 no dollar over the cap", f"{key}: settled {spent} of {reservation.microusd}")
         unsettled = list(table.unsettled())
         require(not unsettled, "I7 everything is settled", f"{unsettled}")
+
+    def check_month(self, table: BudgetTable, month: str, used: int) -> None:
+        """In the end: what leased spot used of a month was booked there."""
+        budget = table.budgets.get(environment_holder(month))
+        spent = budget.total.spent if budget is not None else 0
+        require(used <= spent, "I7 each month pays its own hours", f"{month}: used {used}, booked {spent}")
 
     def claimed(self, holder: Holder, run: Run) -> Run:
         """Check that nobody else holds the run, but for containers that Batch has given up."""

@@ -20,10 +20,12 @@ from spotkeeper.control import (
     cancel,
     choice,
     closing,
+    cost,
     first_lease,
     glance,
     kill_switch,
     lookup,
+    month,
     observe,
     others,
     pause,
@@ -44,6 +46,7 @@ from spotkeeper.control import (
 from spotkeeper.control.budget import Reservation, Switch
 from spotkeeper.control.listing import Listed
 from spotkeeper.control.run import Run
+from spotkeeper.policy.placement import Market
 from spotkeeper.trainer import array_member, checkpoint, ending
 from tests.simulation.budget_table import BudgetTable
 from tests.simulation.fakes import LedgerTable, Watcher
@@ -107,9 +110,9 @@ class LastWriteWins(LedgerTable):
 
 
 CONTROL: Final = (
-    waits, lookup, submission_rate, reserve, first_lease, submit, standby, closing, observe, others, adoption, cancel,
-    begin, pause, requeue, choice, settle, array, renew, kill_switch, reservations, unknown_job, reconcile, glance,
-    rounds, sweep,
+    waits, lookup, cost, submission_rate, reserve, month, first_lease, submit, standby, closing, observe, others,
+    adoption, cancel, begin, pause, requeue, choice, settle, array, renew, kill_switch, reservations, unknown_job,
+    reconcile, glance, rounds, sweep,
 )  # fmt: skip
 """Each imports those before it only."""
 
@@ -154,7 +157,7 @@ INTENT_LAST: Final = (
 class Credulous(BudgetTable):
     """Reserves whatever is asked for."""
 
-    def _require(self, reservation: Reservation, holders: Collection[str]) -> None:
+    def _require(self, asked: Mapping[str, int], market: Market) -> None:
         pass
 
 
@@ -552,6 +555,34 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
                 )
             },
         ),
+        "start-failure-free": _mutant(
+            "a container that could not start costs nothing",
+            {cost: (("    began_at = started_at or stopped_at", "    began_at = started_at"),)},
+        ),
+        "hostless-free": _mutant(
+            "a job that ended before it had a container costs nothing",
+            {cost: (("        if job.has_ended and not job.attempts and", "        if not job.has_ended and"),)},
+        ),
+        "month-without-end": _mutant(
+            "a lease stays with the month in which it began",
+            {month: (("and month_of(now) > reservation.month", "and not now"),)},
+        ),
+        "sweep-unleased": _mutant(
+            "only the run that names a sweep's cap keeps to it",
+            {
+                reserve: (
+                    ("    return any(budget is not None and budget", "    return False and any(budget and budget"),
+                )
+            },
+        ),
+        "crossing-untold": _mutant(
+            "a run that values its deadline crosses its cap in silence",
+            {submit: (("            ledger.append_event(run.run_id, cap_crossed(run))", "            pass"),)},
+        ),
+        "denied-is-refused": _mutant(
+            "a run fails because whoever submits it is not allowed to",
+            {submit: ((" and not isinstance(refusal, NotAllowed):", ":"),)},
+        ),
         "never-settled": _mutant(
             "nobody tends reservations",
             {sweep: (("    for page in money.pages():", "    for page in ():"),)},
@@ -599,7 +630,11 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "spot-never-again": _mutant(
             "a run that on-demand is too dear for never asks spot again",
-            {reconcile: (('        if counts.get("num_capacity_waits"):', "        if True:"),)},
+            {reconcile: (("        if num_waits > 0:", "        if True:"),)},
+        ),
+        "money-is-drought": _mutant(
+            "a wait for money counts as one for capacity, and leads to on-demand",
+            {reconcile: (("    if run.lacks == Lack.CAPACITY:", "    if run.lacks is not None:"),)},
         ),
         # Sweeps
         "array-sent-again": _mutant(

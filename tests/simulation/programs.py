@@ -66,6 +66,8 @@ class Bound:
     ports: ports.Ports
     sweeps: Sweeps
     clock: Callable[[], str]
+    holders: tuple[str, ...]
+    """Who has a budget."""
     seconds_left: Callable[[], float]
     """Until whoever runs the handler kills it."""
 

@@ -4,17 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from spotkeeper.contract.budgets import sweep_holder
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import member_id
-from spotkeeper.control.ports import Ports
 from spotkeeper.control.run import Run
 from spotkeeper.control.sweep_record import SweepRecord
 from spotkeeper.policy.money import MICROUSD_PER_USD as USD
 from tests.simulation.attempt import PARAMETER
 from tests.simulation.choices import Choices
 from tests.simulation.fakes import LedgerTable
-from tests.simulation.operators import AGAIN_SECONDS, GENEROUS_USD, Command, Operator, wanted
+from tests.simulation.operators import AGAIN_SECONDS, Command, Operator, wanted
 from tests.simulation.programs import Bound
 from tests.simulation.sched import Scheduler
 
@@ -97,18 +95,6 @@ class SweepOperator:
             self.submit()
 
     def insist(self) -> None:
-        """Say again what the ledger does not know, and let the members spend: faults have ceased."""
+        """Say again what the ledger does not know: faults have ceased."""
         if any(run.run_id not in self._table.runs for run in self._runs):
             self.submit()
-
-        def body(bound: Bound) -> None:
-            raise_total(sweep_holder(NAME), bound.ports)
-
-        self._command(f"cap of {NAME}", body, self._skew_seconds)
-
-
-def raise_total(holder: str, ports: Ports) -> None:
-    """Let a holder spend freely on spot; without on-demand every run must come to an end."""
-    budget = ports.budgets.get(holder)
-    if budget is not None:
-        ports.budgets.set_limits(budget, fallback=budget.fallback.limit, total=GENEROUS_USD * USD)

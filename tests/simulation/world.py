@@ -6,27 +6,28 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from spotkeeper.contract.budgets import environment_holder
+from spotkeeper.contract.budgets import kind_of, start_of
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name, member_id, parse_array_job_name
+from spotkeeper.control.budget import UNLIMITED_MICROUSD
 from spotkeeper.control.classify import WAITED_REASON, Cause, instance_of
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.reconcile import GIVE_UP_SECONDS
 from spotkeeper.control.run import Run
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
-from spotkeeper.policy.placement import Mode
+from spotkeeper.policy.placement import Mode, longest_wait_seconds
 from tests.simulation.attempt import PARAMETER, TRAINING_SECONDS, Container
 from tests.simulation.batch import CAPACITY_CANCEL, LISTED_AFTER_SECONDS, Batch, BatchJob, Hooks
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
 from tests.simulation.delivery import Delivery, Message
-from tests.simulation.environment import AROUND_SECONDS, ON_DEMAND_USD_PER_HOUR, terms_with
+from tests.simulation.environment import ON_DEMAND_USD_PER_HOUR, TEARDOWN_SECONDS, terms_with
 from tests.simulation.fakes import Link, LinkedBatch, LinkedBudgets, LinkedCheckpoints, LinkedLedger, ObjectStore
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants, require
-from tests.simulation.operators import Operator, wanted
+from tests.simulation.operators import GENEROUS_USD, Operator, wanted
 from tests.simulation.others import (
     ASKING,
     COPY,
@@ -39,7 +40,7 @@ from tests.simulation.others import (
 from tests.simulation.others_table import LinkedOthers, OthersTable
 from tests.simulation.programs import HANDLERS, HOST_NOTICED, JOB_CHANGED, PASSING, PERIODIC, Bound, Programs
 from tests.simulation.sched import Program, Scheduler
-from tests.simulation.sweep_operator import SweepOperator, raise_total
+from tests.simulation.sweep_operator import SweepOperator
 from tests.simulation.sweep_table import LinkedSweeps, SweepTable
 
 FAULTY_SECONDS: Final = (86400.0, 3600.0, 10800.0)
@@ -50,6 +51,18 @@ LOOKED_BEFORE_SECONDS: Final = 300.0
 TIGHT_USD: Final = 6
 """A total cap of a month that runs meet."""
 OTHERS_AFTER_SECONDS: Final = (0.0, 600.0, 3000.0)
+GENEROUS_AFTER_SECONDS: Final = 60.0
+NEW_MONTH: Final = "2026-12"
+"""Begins four hours in."""
+
+
+def _be_generous(bound: Bound) -> None:
+    """Raise the total caps of all who are no run: faults have ceased, and nobody is to wait for the next month."""
+    for holder in bound.holders:
+        budget = bound.ports.budgets.get(holder)
+        if budget is not None and kind_of(holder) != "run" and budget.total.limit != UNLIMITED_MICROUSD:
+            fallback, total = budget.fallback.limit, GENEROUS_USD * MICROUSD_PER_USD
+            bound.ports.budgets.set_limits(budget, fallback=fallback, total=total)
 
 
 class World:
@@ -63,14 +76,17 @@ class World:
         self._lines = trace
         self._warned: set[str] = set()
         month_usd = choices.among("fallback cap of a month", (1000, 1000, 5, 3, 0))
+        self._fallback_cap = month_usd * MICROUSD_PER_USD
         num_runs = choices.among("runs", (1, 2, 3))
         is_sweep = choices.shape("a sweep", (False, False, True)) and num_runs > 1
         kinds = choices.shape("jobs of others", (*[()] * 8, (STRANGER,), (COPY,), (ASKING,), (STRANGER, ASKING)))
-        has_total = is_sweep or kinds
-        self._total_usd = choices.shape("total cap of a month", (None, None, 1000, TIGHT_USD)) if has_total else None
-        self._terms = terms_with(
-            month_usd * MICROUSD_PER_USD, None if self._total_usd is None else self._total_usd * MICROUSD_PER_USD
+        self._total_usd: int | None = (
+            choices.shape("total cap of a shared month", (None, None, 1000, TIGHT_USD))
+            if is_sweep or kinds
+            else choices.among("total cap of a month", (None, None, None, 60, 4))
         )
+        self._terms = terms_with(self._fallback_cap, self._total_usd and self._total_usd * MICROUSD_PER_USD)
+        sweep_usd = choices.among("total cap of a sweep", (None, None, None, 20, 4))
         self._store = ObjectStore(self.invariants)
         hooks = Hooks(
             start_container=self._start_container,
@@ -107,6 +123,10 @@ class World:
         else:
             for number in range(1, num_runs + 1):
                 run, skew_seconds = wanted(f"r{number}", f"r{number}", self.scheduler, choices)
+                if sweep_usd is not None:
+                    # Whoever comes first names the cap.
+                    cap = sweep_usd * MICROUSD_PER_USD if number == 1 else None
+                    run = replace(run, sweep="lr", sweep_total_cap_microusd=cap)
                 self._operators.append(Operator(run, skew_seconds=skew_seconds, **tended))
         for kind in kinds:
             self._add_others(kind, tended)
@@ -140,10 +160,12 @@ class World:
         self._trace("world", "heals: no faults from here on")
         self._choices.calm()
         self._delivery.cease()
+        if self._terms.limits.total_microusd is not None:  # a new month begins with more
+            self._terms = terms_with(self._fallback_cap, GENEROUS_USD * MICROUSD_PER_USD)
         for _ in range(INSISTING):  # what still came of faults may park a run once more
             self._turn(is_off=False)
-            if self._total_usd is not None:
-                self._command("caps of the month", self._raise_month)
+            self._command("caps of all", _be_generous)
+            self.scheduler.run(self.scheduler.now_seconds + GENEROUS_AFTER_SECONDS)
             if self._sweep is not None:
                 self._sweep.insist()
             for operator in self._operators:
@@ -161,6 +183,7 @@ class World:
         self._check_attempts()
         self._check_others()
         self.invariants.check_bills(self.table.money, self._bills())
+        self.invariants.check_month(self.table.money, NEW_MONTH, self._leased_in_the_new_month())
 
     def digest(self) -> str:
         """Return a hash of everything that the world has come to."""
@@ -187,16 +210,21 @@ class World:
         return self.batch.jobs[job_id].has_ended
 
     def lacked_capacity(self, job_id: str) -> bool:
-        """Tell whether Batch gave the job up because there was no machine."""
-        return self.batch.jobs[job_id].status_reason == CAPACITY_CANCEL
+        """Tell whether Batch, or the control plane, gave the job up because there was no machine."""
+        return self.batch.jobs[job_id].status_reason in (CAPACITY_CANCEL, WAITED_REASON)
+
+    def has_told(self, run_id: str, event_id: str) -> bool:
+        """Tell whether the run's history has an event."""
+        return any(key[0] == run_id and key[2] == event_id for key in self.table.events)
 
     def now(self) -> str:
         """Return the time, ISO 8601, UTC."""
         return iso(self.scheduler.now_seconds)
 
-    def fallback_after_seconds(self) -> int:
-        """Return how long placement lets a run wait for spot."""
-        return self._terms.placement.fallback_after_seconds
+    def longest_wait_seconds(self, job_id: str) -> float:
+        """Return how long placement lets the run of a job wait for a machine."""
+        run = self.table.runs[_run_id_of(self.batch.jobs[job_id])]
+        return longest_wait_seconds(Mode(run.mode), self._terms.placement)
 
     def has_deadline(self, run_id: str) -> bool:
         """Tell whether the run may cross its own cap."""
@@ -241,7 +269,7 @@ class World:
 
     def leases_spot(self, run_id: str) -> bool:
         """Tell whether what the run spends on spot is capped."""
-        return self._terms.leases_spot(self.table.runs[run_id])
+        return self._total_usd is not None or self.invariants.was_capped_at_birth(run_id)
 
     def parameter_of(self, run_id: str) -> str | None:
         """Return what the user gave this run alone."""
@@ -250,6 +278,10 @@ class World:
     def is_refused(self, name: str) -> bool:
         """Tell whether Batch has rejected a submission of this name."""
         return name in self.batch.refused_names
+
+    def is_denied(self, name: str) -> bool:
+        """Tell whether somebody was not allowed to submit this name."""
+        return name in self.batch.denied_names
 
     def _check_settled(self) -> None:
         self.invariants.check_settled(self.table.runs.values(), unable=self._unable())
@@ -304,14 +336,26 @@ class World:
             if not job.is_on_demand:
                 continue
             run_id, _, submission = job.name.rpartition("-")
-            seconds = sum(
-                seconds_between(told.started_at, told.stopped_at) + AROUND_SECONDS
-                for told in job.attempts
-                if told.started_at and told.stopped_at
-            )
+            used = sum((host.released_seconds or 0.0) - host.launched_seconds for host in job.hosts)
+            seconds = used + TEARDOWN_SECONDS * len(job.hosts)
             key = (run_id, int(submission))
             bills[key] = bills.get(key, 0) + cost_microusd(ON_DEMAND_USD_PER_HOUR, seconds)
         return bills
+
+    def _leased_in_the_new_month(self) -> int:
+        """Return what containers on spot used of the new month, in micro-dollars, where spot is leased."""
+        used = 0
+        for job in self.batch.jobs.values():
+            if job.is_on_demand or job.array_size is not None:
+                continue
+            submission = 1 if job.array_index is not None else int(job.name.rpartition("-")[2])
+            if (_run_id_of(job), submission) not in self.table.money.reserved:
+                continue
+            for told in job.attempts:
+                if told.started_at and told.stopped_at:
+                    seconds = seconds_between(max(told.started_at, start_of(NEW_MONTH)), told.stopped_at)
+                    used += max(0, cost_microusd(ON_DEMAND_USD_PER_HOUR, seconds) - 1)
+        return used
 
     def _unable(self) -> set[str]:
         """Runs that no machine can bring forward: they save nothing, and the time limit ends each attempt."""
@@ -343,6 +387,7 @@ class World:
             ports=ports,
             sweeps=LinkedSweeps(self._sweeps, link),
             clock=lambda: iso(self.scheduler.now_seconds + skew_seconds),
+            holders=tuple(self.table.money.budgets),
             seconds_left=lambda: (deadline_seconds or self.scheduler.now_seconds) - self.scheduler.now_seconds,
         )
 
@@ -393,12 +438,6 @@ class World:
             bound.programs.kill_switch.turn(is_off=is_off, reason="test", ports=bound.ports)
 
         self._command(f"switch {'off' if is_off else 'on'}", body)
-
-    def _raise_month(self, bound: Bound) -> None:
-        """Let the environment spend on spot, whose total cap may be what its runs wait for."""
-        for holder in tuple(self.table.money.budgets):
-            if holder.startswith(environment_holder("")):
-                raise_total(holder, bound.ports)
 
     def _job_withdrawn(self, job: BatchJob) -> None:
         if job.stop_reason == WAITED_REASON:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus, NotAllowed, Refused, ReplyLost, Throttled
 
 if TYPE_CHECKING:
     from mypy_boto3_batch import BatchClient
@@ -16,6 +16,7 @@ SUBMIT_CONFIG: Final = Config(retries={"total_max_attempts": 1})
 """For the client that submits: SubmitJob has no idempotency token, so a repetition may start a second job."""
 
 _THROTTLES: Final = frozenset({"ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"})
+_NOT_ALLOWED: Final = frozenset({"AccessDeniedException", "AccessDenied"})
 _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERROR: Final = 500
 _DESCRIBED_PER_CALL: Final = 100
@@ -157,5 +158,7 @@ def _submit_refusal(error: ClientError) -> Exception:
     code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
     if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= _SERVER_ERROR:
         return ReplyLost(message)
+    if code in _NOT_ALLOWED:
+        return NotAllowed(f"{code}: {message}")
     # Every other refusal comes before anything happened: AccessDeniedException, a role that is not allowed, and so on.
     return Refused(message if code == "ClientException" else f"{code}: {message}")

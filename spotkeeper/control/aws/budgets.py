@@ -6,7 +6,6 @@ cannot add, so what is left of a cap is an attribute of its own.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
@@ -24,7 +23,17 @@ from spotkeeper.control.aws.ledger import (
     typed_errors,
 )
 from spotkeeper.control.aws.listing_index import keys_from_oldest
-from spotkeeper.control.budget import Budget, Cap, OverBudget, Reservation, Switch, SwitchedOff
+from spotkeeper.control.budget import (
+    CAPS_OF,
+    Budget,
+    Cap,
+    CapChange,
+    OverBudget,
+    Reservation,
+    Switch,
+    SwitchedOff,
+    rolling_over,
+)
 from spotkeeper.control.listing import Listed
 from spotkeeper.control.ports import Conflict, Throttled
 from spotkeeper.control.run import Run
@@ -65,10 +74,12 @@ class DynamoDBBudgets:
 
     def set_limits(self, budget: Budget, *, fallback: int, total: int) -> Budget:
         """Set both limits if nobody did so since the budget was read; what is reserved and spent meanwhile stands."""
-        changes = {"fallback": fallback - budget.fallback.limit, "total": total - budget.total.limit}
-        sums = {f"{cap}_available": change for cap, change in changes.items()}
-        values = {"fallback_limit": fallback, "total_limit": total, "version": budget.version + 1}
-        update = _adding(_budget_key(budget.holder), sums, {"#version = :read": {":read": budget.version}}, values)
+        sums = {
+            **_sums("fallback", CapChange.limiting(budget.fallback.limit, fallback)),
+            **_sums("total", CapChange.limiting(budget.total.limit, total)),
+        }
+        read = {"#version = :read": {":read": budget.version}}
+        update = _adding(_budget_key(budget.holder), sums, read, {"version": budget.version + 1})
         with typed_errors():
             self._client.update_item(TableName=self._table, **update)
         return self.get(budget.holder) or budget
@@ -78,6 +89,7 @@ class DynamoDBBudgets:
     ) -> Run:
         """Write changes to the run, a reservation and all its holders' budgets, or nothing."""
         after = run.advanced(**changes)
+        change = CapChange.reserving(reservation.microusd)
         actions: list[dict[str, Any]] = [
             {"Update": {"TableName": self._table, **run_update(run, after, changes)}},
             {
@@ -89,73 +101,53 @@ class DynamoDBBudgets:
                 }
             },
             *([self._unturned(switch)] if switch is not None else []),
-            *(self._reserving(reservation, holder, is_hard=holder not in exempt) for holder in reservation.holders),
+            *(
+                self._changing(holder, change, reservation.market, asked=None if holder in exempt else change.asked)
+                for holder in reservation.holders
+            ),
         ]
         holders_from = len(actions) - len(reservation.holders)
         switch_at = None if switch is None else 2
-        self._transact(actions, holders_from=holders_from, reservation=reservation, switch_at=switch_at)
+        self._transact(actions, holders_from=holders_from, holders=reservation.holders, switch_at=switch_at)
         return after
 
     def extend(self, reservation: Reservation, microusd: int) -> Reservation:
         """Reserve so much more for the same submission, if every budget still allows it."""
-        more = replace(reservation, microusd=microusd)
-        after = replace(reservation, microusd=reservation.microusd + microusd, version=reservation.version + 1)
+        after, change = reservation.extended(microusd), CapChange.reserving(microusd)
         actions = [
-            {
-                "Update": {
-                    "TableName": self._table,
-                    **_adding(
-                        _reservation_key(reservation),
-                        {"microusd": microusd},
-                        {"#version = :read AND attribute_not_exists(#settled_at)": {":read": reservation.version}},
-                        {"version": after.version},
-                        named=("settled_at",),
-                    ),
-                }
-            },
-            *(self._reserving(more, holder, is_hard=True) for holder in reservation.holders),
+            self._updating(reservation, {"version": after.version, "microusd": after.microusd}),
+            *(self._changing(holder, change, reservation.market, asked=change.asked) for holder in reservation.holders),
         ]
-        self._transact(actions, holders_from=1, reservation=more)
+        self._transact(actions, holders_from=1, holders=reservation.holders)
+        return after
+
+    def roll_over(
+        self, reservation: Reservation, spent_microusd: int, *, holders: tuple[str, ...], microusd: int, at: str
+    ) -> Reservation:
+        """Book what was spent, and set aside with the holders of a new month what the submission needs from now."""
+        after = reservation.rolled_over(spent_microusd, holders=holders, microusd=microusd, at=at)
+        changes = rolling_over(reservation, spent_microusd, holders=holders, microusd=microusd)
+        values = {name: getattr(after, name) for name in ("version", "microusd", "booked_microusd", "rolled_over_at")}
+        actions = [
+            self._updating(reservation, {**values, "holders": list(holders)}),
+            *(
+                self._changing(holder, change, reservation.market, asked=change.asked or None)
+                for holder, change in changes.items()
+            ),
+        ]
+        self._transact(actions, holders_from=1, holders=tuple(changes))
         return after
 
     def settle(self, reservation: Reservation, spent_microusd: int, *, at: str) -> Reservation:
         """Book what was spent and give the rest back to every holder, once."""
-        after = replace(reservation, settled_at=at, spent_microusd=spent_microusd, version=reservation.version + 1)
-        own = _adding(
-            _reservation_key(reservation),
-            {},
-            {"#version = :read AND attribute_not_exists(#settled_at)": {":read": reservation.version}},
-            {"version": after.version, "settled_at": at, "spent_microusd": spent_microusd},
-            removed=(contract.LISTING_PARTITION_KEY,),
-        )
-        back = reservation.microusd - spent_microusd
+        after = reservation.settled(spent_microusd, at=at)
+        values = {"version": after.version, "settled_at": at, "spent_microusd": spent_microusd}
+        change = CapChange.settling(reservation.microusd, spent_microusd)
         actions = [
-            {"Update": {"TableName": self._table, **own}},
-            *(
-                {
-                    "Update": {
-                        "TableName": self._table,
-                        **_adding(
-                            _budget_key(holder),
-                            {
-                                f"{cap}_{part}": amount
-                                for cap in _caps_of(reservation)
-                                for part, amount in (
-                                    ("available", back),
-                                    ("reserved", -reservation.microusd),
-                                    ("spent", spent_microusd),
-                                )
-                            },
-                            {"attribute_exists(#pk)": {}},
-                            {},
-                            named=(contract.PARTITION_KEY,),
-                        ),
-                    }
-                }
-                for holder in reservation.holders
-            ),
+            self._updating(reservation, values, removed=(contract.LISTING_PARTITION_KEY,)),
+            *(self._changing(holder, change, reservation.market, asked=None) for holder in reservation.holders),
         ]
-        self._transact(actions, holders_from=len(actions), reservation=reservation)
+        self._transact(actions, holders_from=len(actions), holders=())
         return after
 
     def reservations(self, run_id: str) -> tuple[Reservation, ...]:
@@ -209,18 +201,23 @@ class DynamoDBBudgets:
             )
         return after
 
-    def _reserving(self, reservation: Reservation, holder: str, *, is_hard: bool) -> dict[str, Any]:
-        """Return the action that charges a holder; one that is not hard is charged without being asked."""
-        sums = {
-            f"{cap}_{part}": sign * reservation.microusd
-            for cap in _caps_of(reservation)
-            for part, sign in (("available", -1), ("reserved", 1))
-        }
-        is_enough = " AND ".join(f"#{cap}_available >= :asked" for cap in _caps_of(reservation))
-        condition: dict[str, dict[str, int]] = {is_enough: {":asked": reservation.microusd}}
-        if not is_hard:
-            condition = {"attribute_exists(#pk)": {}}
-        named = () if is_hard else (contract.PARTITION_KEY,)
+    def _updating(
+        self, reservation: Reservation, values: Mapping[str, Any], *, removed: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Return the action that changes a reservation, unless somebody did or settled it since it was read."""
+        is_as_read = {"#version = :read AND attribute_not_exists(#settled_at)": {":read": reservation.version}}
+        key = _reservation_key(reservation)
+        update = _adding(key, {}, is_as_read, values, named=("settled_at",), removed=removed)
+        return {"Update": {"TableName": self._table, **update}}
+
+    def _changing(self, holder: str, change: CapChange, market: Market, *, asked: int | None) -> dict[str, Any]:
+        """Return the action that changes the caps of a holder if so much is available; None: without being asked."""
+        caps = CAPS_OF[market]
+        sums = {name: by for cap in caps for name, by in _sums(cap, change).items()}
+        condition: dict[str, dict[str, int]] = {"attribute_exists(#pk)": {}}
+        if asked is not None:
+            condition = {" AND ".join(f"#{cap}_available >= :asked" for cap in caps): {":asked": asked}}
+        named = (contract.PARTITION_KEY,) if asked is None else ()
         update = _adding(_budget_key(holder), sums, condition, {}, named=named)
         return {"Update": {"TableName": self._table, **update}}
 
@@ -237,10 +234,10 @@ class DynamoDBBudgets:
         actions: Sequence[Mapping[str, Any]],
         *,
         holders_from: int,
-        reservation: Reservation,
+        holders: Sequence[str],
         switch_at: int | None = None,
     ) -> None:
-        with _reasons(holders_from=holders_from, holders=reservation.holders, switch_at=switch_at):
+        with _reasons(holders_from=holders_from, holders=holders, switch_at=switch_at):
             self._client.transact_write_items(TransactItems=list(actions))  # type: ignore[arg-type]
 
 
@@ -267,8 +264,8 @@ def _reasons(*, holders_from: int, holders: Sequence[str], switch_at: int | None
         raise Conflict(_CANCELLED) from error
 
 
-def _caps_of(reservation: Reservation) -> tuple[str, ...]:
-    return _CAPS if reservation.market is Market.ON_DEMAND else ("total",)
+def _sums(cap: str, change: CapChange) -> dict[str, int]:
+    return {f"{cap}_{part}": by for part, by in change.parts().items()}
 
 
 def _adding(
@@ -342,8 +339,8 @@ def _budget_of(holder: str, item: Mapping[str, Any]) -> Budget:
 
 
 _RESERVATION_FIELDS: Final = (
-    "run_id", "submission", "market", "microusd", "holders", "created_at", "job_queue", "usd_per_hour", "settled_at",
-    "spent_microusd", "version",
+    "run_id", "submission", "market", "microusd", "holders", "created_at", "job_queue", "usd_per_hour",
+    "rolled_over_at", "booked_microusd", "settled_at", "spent_microusd", "version",
 )  # fmt: skip
 
 

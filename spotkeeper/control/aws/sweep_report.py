@@ -21,6 +21,7 @@ def report(done: Sweep, seen: Survey) -> tuple[str, dict[str, float]]:
         metrics.SWEEPS: int(done.is_on_time),
         metrics.SWEEP_REPAIRS: done.num_repairs,
         metrics.SWEEP_FAILURES: len(done.failures) + len(seen.failures),
+        metrics.CAPS_CROSSED: done.num_caps_crossed,
         metrics.WAITS_OVER_LIMIT: len(done.waits),
         **(_measured(seen) if seen.is_finished else {}),
     }

@@ -1,0 +1,72 @@
+"""What a submission's containers cost, as a bound from above: AWS Batch tells of containers, and EC2 bills hosts.
+
+A host is billed from its launch, which is before its container starts, until Batch gives it back. So
+
+- each container counts with the whole of its host's start and end, from its start on
+- an attempt that ended without having started had a host all the same: an image that could not be pulled, a job that
+  was stopped while STARTING
+- a job on on-demand counts as one host at least, however it ended. Batch launches hosts for jobs that are RUNNABLE and
+  tells nobody, so a job that was withdrawn or cancelled may leave one behind; so may one that Batch gave up for want of
+  capacity, if EC2 had some at the last moment. Nothing that Batch says of such a job proves that there was none
+
+On spot the last is left out: jobs wait there for days, and a lease is no proof anyway.
+"""
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from spotkeeper.control.budget import Reservation
+from spotkeeper.control.moments import seconds_between
+from spotkeeper.control.ports import Job, Ports
+from spotkeeper.control.run import Attempt, Run
+from spotkeeper.policy.placement import Market
+from spotkeeper.policy.reservation import MachineTime, settled_microusd
+
+
+def cost_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports: Ports, *, until: str) -> int:
+    """Return the most that a submission's jobs can have cost up to a moment, ISO 8601, UTC."""
+    known = {
+        (attempt.job_id, attempt.attempt): attempt
+        for attempt in ports.ledger.attempts(run.run_id)
+        if attempt.submission == reservation.submission
+    }
+    dearest = Decimal(reservation.usd_per_hour)
+    times = []
+    for job in jobs:
+        for number, seconds in enumerate(container_seconds(job, until=until), start=1):
+            price = _price(known.pop((job.job_id, number), None), run, dearest, ports)
+            if seconds is not None:
+                times.append(MachineTime(seconds=seconds, usd_per_hour=price))
+        if job.has_ended and not job.attempts and reservation.market is Market.ON_DEMAND:
+            times.append(MachineTime(seconds=0, usd_per_hour=dearest))
+    # What Batch has forgotten, the ledger remembers.
+    for attempt in known.values():
+        seconds = _lasted(attempt.started_at, attempt.stopped_at, until)
+        if seconds is not None:
+            times.append(MachineTime(seconds=seconds, usd_per_hour=_price(attempt, run, dearest, ports)))
+    return settled_microusd(times)
+
+
+def container_seconds(job: Job, *, until: str) -> tuple[float | None, ...]:
+    """Return how long each of a job's containers ran up to a moment; None for one that is not known to have begun."""
+    return tuple(_lasted(told.started_at, told.stopped_at or job.stopped_at, until) for told in job.attempts)
+
+
+def _lasted(started_at: str | None, stopped_at: str | None, until: str) -> float | None:
+    began_at = started_at or stopped_at
+    if began_at is None or seconds_between(began_at, until) < 0:
+        return None
+    end_seconds = seconds_between(began_at, until)
+    if stopped_at is not None:
+        # Never less than nothing: the clocks of two machines told these.
+        end_seconds = min(end_seconds, max(0.0, seconds_between(began_at, stopped_at)))
+    return end_seconds
+
+
+def _price(attempt: Attempt | None, run: Run, dearest: Decimal, ports: Ports) -> Decimal:
+    """Return the price of the attempt's own machine, or of the dearest where that is not known."""
+    if attempt is None or attempt.instance_type is None:
+        return dearest
+    profile = ports.terms.profiles.get(run.profile)
+    price = profile.usd_per_hour.get(attempt.instance_type) if profile is not None else None
+    return dearest if price is None else min(price, dearest)
