@@ -26,8 +26,9 @@ from lambdas.record_interruption.handler import handle as record_interruption
 from lambdas.sweep_runs.handler import handle as sweep_runs
 from spotkeeper.contract.alarms import ALARMS
 from spotkeeper.contract.checkpoint_layout import manifest_key
-from spotkeeper.contract.ledger import RunState, claim_request, completion_request
-from spotkeeper.control.run import Attempt
+from spotkeeper.contract.ledger import LISTING_OPEN, RunState, claim_request, completion_request
+from spotkeeper.control.listing import Position
+from spotkeeper.control.run import Attempt, Lack
 from spotkeeper.control.submit import submit
 from spotkeeper.policy.placement import Mode
 from tests.control.fakes import new_run
@@ -166,6 +167,7 @@ def wait_for_spot(environment: "Connection", run_id: str, **changes: Any) -> Non
                 "wait_until": ago(-600),
                 "dry_since": ago(30 * 24 * 60),
                 "num_capacity_waits": 9,
+                "lacks": Lack.CAPACITY,
                 "job_id": "job-0",
                 "job_queue": profile.spot_queue,
                 "job_definition": profile.job_definition,
@@ -213,7 +215,8 @@ def test_sweeper_silent_fires_a_quarter_of_an_hour_after_the_last_sweep(hour: Ho
 def test_sweeper_silent_fires_too_when_sweeps_run_out_of_time(hour: Hour) -> None:
     hour.sweep(3)
     hold(hour.environment, "one-of-many", minutes=1)
-    for _ in range(9):
+    hour.environment.ledger.keep_position(LISTING_OPEN, Position(began_at=ago(60), last=None))
+    for _ in range(5):
         hour.invoke(sweep_runs, SCHEDULED, in_context=context(remaining_milliseconds=28_000))
         hour.pass_by(PERIOD_MINUTES)
 
