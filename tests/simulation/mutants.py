@@ -142,7 +142,7 @@ def correct_causes(""",
 ANY_CHILD: Final[Mapping[ModuleType, Patches]] = {
     lookup: (
         ("(member_id(sweep, job.array_index), 1)", "(member_id(sweep, (job.array_index + 1) % 2), 1)"),
-        ("job.array_index == (run.array_index if submission == 1 else None)", "True"),
+        ("or job.array_index != index:", "or (job.array_index is None) != (index is None):"),
     )
 }
 INTENT_LAST: Final = (
@@ -285,7 +285,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "twin-speaks": _mutant(
             "an observation does not ask which job holds the run",
-            {observe: (("holder != job.job_id or submission", "submission"),)},
+            {observe: (("    if holder != job.job_id:\n", "    if not holder:\n"),)},
         ),
         "old-twin-speaks": _mutant(
             "an observation does not ask which job held an older submission",
@@ -646,10 +646,10 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {
                 array: (
                     (
-                        "mark_sent(sweep, at=now)\n    try:\n        return ports.batch.submit(request)",
+                        "mark_sent(sweep, at=now)\n    try:\n        array_id = ports.batch.submit(request)\n",
                         (
-                            "get(sweep.name)\n    try:\n        job_id = ports.batch.submit(request)\n"
-                            "        sweeps.mark_sent(sweep, at=now)\n        return job_id"
+                            "get(sweep.name)\n    try:\n        array_id = ports.batch.submit(request)\n"
+                            "        sweeps.mark_sent(sweep, at=now)\n"
                         ),
                     ),
                 )
@@ -738,19 +738,19 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "adopted-unasked": _mutant(
             "a job that could be a run is taken for one without its tag",
-            {adoption: (("order is None or order.tags.get(tags.REQUEUE) != tags.REQUEUE_VALUE:", "order is None:"),)},
+            {adoption: (("    if order.tags.get(tags.REQUEUE) != tags.REQUEUE_VALUE:", "    if not order.queue:"),)},
         ),
         "asking-ignored": _mutant(
             "a job that asks to be a run is only recorded",
             {reconcile: (("    if isinstance(adopted, Run):", "    if not isinstance(adopted, str | Run):"),)},
         ),
         "others-forgotten": _mutant(
-            "only the first look at a job of others is recorded",
-            {others: (("    return 1 + of_attempts + int(job.has_ended)", "    return 1"),)},
+            "the end of a job of others is not recorded",
+            {others: (("        status=job.status,", "        status='RUNNING',"),)},
         ),
         "adopted-unleased": _mutant(
             "the job of an adopted run is paid from no lease, although the total is capped",
-            {first_lease: (("    if run.submission > 1 or not ports", "    if run.submission > 0 or not ports"),)},
+            {first_lease: (("    if run.submission > 1 or not reserve", "    if run.submission > 0 or not reserve"),)},
         ),
         # The ledger
         "last-write-wins": _mutant(
