@@ -21,7 +21,9 @@ app = typer.Typer(no_args_is_help=True, help="What a run has saved: list it, rol
 
 _Run = Annotated[str, typer.Argument(metavar="RUN")]
 _Step = Annotated[int, typer.Option(min=0, help="Of the checkpoint.")]
-_Epoch = Annotated[int | None, typer.Option(min=1, help="Its fencing epoch, if several have this step; else the newest.")]
+_Epoch = Annotated[
+    int | None, typer.Option(min=1, help="Its fencing epoch, if several have this step; else the newest.")
+]
 
 
 @app.command("list")

@@ -123,9 +123,7 @@ def _find(among: list[StoredCheckpoint], step: int, epoch: int | None, problem: 
     return found[0]
 
 
-def _markers_over(
-    named: dict[str, Any], target: StoredCheckpoint, connection: Connection
-) -> list[tuple[str, str]]:
+def _markers_over(named: dict[str, Any], target: StoredCheckpoint, connection: Connection) -> list[tuple[str, str]]:
     """Return the delete markers that hide one object of a checkpoint.
 
     Raises:
@@ -168,9 +166,12 @@ def _histories(prefix: str, connection: Connection) -> Iterator[tuple[str, _Hist
         above = markers.get(key, []) if is_hidden else []
         if newest:
             above = [marker for marker in above if marker["LastModified"] >= newest["LastModified"]]
-        yield key, _History(
-            version_id=newest.get("VersionId"),
-            written_at=newest["LastModified"].isoformat() if newest else None,
-            hidden_at=above[0]["LastModified"].isoformat() if above else None,
-            markers=tuple(marker["VersionId"] for marker in above),
+        yield (
+            key,
+            _History(
+                version_id=newest.get("VersionId"),
+                written_at=newest["LastModified"].isoformat() if newest else None,
+                hidden_at=above[0]["LastModified"].isoformat() if above else None,
+                markers=tuple(marker["VersionId"] for marker in above),
+            ),
         )

@@ -25,6 +25,7 @@ from spotkeeper.ops.failure import OperationError
 
 if TYPE_CHECKING:
     from mypy_boto3_batch import BatchClient
+    from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
@@ -72,6 +73,8 @@ class Connection:
     s3: "S3Client"
     logs: "CloudWatchLogsClient"
     sqs: "SQSClient"
+    cloudformation: "CloudFormationClient"
+    """For the queues of events, which nothing else needs to find."""
 
     @property
     def ports(self) -> Ports:
@@ -153,4 +156,5 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
         s3=boto3.client("s3", **options),
         logs=boto3.client("logs", **options),
         sqs=boto3.client("sqs", **options),
+        cloudformation=boto3.client("cloudformation", **options),
     )

@@ -100,17 +100,16 @@ def _choose(connection: Connection, message_ids: tuple[str, ...]) -> list[_Recei
 def _receive(connection: Connection) -> Iterator[_Received]:
     """Take the messages of every dead-letter queue, until each says that it has no more."""
     sqs = connection.sqs
-    # CloudFormation begins the name of a queue with that of its stack.
-    prefix = f"spotkeeper-{connection.descriptor.environment}-recovery-"
-    pages = sqs.get_paginator("list_queues").paginate(QueueNamePrefix=prefix)
     taken = 0
-    for source_url in sorted(url for page in pages for url in page.get("QueueUrls", [])):
+    for source_url in _queue_urls(connection):
         told = sqs.get_queue_attributes(QueueUrl=source_url, AttributeNames=["RedrivePolicy"])
         if "RedrivePolicy" not in told.get("Attributes", {}):
             continue
         # arn:aws:sqs:<region>:<account>:<name>
         name = json.loads(told["Attributes"]["RedrivePolicy"])["deadLetterTargetArn"].rpartition(":")[2]
         url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        if not _num_visible(sqs, url):
+            continue
         while taken < MOST_LISTED:
             # A wait asks all of SQS's servers, so that an empty answer means an empty queue.
             messages = sqs.receive_message(
@@ -131,6 +130,21 @@ def _receive(connection: Connection) -> Iterator[_Received]:
                     dead_letters_url=url,
                     source_url=source_url,
                 )
+
+
+def _num_visible(sqs: "SQSClient", url: str) -> int:
+    """Return what the alarm reads too; it may be a minute old."""
+    told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+    return int(told["Attributes"]["ApproximateNumberOfMessages"])
+
+
+def _queue_urls(connection: Connection) -> list[str]:
+    """Return all queues of the stack that gets events; the physical id of a queue is its URL."""
+    pages = connection.cloudformation.get_paginator("list_stack_resources").paginate(
+        StackName=f"spotkeeper-{connection.descriptor.environment}-recovery"
+    )
+    resources = [resource for page in pages for resource in page["StackResourceSummaries"]]
+    return sorted(one["PhysicalResourceId"] for one in resources if one["ResourceType"] == "AWS::SQS::Queue")
 
 
 def _show_again(sqs: "SQSClient", one: _Received) -> None:
@@ -157,7 +171,9 @@ def _told(body: str) -> tuple[str, str]:
     try:
         event: Any = json.loads(body)
         detail = event["detail"]
-        about = next((str(detail[name]) for name in ("jobName", "jobId", "instance-id", "jobQueue") if name in detail), "")
+        about = next(
+            (str(detail[name]) for name in ("jobName", "jobId", "instance-id", "jobQueue") if name in detail), ""
+        )
         return str(event["detail-type"]), about
     except (ValueError, KeyError, TypeError):
         return f"no event: {body[:40]!r}", ""
