@@ -78,42 +78,33 @@ def filled_in(text: str, variables: Mapping[str, str]) -> str:
     return Template(text).substitute(variables)
 
 
+_HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
+_CAUSE = re.compile(r"^### (\w)\. .*$", re.MULTILINE)
+_STEP = re.compile(
+    r"^ *```sh\n(?P<lines>.*?)^ *```$"
+    # It may go on for some lines, until something else is said.
+    r"(?:\n *expect:(?P<expected>.*?)(?=\n\n|\n *(?:if instead|undo:)|\Z))?",
+    re.MULTILINE | re.DOTALL,
+)
+
+
 def _steps(text: str) -> Iterable[Step]:
-    section = cause = ""
-    words: list[str] = []
-    lines = iter(text.splitlines())
-    pending: tuple[str, str, str, tuple[str, ...]] | None = None
-    for line in lines:
-        stripped = line.strip()
-        if pending is not None:
-            is_expectation = stripped.startswith("expect:")
-            expected = [stripped.removeprefix("expect:")] if is_expectation else []
-            while is_expectation:
-                # It may go on, until the next kind of line.
-                line = next(lines, "")
-                stripped = line.strip()
-                if not stripped or stripped.startswith(("if instead", "undo:", "#")):
-                    break
-                expected.append(stripped)
-            place, letter, told, commands = pending
-            yield Step(section=place, cause=letter, words=told, lines=commands, expected=" ".join(expected))
-            pending, words = None, []
-        if stripped.startswith("## "):
-            section, cause, words = stripped.removeprefix("## "), "", []
-        elif stripped.startswith("### "):
-            cause, words = stripped.removeprefix("### ")[0], []
-        elif stripped == "```sh":
-            commands = []
-            while (line := next(lines).strip()) != "```":
-                commands.append(line)
-            pending = (section, cause, " ".join(words), tuple(commands))
-        elif re.match(r"\d+\. ", stripped):
-            words = [stripped]
-        elif stripped:
-            words.append(stripped)
-    if pending is not None:
-        place, letter, told, commands = pending
-        yield Step(section=place, cause=letter, words=told, lines=commands, expected="")
+    for section, body in _parts(_HEADING, text):
+        for cause, steps in _parts(_CAUSE, body):
+            end = 0
+            for found in _STEP.finditer(steps):
+                # A numbered step begins anew; what stands before that belongs to the one before.
+                words = re.split(r"^\d+\. ", steps[end : found.start()], flags=re.MULTILINE)[-1]
+                lines = tuple(line.strip() for line in found["lines"].splitlines())
+                expected = " ".join((found["expected"] or "").split())
+                yield Step(section=section, cause=cause, words=words.strip(), lines=lines, expected=expected)
+                end = found.end()
+
+
+def _parts(heading: re.Pattern[str], text: str) -> list[tuple[str, str]]:
+    """Divide text at its headings; what stands before the first has the heading ""."""
+    first, *rest = heading.split(text)
+    return [("", first), *zip(rest[::2], rest[1::2], strict=True)]
 
 
 def _exported(lines: Iterable[str]) -> dict[str, str]:

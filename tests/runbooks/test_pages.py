@@ -12,7 +12,7 @@ from botocore.exceptions import UnknownServiceError
 
 from spotkeeper.contract import alarms
 from tests.repository.test_documents import ROOT, TARGETS, assert_parses
-from tests.runbooks.runbook import ACCOUNT, HEADINGS, RUNBOOKS, Runbook, runbooks
+from tests.runbooks.runbook import HEADINGS, RUNBOOKS, Runbook, runbooks
 from tests.stacks.synthesized import Assembly
 
 PAGES = runbooks()
