@@ -53,7 +53,7 @@ class Exercise:
 
     def reads_instead(self, section: str, number: int, words: str) -> None:
         """Do one step, counted among those with lines to type, whose reading is what the page says of "if instead"."""
-        step = self._steps(section, "")[number]
+        step = self.steps(section, "")[number]
         (line,) = step.lines
         assert f"if instead it ends with `{words}`" in self.page.text
         code, output, _ = self._type(line)
@@ -79,11 +79,12 @@ class Exercise:
         return [line for line in lines if "spotkeeper " in line and line not in self.typed]
 
     def _follow(self, section: str, cause: str = "") -> str:
-        steps = self._steps(section, cause)
+        steps = self.steps(section, cause)
         assert steps, f"{self.page.name} has nothing to type under {section} {cause}"
         return "".join(self.does(step) for step in steps)
 
-    def _steps(self, section: str, cause: str) -> list[Step]:
+    def steps(self, section: str, cause: str) -> list[Step]:
+        """Return the steps of a section, or of one cause, that have a line to type and need no account."""
         return [
             step
             for step in self.page.steps

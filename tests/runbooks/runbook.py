@@ -75,7 +75,8 @@ def runbook(name: str) -> Runbook:
 
 def filled_in(text: str, variables: Mapping[str, str]) -> str:
     """Put the placeholders' values in, as the shell does."""
-    return Template(text).substitute(variables)
+    # What is no placeholder, such as `total $`, stays.
+    return Template(text).safe_substitute(variables)
 
 
 _HEADING = re.compile(r"^## (.*)$", re.MULTILINE)

@@ -18,7 +18,7 @@ from spotkeeper.ops.spending import Spending
 from tests.runbooks.conftest import Delivery
 from tests.runbooks.exercise import Exercise
 from tests.runbooks.runbook import runbooks
-from tests.story.programs import library_program, saves_each_step
+from tests.story.programs import saves_each_step, trains_until
 from tests.story.user import User, eventually, later
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("runbooks")]
@@ -82,7 +82,7 @@ def test_handler_errors(emulated: Cloud, user: User, exercise: Open) -> None:
     dynamodb.put_item(TableName=table, Item={**key, **{name: {"S": value} for name, value in told.items()}})
     fires(page)
 
-    first, *_ = page._steps("Diagnose", "")
+    first, *_ = page.steps("Diagnose", "")
     page.does(first)
     page.reads_instead("Diagnose", 1, "is not a valid RunState")
     # The newer release, deployed again, would end the run.
@@ -145,7 +145,7 @@ def test_checkpoint_stale(user: User, exercise: Open) -> None:
     page.diagnoses()
     page.mitigates("A")
     page.verifies()
-    assert is_in(user, run, RunState.RUNNING).epoch == 2
+    eventually(lambda: user.run(run), lambda found: (found.state, found.epoch) == (RunState.RUNNING, 2))
     is_over(page)
 
 
@@ -197,9 +197,11 @@ def test_preemption_storm(emulated: Cloud, user: User, exercise: Open) -> None:
 
 def test_no_progress(user: User, exercise: Open) -> None:
     page = exercise("NoProgress")
-    run = user.submit(GOES_ON)
-    user.claimed(run)
-    user.connection.batch.terminate(run.job_id or "", "somebody")
+    run = user.submit(HANGS)
+    for epoch in (1, 2, 3):
+        user.claimed(run, epoch)
+        user.connection.batch.terminate(user.run(run).job_id or "", "somebody")
+    is_in(user, run, RunState.PARKED)
     fires(page)
 
     page.sets(RUN_ID=run)
@@ -214,10 +216,10 @@ def test_no_progress(user: User, exercise: Open) -> None:
 
 def test_notice_not_honoured(emulated: Cloud, user: User, exercise: Open) -> None:
     page = exercise("NoticeNotHonoured")
-    run = user.submit(
-        f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('notice committed'); {HANGS}"
-    )
-    emulated.market.reclaim(user.claimed(run), notice=True)
+    run = user.submit(f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {HANGS}")
+    instance_id = user.claimed(run)
+    page.watched.sweeps(2)  # there is work to lose: AWS tells whole seconds
+    emulated.market.reclaim(instance_id, notice=True)
     fires(page)
 
     page.sets(RUN_ID=run)
@@ -295,18 +297,27 @@ def test_budget_exhausted(user: User, exercise: Open) -> None:
 
 def test_restore_a_checkpoint(user: User, exercise: Open) -> None:
     page = exercise("restore-a-checkpoint")
-    run = user.submit(library_program(total=100_000, in_loop="run.save()", seconds_a_step=0.3))
-    eventually(partial(user.num_commits, run), lambda number: number >= 3)
+    run = user.submit(trains_until(last_epoch=100))
 
-    def steps(is_there: bool) -> list[int]:  # noqa: FBT001  one word of the assertion
+    def removed() -> list[int]:
         found = json.loads(user.types("checkpoints", "list", run.run_id, "--json"))
-        return [one["step"] for one in found if (one["removed_at"] is None) is is_there]
+        return [one["step"] for one in found if one["removed_at"] is not None]
 
+    eventually(removed, bool)
     page.sets(RUN_ID=run)
     page.diagnoses()
-    page.sets(STEP=str(steps(is_there=True)[1]))
-    page.mitigates("A")
+    pause, look, roll_back, resume = page.steps("Mitigate", "A")
+    page.does(pause)
+    page.does(look)
+    page.sets(STEP=str(removed()[0]))
+    page.mitigates("B")
+    page.does(roll_back)
+    page.does(resume)
+    user.claimed(run, epoch=2)
     page.verifies()
+
+    resumed = [line for line in page.verifies().splitlines() if '"event":"resumed"' in line]
+    assert f'"step":{page.variables["STEP"]}' in resumed[0]
 
 
 def test_poisoned_job(user: User, exercise: Open) -> None:
