@@ -109,7 +109,8 @@ def _standing(run_id: str, connection: Connection) -> Run:
         raise OperationError(f"{run_id} has ended ({run.state}) and is not opened again: submit a new run")
     if run.state not in (RunState.PAUSED, RunState.PARKED):
         raise OperationError(
-            f"{run_id} is {run.state}: an attempt may be writing. `spotkeeper pause {run_id}`, and again once it is paused"
+            f"{run_id} is {run.state}: an attempt may be writing. `spotkeeper pause {run_id}`, and again once it is "
+            "paused"
         )
     return run
 

@@ -117,7 +117,7 @@ def _receive(connection: Connection) -> Iterator[_Received]:
                 MaxNumberOfMessages=10,
                 VisibilityTimeout=HIDDEN_SECONDS,
                 WaitTimeSeconds=1,
-                AttributeNames=["SentTimestamp"],
+                MessageSystemAttributeNames=["SentTimestamp"],
                 MessageAttributeNames=["All"],
             ).get("Messages", [])
             if not messages:
@@ -155,7 +155,8 @@ def _letter(message: "MessageTypeDef", queue: str) -> DeadLetter:
     event, about = _told(message["Body"])
     sent_ms = int(message["Attributes"]["SentTimestamp"])
     # EventBridge says why it could not deliver; a function's reason stands in its log.
-    undelivered = message.get("MessageAttributes", {}).get("ERROR_MESSAGE", {}).get("StringValue")
+    error = message.get("MessageAttributes", {}).get("ERROR_MESSAGE")
+    undelivered = error.get("StringValue") if error else None
     return DeadLetter(
         message_id=message["MessageId"],
         queue=queue,

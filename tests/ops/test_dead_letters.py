@@ -23,7 +23,7 @@ EVENT = json.dumps({"detail-type": "Batch Job State Change", "detail": {"jobName
 
 
 @pytest.fixture
-def queues(environment: Connection) -> dict[str, str]:
+def queues(environment: Connection) -> dict[str, str]:  # noqa: ARG001  they are made in it
     """Logical id -> URL."""
     client = boto3.client("cloudformation", region_name=REGION)
     client.create_stack(StackName="spotkeeper-dev-recovery", TemplateBody=TEMPLATE)

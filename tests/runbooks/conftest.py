@@ -1,5 +1,7 @@
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from datetime import UTC, datetime
 
 import pytest
 
@@ -9,12 +11,26 @@ from emulation.templates.assembly import synthesize
 from spotkeeper.control.cancel import cancel
 from spotkeeper.ops import fallback
 from tests.runbooks.exercise import Exercise
-from tests.runbooks.runbook import runbook
+from tests.runbooks.runbook import exercised, runbook
 from tests.story.conftest import POLLS_QUICKLY
 from tests.story.user import User, now
 
+WRITE_DATES = "SPOTKEEPER_RUNBOOK_DATES"
+"""Set (by `make exercise-runbooks`), and pages that were followed to their end are given today's date."""
+HAS_PASSED = pytest.StashKey[bool]()
 SPEED = 300
 """A sweep each second."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+    call: pytest.CallInfo[None],  # noqa: ARG001  pytest passes it
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        item.stash[HAS_PASSED] = report.passed
+    return report
 
 
 class Delivery:
@@ -51,7 +67,7 @@ def user(emulated: Cloud, tmp_path_factory: pytest.TempPathFactory) -> User:
 
 @pytest.fixture
 def exercise(
-    emulated: Cloud, user: User, tmp_path_factory: pytest.TempPathFactory
+    emulated: Cloud, user: User, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str], Exercise]]:
     """Open a page. In the end every line of it that needs no account must have been typed."""
     opened: list[Exercise] = []
@@ -69,3 +85,5 @@ def exercise(
         cancel(run.run_id, ledger=connection.ledger, batch=connection.batch, now=now())
     for one in opened:
         assert one.untyped == [], one.page.name
+        if request.node.stash.get(HAS_PASSED, False) and os.environ.get(WRITE_DATES):
+            one.page.path.write_text(exercised(one.page.text, on=datetime.now(UTC).date()))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from string import Template
 
@@ -71,6 +72,11 @@ def runbooks() -> list[Runbook]:
 def runbook(name: str) -> Runbook:
     path = RUNBOOKS / f"{name}.md"
     return Runbook(path=path, text=path.read_text())
+
+
+def exercised(text: str, *, on: date) -> str:
+    """Return a page's text, last exercised on this day in the emulation of dev."""
+    return re.sub(r"(?<=Last exercised: ).*", f"{on.isoformat()} on dev (emulation)", text, count=1)
 
 
 def filled_in(text: str, variables: Mapping[str, str]) -> str:
