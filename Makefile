@@ -142,6 +142,10 @@ destroy: $(NODE_MODULES) ## remove ENV; checkpoints, ledger and images are retai
 image: $(READY) ## build the trainer image's VARIANT (cpu, gpu) into ENV's repository and print its digest
 	@$(BIN)/python -m trainer_image --env $(ENV) --variant $(VARIANT)
 
+.PHONY: exercise-runbooks
+exercise-runbooks: $(READY) ## follow every runbook in the emulation, and write the date into it
+	@SPOTKEEPER_RUNBOOK_DATES=write $(BIN)/python -m pytest -q tests/runbooks/test_exercises.py
+
 .PHONY: bench
 bench: $(READY) ## run the scripts behind the README's numbers
 	@$(BIN)/python -m benchmarks

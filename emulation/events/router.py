@@ -101,11 +101,13 @@ class Router:
                 self._deliver(rule, arriving)
 
     def start_schedules(self) -> None:
-        """Fire rules with a `rate(…)`, in AWS's intervals divided by the clock's speed.
+        """Fire rules with a `rate(…)`, in AWS's intervals divided by the clock's speed; after `stop`, again.
 
         Raises:
             ValueError: if a rule has a schedule of another form.
         """
+        with self._lock:
+            self._stopped = False
         for rule in self._deployment.rules:
             if rule.enabled and rule.schedule:
                 self._schedule(rule, rate_seconds(rule))

@@ -20,7 +20,17 @@ from spotkeeper.control import pause as pausing
 from spotkeeper.control import priority as prioritizing
 from spotkeeper.control.cancel import cancel as cancel_run
 from spotkeeper.control.run import Run
-from spotkeeper.ops import failure, log_stream, money_commands, spending, submission, sweep_commands, waiting
+from spotkeeper.ops import (
+    checkpoint_commands,
+    dead_letter_commands,
+    failure,
+    log_stream,
+    money_commands,
+    spending,
+    submission,
+    sweep_commands,
+    waiting,
+)
 from spotkeeper.ops import others as others_jobs
 from spotkeeper.ops import status as run_status
 from spotkeeper.ops import submit_options as options
@@ -55,6 +65,8 @@ app = typer.Typer(
 app.add_typer(money_commands.budget_app, name="budget")
 app.add_typer(money_commands.fallback_app, name="fallback")
 app.add_typer(sweep_commands.app, name="sweep")
+app.add_typer(checkpoint_commands.app, name="checkpoints")
+app.add_typer(dead_letter_commands.app, name="dead-letters")
 
 
 @app.callback()

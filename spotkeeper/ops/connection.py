@@ -25,8 +25,10 @@ from spotkeeper.ops.failure import OperationError
 
 if TYPE_CHECKING:
     from mypy_boto3_batch import BatchClient
+    from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +72,9 @@ class Connection:
     """For job definitions; jobs go through `batch`."""
     s3: "S3Client"
     logs: "CloudWatchLogsClient"
+    sqs: "SQSClient"
+    cloudformation: "CloudFormationClient"
+    """For the queues of events, which nothing else needs to find."""
 
     @property
     def ports(self) -> Ports:
@@ -150,4 +155,6 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
         batch_client=batch_client,
         s3=boto3.client("s3", **options),
         logs=boto3.client("logs", **options),
+        sqs=boto3.client("sqs", **options),
+        cloudformation=boto3.client("cloudformation", **options),
     )

@@ -1,19 +1,15 @@
 """The alarms of the environment that is deployed, on what its functions log and its queues hold while people use it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 
 import pytest
 
-from emulation.alarms.metric_alarm import ALARM
-from emulation.alarms.metric_data import Datum, read_embedded
-from emulation.alarms.service_metrics import visible_messages
-from emulation.alarms.watch import AlarmWatch
 from emulation.cloud import Cloud
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.classify import Cause
 from tests.story.programs import library_program
 from tests.story.user import User, eventually
+from tests.story.watched import Watched
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -21,46 +17,6 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture
 def speed() -> float:
     return 60  # a sweep every five seconds
-
-
-@dataclass
-class Watched:
-    """An environment whose metrics are read while time passes; one real second is a minute of AWS's."""
-
-    cloud: Cloud
-    begin: float
-    depths: list[Datum] = field(default_factory=list)
-
-    def look(self) -> None:
-        """Read what SQS reports at this moment."""
-        sqs = self.cloud.session.client("sqs", endpoint_url=self.cloud.endpoint_url)
-        self.depths += visible_messages(self.cloud.deployment, sqs, at=self.cloud.clock.now().timestamp())
-
-    @property
-    def emitted(self) -> list[Datum]:
-        """What the functions have logged."""
-        lines = [line for function in self.cloud.functions.values() for line in function.log_lines]
-        return read_embedded(lines)
-
-    def fired(self) -> set[str]:
-        """Return the alarms that have been in ALARM since the first sweep."""
-
-        def aws_time(real: float) -> float:
-            return self.begin + (real - self.begin) * self.cloud.clock.speed
-
-        data = [replace(datum, at=aws_time(datum.at)) for datum in (*self.emitted, *self.depths)]
-        first_sweep = min(datum.at for datum in data if datum.series.name == "Sweeps")
-        end = aws_time(self.cloud.clock.now().timestamp())
-        states = AlarmWatch(self.cloud.deployment.resources).states(data, begin=first_sweep, end=end)
-        return {name for state in states for name in state if state[name] == ALARM}
-
-    def sweeps(self, number: int) -> None:
-        """Wait until there were so many more sweeps."""
-        before = self._num_sweeps()
-        eventually(self._num_sweeps, lambda found: found >= before + number)
-
-    def _num_sweeps(self) -> int:
-        return sum(datum.series.name == "Sweeps" for datum in self.emitted)
 
 
 @pytest.fixture
