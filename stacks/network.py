@@ -6,8 +6,9 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
+from spotkeeper.contract.host_services import HOST_SERVICES, SECRETS
 from stacks.constructs.cfn_lint import accept_lint
-from stacks.constructs.host_endpoints import GATEWAYS, HOST_SERVICES, SECRETS, HostEndpoints
+from stacks.constructs.host_endpoints import GATEWAYS, HostEndpoints
 from stacks.environment_stack import EnvironmentStack
 from stacks.network_modes import ExistingVpc, Isolated
 from stacks.settings import Environment

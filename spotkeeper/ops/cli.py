@@ -25,6 +25,7 @@ from spotkeeper.ops import others as others_jobs
 from spotkeeper.ops import status as run_status
 from spotkeeper.ops import submit_options as options
 from spotkeeper.ops.connection import Connection, LocalEndpoint, connect
+from spotkeeper.ops.doctor.command import doctor
 from spotkeeper.ops.invocation import Invocation
 from spotkeeper.ops.plan import Plan, Request
 from spotkeeper.ops.spending import Spending
@@ -55,6 +56,7 @@ app = typer.Typer(
 app.add_typer(money_commands.budget_app, name="budget")
 app.add_typer(money_commands.fallback_app, name="fallback")
 app.add_typer(sweep_commands.app, name="sweep")
+app.command()(doctor)
 
 
 @app.callback()

@@ -1,8 +1,9 @@
 """Find an environment and connect to it: its descriptor, and one client a service."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
@@ -70,6 +71,10 @@ class Connection:
     """For job definitions; jobs go through `batch`."""
     s3: "S3Client"
     logs: "CloudWatchLogsClient"
+    new_client: Callable[[str], Any]
+    """Makes a client of a service that one command alone asks."""
+    is_local: bool
+    """Whether this is the emulation."""
 
     @property
     def ports(self) -> Ports:
@@ -150,4 +155,6 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
         batch_client=batch_client,
         s3=boto3.client("s3", **options),
         logs=boto3.client("logs", **options),
+        new_client=partial(boto3.client, **options),
+        is_local=local is not None,
     )
