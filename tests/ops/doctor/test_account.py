@@ -47,7 +47,7 @@ def stub(stubs: dict[str, Any]) -> Iterator[Answers]:
     made = []
 
     def stubbed(service: str) -> Stubber:
-        stubs[service] = boto3.client(service, region_name=REGION)
+        stubs[service] = boto3.Session(region_name=REGION).client(service)  # type: ignore[call-overload]  # any service
         made.append(Stubber(stubs[service]))
         made[-1].activate()
         return made[-1]
