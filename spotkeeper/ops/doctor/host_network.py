@@ -6,7 +6,7 @@ Read from routes and endpoints, since nothing here runs in the subnets: firewall
 from collections.abc import Iterator
 from typing import Any, Final
 
-from spotkeeper.contract.host_services import GATEWAY_SERVICES, HOST_SERVICES, SECRETS
+from spotkeeper.contract.host_services import FOR_JOBS_WITH_SECRETS, GATEWAY_SERVICES, HOST_SERVICES
 from spotkeeper.ops.doctor.examined import Examined
 from spotkeeper.ops.doctor.finding import Finding
 
@@ -63,9 +63,7 @@ def _missing_gateways(
 
 def _missing_interfaces(examined: Examined, vpc_id: str, closed: list[str], endpoints: list[Any]) -> Iterator[Finding]:
     descriptor = examined.descriptor
-    wanted = dict(HOST_SERVICES)
-    if descriptor.secret_arns:
-        wanted[SECRETS] = "the agent reads the secrets of a job"
+    wanted = {**HOST_SERVICES, **(FOR_JOBS_WITH_SECRETS if descriptor.secret_arns else {})}
     # Without private DNS, AWS's usual names lead to public addresses, which cannot be reached from here.
     present = {
         endpoint["ServiceName"]
