@@ -95,5 +95,5 @@ class NetworkStack(EnvironmentStack):
 
 def _services(environment: Environment, network: Isolated) -> list[str]:
     """Return the interface endpoints, each once, ours first."""
-    for_secrets = FOR_JOBS_WITH_SECRETS if environment.secret_arns else {}
+    for_secrets = FOR_JOBS_WITH_SECRETS if environment.secret_arns else ()
     return list(dict.fromkeys([*HOST_SERVICES, *for_secrets, *network.more_services]))

@@ -27,10 +27,8 @@ neither agent nor job reads parameters and hosts take no sessions; `ec2`, which 
 when ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM says so; `monitoring`, since jobs put no metrics.
 """
 
-FOR_JOBS_WITH_SECRETS: Final[Mapping[str, str]] = MappingProxyType(
-    {"secretsmanager": "the agent reads what a job was given by ARN"}
-)
-"""Needed where the environment names any."""
+FOR_JOBS_WITH_SECRETS: Final = ("secretsmanager",)
+"""Needed where the environment names any: the agent reads them."""
 
 GATEWAY_SERVICES: Final[Mapping[str, str]] = MappingProxyType(
     {"s3": "checkpoints, sources and image layers", "dynamodb": "the ledger"}

@@ -63,7 +63,9 @@ def _missing_gateways(
 
 def _missing_interfaces(examined: Examined, vpc_id: str, closed: list[str], endpoints: list[Any]) -> Iterator[Finding]:
     descriptor = examined.descriptor
-    wanted = {**HOST_SERVICES, **(FOR_JOBS_WITH_SECRETS if descriptor.secret_arns else {})}
+    wanted = dict(HOST_SERVICES)
+    if descriptor.secret_arns:
+        wanted.update(dict.fromkeys(FOR_JOBS_WITH_SECRETS, "the agent reads what a job is given by ARN"))
     # Without private DNS, AWS's usual names lead to public addresses, which cannot be reached from here.
     present = {
         endpoint["ServiceName"]
