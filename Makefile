@@ -132,11 +132,33 @@ $(NODE_MODULES): package.json package-lock.json | $(READY)
 
 .PHONY: diff deploy destroy
 diff: $(NODE_MODULES) ## show what a deployment of ENV would change
-	@$(BIN)/node node_modules/aws-cdk/bin/cdk diff -c env=$(ENV) --all
+	@$(BIN)/node node_modules/aws-cdk/bin/cdk diff -c env=$(ENV)
 deploy: $(NODE_MODULES) ## deploy ENV into the AWS account of the current credentials
-	@$(BIN)/node node_modules/aws-cdk/bin/cdk deploy -c env=$(ENV) --all
+	@$(BIN)/node node_modules/aws-cdk/bin/cdk deploy -c env=$(ENV) --all $(APPROVAL:%=--require-approval %)
 destroy: $(NODE_MODULES) ## remove ENV; checkpoints, ledger and images are retained
 	@$(BIN)/node node_modules/aws-cdk/bin/cdk destroy -c env=$(ENV) --all
+
+BASE ?= build/base
+.PHONY: diff-templates
+diff-templates: $(NODE_MODULES) ## compare the templates of ENV in the folder BASE with today's; needs no account
+	@$(MAKE) --no-print-directory synth OUT=build/head/$(ENV) >&2
+	@echo '{"Resources":{}}' > build/no-stack.template.json
+	@for template in build/head/$(ENV)/*.template.json; do \
+	  base=$(BASE)/$$(basename $$template); test -f $$base || base=build/no-stack.template.json; \
+	  $(BIN)/node node_modules/aws-cdk/bin/cdk diff --no-color --app build/head/$(ENV) --template $$base \
+	    --exclusively $$(basename $$template .template.json) 2>&1 || exit 1; \
+	done
+	@for base in $(BASE)/*.template.json; do \
+	  test -f build/head/$(ENV)/$$(basename $$base) || echo "Stack $$(basename $$base .template.json) is not there any more"; \
+	done
+
+.PHONY: dist
+dist: $(READY) ## build the source and wheel archives of VERSION into build/dist
+	@rm -rf build/dist build/bdist.* build/lib
+	@$(BIN)/python -c 'from setuptools import build_meta as b; b.build_sdist("build/dist"); b.build_wheel("build/dist")' >/dev/null
+	@test -z "$(VERSION)" || test -f build/dist/spotkeeper-$(VERSION).tar.gz \
+	  || { echo "the tag says $(VERSION), pyproject.toml says $$(ls build/dist): raise the version or correct the tag" >&2; exit 1; }
+	@ls build/dist
 
 .PHONY: image
 image: $(READY) ## build the trainer image's VARIANT (cpu, gpu) into ENV's repository and print its digest

@@ -20,6 +20,7 @@ from spotkeeper.contract.image_build import images_stack
 from stacks.batch import BatchStack
 from stacks.delivery import DeliveryStack
 from stacks.environments import find_environment
+from stacks.game_day import GameDayStack
 from stacks.images import ImagesStack
 from stacks.network import NetworkStack
 from stacks.observability import ObservabilityStack
@@ -97,12 +98,20 @@ def _add_stacks(app: cdk.App, environment: Environment) -> None:
         ledger=storage.ledger,
         job_queue_arns=batch.job_queue_arns,
     )
-    ObservabilityStack(
+    observability = ObservabilityStack(
         app,
         f"spotkeeper-{environment.name}-observability",
         environment=environment,
         functions=recovery.functions,
     )
+    if environment.game_day is not None:
+        GameDayStack(
+            app,
+            f"spotkeeper-{environment.name}-game-day",
+            environment=environment,
+            game_day=environment.game_day,
+            alarm_arns=observability.alarm_arns,
+        )
 
 
 def main() -> None:

@@ -6,8 +6,9 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
+from spotkeeper.contract.host_services import FOR_JOBS_WITH_SECRETS, HOST_SERVICES
 from stacks.constructs.cfn_lint import accept_lint
-from stacks.constructs.host_endpoints import GATEWAYS, HOST_SERVICES, SECRETS, HostEndpoints
+from stacks.constructs.host_endpoints import GATEWAYS, HostEndpoints
 from stacks.environment_stack import EnvironmentStack
 from stacks.network_modes import ExistingVpc, Isolated
 from stacks.settings import Environment
@@ -94,5 +95,5 @@ class NetworkStack(EnvironmentStack):
 
 def _services(environment: Environment, network: Isolated) -> list[str]:
     """Return the interface endpoints, each once, ours first."""
-    secrets = [SECRETS] if environment.secret_arns else []
-    return list(dict.fromkeys([*HOST_SERVICES, *secrets, *network.more_services]))
+    for_secrets = FOR_JOBS_WITH_SECRETS if environment.secret_arns else ()
+    return list(dict.fromkeys([*HOST_SERVICES, *for_secrets, *network.more_services]))

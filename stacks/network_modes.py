@@ -35,7 +35,7 @@ class Isolated:
     one costs as much again, and what crosses zones, at little cost, is manifests and log lines: layers and checkpoints
     take the S3 gateway. One is enough until that zone fails."""
     more_services: tuple[str, ...] = ()
-    """Interface endpoints that your programs need beside ours (`stacks.constructs.host_endpoints`), by the part of
+    """Interface endpoints that your programs need beside ours (`spotkeeper.contract.host_services`), by the part of
     the name after `com.amazonaws.REGION.`, such as 'sts'. Each is billed in each endpoint zone."""
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ class ExistingVpc:
     """A VPC of yours, by ids: nothing is looked up, so synthesis needs no credentials, and nothing in it is changed.
 
     Its subnets must give hosts a way to ECS, ECR and CloudWatch Logs (a NAT gateway, public addresses, or the
-    endpoints of `stacks.constructs.host_endpoints`), and should have gateway endpoints for S3 and DynamoDB: through a
+    endpoints of `spotkeeper.contract.host_services`), and should have gateway endpoints for S3 and DynamoDB: through a
     NAT gateway every checkpoint is billed by the gigabyte. DNS hostnames and DNS resolution must be on.
     """
 

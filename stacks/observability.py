@@ -46,6 +46,9 @@ _NO_CHANGE: Final = cloudwatch.TreatMissingData.IGNORE
 class ObservabilityStack(EnvironmentStack):
     """Topic, alarms and dashboard of an environment."""
 
+    alarm_arns: dict[str, str]
+    """Of every alarm but the composite one, by its name."""
+
     def __init__(
         self,
         scope: Construct,
@@ -57,6 +60,7 @@ class ObservabilityStack(EnvironmentStack):
     ) -> None:
         super().__init__(scope, id_, environment=environment, **kwargs)
         self._environment = environment
+        self.alarm_arns = {}
         self._topic = AlarmTopic(self, "Alarms", settings=environment.alarms).topic
         names = [(unit.node.id, weak(_resource(unit.function).ref)) for unit in functions]
         self._errors = {id_: _of_function("Errors", name, "Sum") for id_, name in names}
@@ -221,6 +225,7 @@ class ObservabilityStack(EnvironmentStack):
         action = actions.SnsAction(self._topic)
         alarm.add_alarm_action(action)
         alarm.add_ok_action(action)
+        self.alarm_arns[name] = cast("cloudwatch.CfnAlarm", alarm.node.default_child).attr_arn
         return alarm
 
     def _metric(self, name: str, statistic: str, *, period: cdk.Duration = _PERIOD) -> cloudwatch.Metric:

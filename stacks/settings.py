@@ -16,6 +16,7 @@ from spotkeeper.contract.descriptor import Caps
 from spotkeeper.contract.image_variant import IMAGE_VARIANTS, ImageVariant, image_variant
 from spotkeeper.contract.names import check_name
 from stacks.alarm_settings import AlarmSettings
+from stacks.game_day_settings import GameDay, check_game_day
 from stacks.instance_types import INSTANCE_TYPES, InstanceType
 from stacks.network_modes import ExistingVpc, Isolated, Network, PublicEgress, check_zones
 from stacks.on_demand_prices import ON_DEMAND_PRICES_USD
@@ -249,6 +250,8 @@ class Environment:
     functions from submitting jobs. Empty: no budget is made, since AWS wants somebody to tell."""
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
     """Whom CloudWatch alarms tell, and from which values on."""
+    game_day: GameDay | None = None
+    """Drills with AWS FIS; None: there are none, and no role may interrupt a host."""
 
     def __post_init__(self) -> None:
         """Check each field and what they imply for one another."""
@@ -276,6 +279,7 @@ class Environment:
         self._check_placement()
         self._check_prices()
         self._check_budget_alert()
+        check_game_day(self.game_day, [profile.name for profile in self.profiles])
 
     def _check_zones(self) -> None:
         if not _REGION.fullmatch(self.region):

@@ -95,10 +95,15 @@ def _queue_scheduling_policy(aws: Aws, resource: Resource, value: str) -> None:
     aws.batch.update_job_queue(jobQueue=resource.physical_id, schedulingPolicyArn=value)
 
 
+def _route_table(aws: Aws, resource: Resource, value: str) -> None:
+    aws.ec2.associate_route_table(RouteTableId=value, SubnetId=resource.properties["SubnetId"])
+
+
 # Type -> setting -> how it is set. Scheduling policies come before the queues in every template that has both.
 _REPAIRS: Final[Mapping[str, Mapping[str, _Repair]]] = {
     "AWS::Batch::SchedulingPolicy": {"FairsharePolicy": _scheduling_policy},
     "AWS::Batch::JobQueue": {"SchedulingPolicyArn": _queue_scheduling_policy},
+    "AWS::EC2::SubnetRouteTableAssociation": {"RouteTableId": _route_table},
     "AWS::S3::Bucket": {
         "VersioningConfiguration": _bucket_versioning,
         "PublicAccessBlockConfiguration": _bucket_public_access,

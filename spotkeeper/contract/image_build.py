@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from spotkeeper.contract.names import stack_name
+
 REPOSITORY_OUTPUT: Final = "ImageRepository"
 """Of the storage stack: URI of the repository, without tag."""
 PROJECT_OUTPUT: Final = "ImageProject"
@@ -12,12 +14,12 @@ SOURCE_OUTPUT: Final = "ImageSource"
 
 def storage_stack(environment: str) -> str:
     """Name of the stack that holds the repository."""
-    return f"spotkeeper-{environment}-storage"
+    return stack_name(environment, "storage")
 
 
 def images_stack(environment: str) -> str:
     """Name of the stack with the CodeBuild project; only settings with `image_builder="codebuild"` have one."""
-    return f"spotkeeper-{environment}-images"
+    return stack_name(environment, "images")
 
 
 def image_tag(variant: str, source: str) -> str:

@@ -65,6 +65,11 @@ def parse_array_job_name(name: str) -> str | None:
     return sweep if sweep != name and NAME_PATTERN.fullmatch(sweep) else None
 
 
+def stack_name(environment: str, part: str) -> str:
+    """Name of an environment's CloudFormation stack; `part` is storage, network, batch, recovery and so on."""
+    return f"spotkeeper-{environment}-{part}"
+
+
 def descriptor_parameter(environment: str) -> str:
     """SSM parameter that describes an environment: the only physical name that Spotkeeper uses."""
     return f"/spotkeeper/{environment}/descriptor"

@@ -12,5 +12,8 @@ SWEEP: Final = "spotkeeper:sweep"
 REQUEUE: Final = "spotkeeper:requeue"
 """With REQUEUE_VALUE on a job that somebody else submits: Spotkeeper may take it for a run (see control.adoption)."""
 REQUEUE_VALUE: Final = "true"
+DRILL: Final = "spotkeeper:drill"
+"""With DRILL_VALUE on hosts that a game day may interrupt."""
+DRILL_VALUE: Final = "allowed"
 
 PROJECT_VALUE: Final = "spotkeeper"

@@ -35,6 +35,7 @@ from spotkeeper.ops import others as others_jobs
 from spotkeeper.ops import status as run_status
 from spotkeeper.ops import submit_options as options
 from spotkeeper.ops.connection import Connection, LocalEndpoint, connect
+from spotkeeper.ops.doctor.command import doctor
 from spotkeeper.ops.invocation import Invocation
 from spotkeeper.ops.plan import Plan, Request
 from spotkeeper.ops.spending import Spending
@@ -67,6 +68,7 @@ app.add_typer(money_commands.fallback_app, name="fallback")
 app.add_typer(sweep_commands.app, name="sweep")
 app.add_typer(checkpoint_commands.app, name="checkpoints")
 app.add_typer(dead_letter_commands.app, name="dead-letters")
+app.command()(doctor)
 
 
 @app.callback()

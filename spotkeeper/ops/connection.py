@@ -1,8 +1,9 @@
 """Find an environment and connect to it: its descriptor, and one client a service."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
@@ -75,6 +76,10 @@ class Connection:
     sqs: "SQSClient"
     cloudformation: "CloudFormationClient"
     """For the queues of events, which nothing else needs to find."""
+    new_client: Callable[[str], Any]
+    """Makes a client of a service that one command alone asks."""
+    is_local: bool
+    """Whether this is the emulation."""
 
     @property
     def ports(self) -> Ports:
@@ -157,4 +162,6 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
         logs=boto3.client("logs", **options),
         sqs=boto3.client("sqs", **options),
         cloudformation=boto3.client("cloudformation", **options),
+        new_client=partial(boto3.client, **options),
+        is_local=local is not None,
     )

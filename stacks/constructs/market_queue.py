@@ -71,6 +71,7 @@ class MarketQueue(Construct):
                     tags.ENVIRONMENT: environment.name,
                     tags.PROFILE: profile.name,
                     tags.MARKET: market,
+                    **_drill_tag(market, profile, environment),
                 },
             ),
             # Change in place, never replace: a queue refers to it, and jobs run in it.
@@ -105,6 +106,11 @@ class MarketQueue(Construct):
             ],
         )
         self.arn = queue.ref
+
+
+def _drill_tag(market: Market, profile: Profile, environment: Environment) -> dict[str, str]:
+    is_drilled = environment.game_day is not None and profile.name in environment.game_day.profiles
+    return {tags.DRILL: tags.DRILL_VALUE} if market == "spot" and is_drilled else {}
 
 
 def _cancel(reason: str, limit_seconds: int) -> batch.CfnJobQueue.JobStateTimeLimitActionProperty:

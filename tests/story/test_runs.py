@@ -3,8 +3,9 @@ import pytest
 from emulation.cloud import Cloud
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
-from spotkeeper.control.classify import Cause
+from spotkeeper.control.classify import TWIN_REASON, Cause
 from spotkeeper.control.submit import job_request
+from tests.story.faults import lose_every_event
 from tests.story.programs import library_program
 from tests.story.user import User, eventually, now
 
@@ -91,7 +92,20 @@ def test_exit_0_of_a_program_that_was_told_to_stop_is_no_success_and_the_run_goe
     assert told == [(Cause.YIELDED, 75), (Cause.COMPLETED, 0)]
 
 
-def test_a_second_job_of_the_same_run_is_fenced_and_never_trains(user: User) -> None:
+def test_a_second_job_of_the_same_run_is_stopped_before_it_trains(user: User) -> None:
+    run = user.submit(library_program(total=60))
+    user.claimed(run)
+
+    twin = user.connection.batch.submit(job_request(run))
+    told = user.cloud.batch.wait(twin, {"SUCCEEDED", "FAILED"}, 40)
+
+    assert (told["status"], told["statusReason"]) == ("FAILED", TWIN_REASON)
+    ended = user.ended(run)
+    assert (ended.state, ended.epoch, ended.job_id) == (RunState.SUCCEEDED, 1, run.job_id)
+
+
+@pytest.mark.parametrize("faults", [lose_every_event])
+def test_a_second_job_of_the_same_run_that_nobody_hears_of_is_fenced_and_never_trains(user: User) -> None:
     run = user.submit(library_program(total=60))
     user.claimed(run)
 

@@ -1,0 +1,37 @@
+"""Whether an environment may be drilled, and how much of it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+_SHARE: Final = range(1, 101)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GameDay:
+    """Opt in to drills with AWS FIS: people who are given `DrillPolicy` may interrupt spot hosts of some profiles.
+
+    Hosts of the profiles are tagged for it, which AWS Batch gives new hosts only: those that run keep their tags.
+    """
+
+    profiles: tuple[str, ...]
+    """Names of the environment's profiles whose spot hosts may be interrupted; none else can be."""
+    share_percent: int = 25
+    """Percent of those hosts that one drill interrupts, 1 to 100. AWS FIS has a quota on an experiment's targets."""
+
+    def __post_init__(self) -> None:
+        """Check the share; the environment checks the profiles."""
+        if type(self.share_percent) is not int or self.share_percent not in _SHARE:
+            raise ValueError(f"GameDay.share_percent must be a whole number from 1 to 100, got {self.share_percent!r}")
+
+
+def check_game_day(game_day: GameDay | None, profiles: list[str]) -> None:
+    """Check the profiles of a game day against those of its environment.
+
+    Raises:
+        ValueError: naming the field, the value and those allowed.
+    """
+    if game_day is not None and (not game_day.profiles or not set(game_day.profiles) <= set(profiles)):
+        raise ValueError(
+            f"GameDay.profiles must name at least one of Environment.profiles {profiles}, got {game_day.profiles}: "
+            "correct the names, or set game_day to None"
+        )
