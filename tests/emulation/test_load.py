@@ -381,7 +381,7 @@ def test_the_report_names_each_difference_with_its_reason(sample: Callable[..., 
     assert any(line.startswith("repaired  Ledger (AWS::DynamoDB::Table): moto's") for line in lines)
     assert (
         report.summary()
-        == "21 resources created and checked, 8 of their settings adapted, 7 repaired, 5 resources skipped"
+        == "22 resources created and checked, 9 of their settings adapted, 7 repaired, 5 resources skipped"
     )
 
 
