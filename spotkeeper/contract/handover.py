@@ -19,8 +19,8 @@ STANDBY_READY_AT: Final = "standby_ready_at"
 HANDOVER_ASKED_AT: Final = "handover_asked_at"
 
 POLL_SECONDS: Final = 5.0
-"""How often a standby, and an attempt that a standby may follow, read the run's item: one read unit of DynamoDB for each
-4 KB of it, at most eight, which is some cents a day, while two machines are paid for during a handover."""
+"""How often a standby, and an attempt that a standby may follow, read the run's item: one read unit of DynamoDB for
+each 4 KB of it, at most eight, which is some cents a day, while two machines are paid for during a handover."""
 
 
 def view_request(*, table: str, run_id: str) -> dict[str, Any]:

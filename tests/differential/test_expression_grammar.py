@@ -107,4 +107,4 @@ def test_every_request_of_the_adapters_and_of_the_trainer_keeps_to_the_grammar(e
         emulator.client.meta.events.unregister("provide-client-params.dynamodb.*", check)
 
     assert done == {*BEGINNING, *chain.from_iterable(THEMES)}
-    assert kinds.keys() == {"ConditionExpression", "UpdateExpression", "KeyConditionExpression", "ProjectionExpression"}
+    assert kinds.keys() == {"ConditionExpression", "UpdateExpression", "KeyConditionExpression"}
