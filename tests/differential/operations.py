@@ -8,6 +8,7 @@ from typing import Any, Final
 from spotkeeper.contract.handover import handover_request, ready_request
 from spotkeeper.contract.ledger import RunState, claim_request, completion_request, placement_request
 from spotkeeper.control.budget import Budget, Limits, Reservation, Switch
+from spotkeeper.control.listing import Listed, Position
 from spotkeeper.control.run import SUBMITTED_AGAIN_FROM, Attempt, HistoryEvent, Interruption, Run
 from spotkeeper.control.submit import next_submission
 from spotkeeper.policy.placement import Market
@@ -161,6 +162,45 @@ def take_submission_slots(random: Random, _: Known) -> Call:
     return Call(f"take two slots of second {second} for {team}, limits {limit} and {team_limit}", act)
 
 
+def record_start(random: Random, _: Known) -> Call:
+    queue, at = random.choice(["spot", "on-demand"]), f"2026-11-23T18:00:0{random.randint(0, 9)}+00:00"
+
+    def act(side: Side) -> Any:
+        side.ledger.record_start(queue, at=at)
+        return side.ledger.last_start(queue)
+
+    return Call(f"record a start of {queue} at {at}", act)
+
+
+def keep_position(random: Random, _: Known) -> Call:
+    submission = random.choice([None, 2])
+    last = random.choice([None, Listed(created_at="T", run_id=RUN_IDS[0], submission=submission)])
+    position = Position(began_at=random.choice(["T1", "T2"]), last=last)
+
+    def act(side: Side) -> Any:
+        side.ledger.keep_position("open", position)
+        return side.ledger.position("open")
+
+    return Call(f"keep {position}", act)
+
+
+def go_on_behind(random: Random, known: Known) -> Call | None:
+    run, made = _any(random, known.runs), _any(random, known.reservations)
+    if run is None or made is None:
+        return None
+    of_run = Listed(created_at=run.created_at, run_id=run.run_id)
+    of_money = Listed(created_at=made.created_at, run_id=made.run_id, submission=made.submission)
+    return Call(
+        f"list what is behind {run.run_id} and {_named(made)}",
+        lambda side: [
+            side.ledger.get_many([run.run_id, "nobody-1"]),
+            side.budgets.get_many([of_money]),
+            list(side.ledger.open_runs(behind=of_run)),
+            list(side.budgets.unsettled(behind=of_money)),
+        ],
+    )
+
+
 def set_limits(random: Random, known: Known) -> Call | None:
     budget = _any(random, known.budgets)
     if budget is None:
@@ -295,10 +335,20 @@ THEMES: Final[tuple[Mapping[Operation, int], ...]] = (
         turn: 1,
         open_budgets: 1,
         list_runs: 1,
+        go_on_behind: 1,
     },
     {reserve: 5, settle: 4, extend: 2, roll_over: 2, read_money: 3},
     {advance: 5, claim: 4, complete: 2, hand_over: 3, read_run: 3, create: 1, list_runs: 1, reserve: 1},
-    {record_attempt: 4, place: 1, read_run: 1, record_interruption: 3, append_event: 2, take_submission_slots: 2},
+    {
+        record_attempt: 4,
+        place: 1,
+        read_run: 1,
+        record_interruption: 3,
+        append_event: 2,
+        take_submission_slots: 2,
+        record_start: 1,
+        keep_position: 1,
+    },
 )
 """What a sequence is about, with how often each operation is drawn: all at once, they would seldom meet."""
 

@@ -102,6 +102,7 @@ def remembered() -> Side:
     table = LedgerTable(_Unwatched())
     table.runs, table.attempts = ledger.runs, ledger.attempt_items
     table.interruptions, table.events = ledger.interruptions, ledger.events
+    table.starts, table.positions = ledger.starts, ledger.positions
 
     def items() -> Items:
         for (second, team), number in ledger.slots.items():
@@ -137,6 +138,8 @@ def _items(table: LedgerTable, budgets: BudgetTable) -> Items:
         budgets=budgets.budgets.values(),
         reservations=budgets.reserved.values(),
         switch=budgets.turned,
+        starts=table.starts,
+        positions=table.positions,
     )
 
 

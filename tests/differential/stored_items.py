@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spotkeeper.control.aws.ledger import read_plain
 from spotkeeper.control.budget import Budget, Reservation, Switch
+from spotkeeper.control.listing import Position
 from spotkeeper.control.run import Attempt, HistoryEvent, Interruption, Run
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def expected_items(
     budgets: Iterable[Budget],
     reservations: Iterable[Reservation],
     switch: Switch,
+    starts: Mapping[str, str],
+    positions: Mapping[str, Position],
 ) -> Items:
     items: Items = {(f"RUN#{run.run_id}", "RUN"): run_item(run) for run in runs}
     for attempt in attempts:
@@ -75,6 +78,8 @@ def expected_items(
     for made in reservations:
         unsettled = {} if made.settled_at else {"listing": "unsettled"}
         items[f"RESERVATIONS#{made.run_id}", f"RESERVATION#{made.submission:04d}"] = {**attributes(made), **unsettled}
+    items.update({(f"QUEUE#{queue}", "START"): {"started_at": at} for queue, at in starts.items()})
+    items.update({("SWEEPER", f"POSITION#{listing}"): attributes(position) for listing, position in positions.items()})
     if switch.generation:
         items["SWITCH", "SWITCH"] = attributes(switch)
     return items

@@ -1,0 +1,37 @@
+"""`spotkeeper status` says of a run at work what its job waits for."""
+
+from datetime import datetime
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.run import Run
+from spotkeeper.ops.budgets import run_limits
+from spotkeeper.ops.status import RunStatus, show_runs, show_status
+from tests.control.fakes import NOW, new_run
+
+RETRIED = new_run(state=RunState.RUNNING, job_id="job-1", waits_since=NOW, waits_why="CAPACITY")
+FORGOTTEN = new_run(state=RunState.RUNNING, job_id="job-1", job_unknown_since=NOW)
+ENDED = new_run(state=RunState.FAILED, job_id="job-1", waits_since=NOW, waits_why="CAPACITY", reason="exit code 3")
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (RETRIED, f"its job waits for a machine (spot) since {NOW}: CAPACITY"),
+        (FORGOTTEN, f"AWS Batch does not know job job-1 (since {NOW})"),
+        (ENDED, "exit code 3"),
+    ],
+)
+def test_what_a_run_waits_for_stands_in_the_list_and_in_its_status(run: Run, words: str) -> None:
+    said = StringIO()
+    console = Console(file=said, width=400)
+    now = datetime.fromisoformat(NOW)
+
+    show_runs((run,), console, now=now)
+    budget = run_limits(run).open("run/x")
+    show_status(RunStatus(run=run, attempts=(), checkpoint=None, history=(), budget=budget), console, now=now)
+
+    assert said.getvalue().count(words) == 2
