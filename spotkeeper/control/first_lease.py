@@ -5,7 +5,7 @@ before it is known, so its lease comes late by as much; what it has used by then
 """
 
 from spotkeeper.control import reserve
-from spotkeeper.control.classify import OVER_BUDGET_REASON
+from spotkeeper.control.classify import OVER_BUDGET_REASON, OVER_MONTH_REASON
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
@@ -17,13 +17,15 @@ def hold(run: Run, job: Job, *, ports: Ports, now: str) -> Run:
     Raises:
         Conflict: somebody wrote in between; observe again.
     """
-    if run.submission > 1 or not reserve.leases_spot(run, ports=ports, now=now):
+    # The settings alone cap a run that was adopted; every other one has asked the ledger before its job was submitted,
+    # and this is asked at each look at a job.
+    if run.submission > 1 or not ports.terms.caps_total(run, now):
         return run
     if any(reservation.submission == 1 for reservation in ports.budgets.reservations(run.run_id)):
         return run
     held = reserve.spot(run, {}, ports=ports, now=now)
     if isinstance(held, Held):
         # As a lease that cannot be renewed.
-        ports.batch.terminate(job.job_id, OVER_BUDGET_REASON)
+        ports.batch.terminate(job.job_id, OVER_BUDGET_REASON if held.is_own else OVER_MONTH_REASON)
         return run
     return held

@@ -123,10 +123,9 @@ def leases_spot(run: Run, *, ports: Ports, now: str) -> bool:
     What the ledger has of a holder counts as well as the run and the settings: a sweep's caps come with whichever of
     its runs names them.
     """
-    holders = ports.terms.holders(run, now)
-    if any(limits.total_microusd is not None for limits in holders.values()):
+    if ports.terms.caps_total(run, now):
         return True
-    stored = (ports.budgets.get(holder) for holder in holders)
+    stored = (ports.budgets.get(holder) for holder in ports.terms.holders(run, now))
     return any(budget is not None and budget.total.limit != UNLIMITED_MICROUSD for budget in stored)
 
 

@@ -100,6 +100,10 @@ class EnvironmentTerms:
             )
         return holders
 
+    def caps_total(self, run: Run, now: str) -> bool:
+        """Tell whether the settings, or the run itself, cap the total of somebody whom it spends of."""
+        return any(limits.total_microusd is not None for limits in self.holders(run, now).values())
+
 
 def _limits(caps: descriptor.Caps) -> Limits:
     def read(text: str | None) -> int | None:

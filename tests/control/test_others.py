@@ -11,7 +11,7 @@ import pytest
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.adoption import run_of
 from spotkeeper.control.budget import Limits
-from spotkeeper.control.classify import OVER_BUDGET_REASON, TWIN_REASON
+from spotkeeper.control.classify import OVER_MONTH_REASON, TWIN_REASON
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.others import OthersJob, unended
 from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus, Throttled
@@ -215,19 +215,19 @@ def test_a_lease_that_a_crash_kept_from_an_adopted_job_is_set_aside_at_the_next_
     assert len(world.ports.budgets.reservations("etl-monday")) == 1
 
 
-def test_an_adopted_job_that_nobody_can_pay_is_stopped_and_its_run_parked() -> None:
+def test_an_adopted_job_that_the_month_cannot_pay_is_stopped_and_its_run_waits_for_the_next() -> None:
     world = World(theirs(status=JobStatus.RUNNING, attempts=(RUNNING,)), total_microusd=1)
 
     world.hear(50)
 
-    assert world.batch.terminated == [("theirs-1", OVER_BUDGET_REASON)]
+    assert world.batch.terminated == [("theirs-1", OVER_MONTH_REASON)]
     world.batch.jobs["theirs-1"] = theirs(
         status=JobStatus.FAILED,
         attempts=(replace(RUNNING, stopped_at=after(51), exit_code=75),),
-        status_reason=OVER_BUDGET_REASON,
+        status_reason=OVER_MONTH_REASON,
         stopped_at=after(51),
     )
-    assert world.hear(52) is Outcome.PARKED
+    assert world.hear(52) is Outcome.WAITING
 
 
 @pytest.mark.parametrize(
