@@ -24,8 +24,8 @@ class AlarmSettings:
     """The same for `https://` endpoints, such as a pager's. Each must confirm, too."""
     sweeper_silent_minutes: int = 15
     """Without a finished sweep for so long. Three periods: after that, leases of spot jobs begin to run out."""
-    handlers_failing_minutes: int = 25
-    """With a failure in every five minutes for so long. One poison message fails five times within 12 minutes and then
+    handlers_failing_minutes: int = 35
+    """With a failure in every five minutes for so long. One poison message fails five times within 25 minutes and then
     lies in the dead letters, which have an alarm of their own."""
     sweep_repairs: int = 3
     """Runs in a quarter of an hour, in two running, that the sweeper brought where an event should have. Now and then

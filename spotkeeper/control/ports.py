@@ -126,7 +126,7 @@ class Ledger(Protocol):
         """Return the run, or None."""
 
     def get_many(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
-        """Return those of up to 100 runs that there are, in the order of the ids."""
+        """Return those of up to 100 runs that there are and can be read, in the order of the ids."""
 
     def advance(self, run: Run, **changes: Any) -> Run:
         """Write `changes` and return the new version. None removes a field.

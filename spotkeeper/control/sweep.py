@@ -8,6 +8,7 @@ at by itself. In the end come the jobs of others, as far as there is time.
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, TypeVar
 
 from spotkeeper.contract.budgets import LISTING_UNSETTLED
@@ -127,9 +128,21 @@ def _reconcile_runs(
                 runs.stop(number)
                 return
             run = found.get(entry.run_id)
-            if run is not None:
+            if run is None:
+                # By itself, it says why it cannot be read.
+                done.attempt(
+                    entry.run_id,
+                    done.outcomes,
+                    partial(_reconciled, entry.run_id, ports, clock()),
+                    conflict=Outcome.UNCHANGED,
+                )
+            else:
                 _reconcile(done, run, jobs.get(run.job_id), ports, clock())
         yield
+
+
+def _reconciled(run_id: str, ports: Ports, now: str) -> Outcome:
+    return reconcile(run_id, ports=ports, now=now).outcome
 
 
 def _reconcile(done: Sweep, run: Run, job: Job | None, ports: Ports, now: str) -> None:

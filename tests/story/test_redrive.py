@@ -36,10 +36,11 @@ def redrive(cloud: Cloud, letters: Iterable[tuple[str, Event]]) -> None:
 
 
 def ledger(cloud: Cloud, user: User) -> dict[str, Any]:
-    """Return every item of the ledger but those of interruptions that concern nobody."""
+    """Return every item of the ledger but those of interruptions that concern nobody, and where the sweeper is."""
     dynamodb = cloud.session.client("dynamodb", endpoint_url=cloud.endpoint_url)
     pages = dynamodb.get_paginator("scan").paginate(TableName=user.connection.descriptor.ledger_table)
-    items = [item for page in pages for item in page["Items"] if GONE_INSTANCE not in item["pk"]["S"]]
+    others = (GONE_INSTANCE, "SWEEPER")
+    items = [item for page in pages for item in page["Items"] if not any(one in item["pk"]["S"] for one in others)]
     return {f"{item['pk']['S']} {item['sk']['S']}": item for item in items}
 
 

@@ -1,7 +1,7 @@
 """The ledger on DynamoDB: single-item conditional writes; conditions compare attributes with values, nothing more."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -63,7 +63,7 @@ class DynamoDBLedger:
         keys = [item_key(contract.run_partition(run_id), contract.RUN_SORT_KEY) for run_id in run_ids]
         with typed_errors():
             found = read_items(self._client, self._table, keys)
-        return tuple(run_of(read_plain(item)) for item in found)
+        return tuple(_readable(found))
 
     def advance(self, run: Run, **changes: Any) -> Run:
         """Update the run if it is at the version read."""
@@ -115,8 +115,7 @@ class DynamoDBLedger:
         """Query the listing index, newest first, and read the runs; one that has left the listing since is left out."""
         with typed_errors():
             found = read_items(self._client, self._table, newest_keys(self._client, self._table, listing, limit))
-        runs = (run_of(read_plain(item)) for item in found)
-        return tuple(run for run in runs if run.listing == listing)
+        return tuple(run for run in _readable(found) if run.listing == listing)
 
     def open_runs(self, *, behind: Listed | None = None) -> Iterator[Listed]:
         """Query the listing index page by page, oldest first."""
@@ -334,6 +333,16 @@ def _integral(value: Any) -> Any:
 def _known(kind: type[Any], item: Mapping[str, Any]) -> dict[str, Any]:
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in item.items() if name in names}
+
+
+def _readable(items: Iterable[dict[str, Any]]) -> Iterator[Run]:
+    """Yield the runs of items; one that this version cannot read, a later one's perhaps, must not hide the others.
+
+    Whoever asks for that one alone is told what is wrong with it.
+    """
+    for item in items:
+        with suppress(KeyError, TypeError, ValueError):
+            yield run_of(read_plain(item))
 
 
 def run_of(item: Mapping[str, Any]) -> Run:
