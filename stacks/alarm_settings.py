@@ -24,7 +24,7 @@ class AlarmSettings:
     """The same for `https://` endpoints, such as a pager's. Each must confirm, too."""
     sweeper_silent_minutes: int = 15
     """Without a finished sweep for so long. Three periods: after that, leases of spot jobs begin to run out."""
-    handlers_failing_minutes: int = 35
+    handlers_failing_minutes: int = 30
     """With a failure in every five minutes for so long. One poison message fails five times within 25 minutes and then
     lies in the dead letters, which have an alarm of their own."""
     sweep_repairs: int = 3

@@ -750,7 +750,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "adopted-unleased": _mutant(
             "the job of an adopted run is paid from no lease, although the total is capped",
-            {first_lease: (("    if run.submission > 1 or not reserve", "    if run.submission > 0 or not reserve"),)},
+            {first_lease: (("    if run.submission > 1 or not ports", "    if run.submission > 0 or not ports"),)},
         ),
         # The ledger
         "last-write-wins": _mutant(
