@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Protocol
 
 from spotkeeper.contract.budgets import environment_holder, month_of, run_holder
-from spotkeeper.contract.ledger import LISTING_OPEN, RunState
+from spotkeeper.contract.ledger import RunState
 from spotkeeper.control import condition
 from spotkeeper.control.condition import Commit
 from spotkeeper.control.ports import Ports
+from spotkeeper.control.rounds import PAGE
 from spotkeeper.control.run import Run
 
 MOST_LISTED: Final = 1000
@@ -23,7 +25,7 @@ class Commits(Protocol):
 
 @dataclass(kw_only=True, slots=True)
 class Survey:
-    """The condition of the newest `MOST_LISTED` open runs, and of the environment's money."""
+    """The condition of the oldest `MOST_LISTED` open runs, and of the environment's money."""
 
     checkpoint_age_seconds: float = 0.0
     num_hosts_lost: int = 0
@@ -39,7 +41,7 @@ class Survey:
 
 
 def survey(*, ports: Ports, commits: Commits, now: str, has_time: Callable[[], bool]) -> Survey:
-    """Measure the open runs, newest first, while there is time.
+    """Measure the open runs, oldest first, while there is time.
 
     Args:
         ports: The world; it is only read.
@@ -47,7 +49,9 @@ def survey(*, ports: Ports, commits: Commits, now: str, has_time: Callable[[], b
         now: ISO 8601, UTC.
         has_time: Whether to go on with another run.
     """
-    runs = ports.ledger.list_runs(LISTING_OPEN, MOST_LISTED)
+    entries = tuple(islice(ports.ledger.open_runs(), MOST_LISTED))
+    pages = (entries[start : start + PAGE] for start in range(0, len(entries), PAGE))
+    runs = (run for page in pages for run in ports.ledger.get_many([entry.run_id for entry in page]))
     seen = Survey()
     for run in runs:
         if not has_time():

@@ -115,7 +115,8 @@ class DynamoDBLedger:
         """Query the listing index, newest first, and read the runs; one that has left the listing since is left out."""
         with typed_errors():
             found = read_items(self._client, self._table, newest_keys(self._client, self._table, listing, limit))
-        return tuple(run for run in _readable(found) if run.listing == listing)
+        runs = (run_of(read_plain(item)) for item in found)
+        return tuple(run for run in runs if run.listing == listing)
 
     def open_runs(self, *, behind: Listed | None = None) -> Iterator[Listed]:
         """Query the listing index page by page, oldest first."""
