@@ -11,6 +11,7 @@
 import re
 import secrets
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -54,7 +55,7 @@ class Checkpoint:
 
     key: str
     manifest: Manifest
-    tensors: bytes
+    tensors: memoryview
     """The safetensors file of the one rank."""
 
 
@@ -98,14 +99,31 @@ class Checkpoints:
             return Checkpoint(key, manifest, tensors)
         return None
 
-    def commit(self, *, step: int, cause: str, tensors: bytes, state: dict[str, Any]) -> str:
-        """Make a checkpoint durable and return its manifest's key.
+    def write_data(self, *, step: int, chunks: Iterable[memoryview], total_bytes: int) -> StoredObject:
+        """Make the tensors of a checkpoint-to-be durable, and return what its manifest says of them.
+
+        Chunks are taken one at a time and not looked at again once the next is taken.
+
+        Raises:
+            OSError: if the store refused or lost something.
+        """
+        key = data_key(self._run_id, self.epoch, step, secrets.token_hex(4), rank=0)
+        self._unreferenced.add(key)
+        checksum = self._store.write(key, chunks, total_bytes)
+        stored: StoredObject = {"key": key, "bytes": total_bytes, "crc64nvme": checksum, "version_id": None}
+        try:
+            stat = self._check_stored(stored)
+        except DamagedError as error:
+            raise OSError(f"the store did not keep what it was sent: {error}") from error
+        return {**stored, "version_id": stat.version_id}
+
+    def commit(self, *, step: int, cause: str, stored: StoredObject, state: dict[str, Any]) -> str:
+        """Make a checkpoint of what `write_data` returned, and return its manifest's key.
 
         Raises:
             FencedError: if a newer attempt has started; nothing was committed.
             OSError: if the store refused or lost something; nothing was committed.
         """
-        stored = self._write_data(step, tensors)
         self._refuse_if_fenced()
         key = manifest_key(self._run_id, self.epoch, step)
         body = seal(
@@ -130,18 +148,6 @@ class Checkpoints:
         self._let_go()
         return key
 
-    def _write_data(self, step: int, tensors: bytes) -> StoredObject:
-        key = data_key(self._run_id, self.epoch, step, secrets.token_hex(4), rank=0)
-        expected = crc64nvme(tensors)
-        self._unreferenced.add(key)
-        self._store.put(key, tensors, crc64nvme=expected)
-        stored: StoredObject = {"key": key, "bytes": len(tensors), "crc64nvme": expected, "version_id": None}
-        try:
-            stat = self._check_stored(stored)
-        except DamagedError as error:
-            raise OSError(f"the store did not keep what it was sent: {error}") from error
-        return {**stored, "version_id": stat.version_id}
-
     def _check_stored(self, expected: StoredObject) -> Stat:
         stat = self._store.head(expected["key"])
         if stat is None or (stat.bytes, stat.crc64nvme) != (expected["bytes"], expected["crc64nvme"]):
@@ -151,11 +157,11 @@ class Checkpoints:
             )
         return stat
 
-    def _verified_content(self, manifest: Manifest) -> bytes:
+    def _verified_content(self, manifest: Manifest) -> memoryview:
         if manifest["world_size"] != 1 or len(manifest["objects"]) != 1:
             raise ValueError(f"the checkpoint is of {manifest['world_size']} processes; this version resumes one")
         (stored,) = manifest["objects"]
-        content = self._store.get(stored["key"])
+        content = self._store.fetch(stored["key"], stored["bytes"])
         if len(content) != stored["bytes"]:
             raise DamagedError(f"{stored['key']} has {len(content)} bytes instead of {stored['bytes']}")
         if crc64nvme(content) != stored["crc64nvme"]:

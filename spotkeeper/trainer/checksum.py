@@ -5,11 +5,34 @@ speed (34 GB/s a core, measured), so checking every byte on save and on restore 
 """
 
 import base64
+from collections.abc import Iterable, Iterator
 
 from awscrt import checksums
 
 
+class Crc64Nvme:
+    """The checksum of content that comes in chunks."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def add(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Go on with the next chunk."""
+        self._value = checksums.crc64nvme(chunk, self._value)
+
+    def over(self, chunks: Iterable[memoryview]) -> Iterator[memoryview]:
+        """Yield the chunks unchanged, each after it has been added."""
+        for chunk in chunks:
+            self.add(chunk)
+            yield chunk
+
+    def text(self) -> str:
+        """Return the checksum as S3 writes it: base64 of the eight bytes, big-endian."""
+        return base64.b64encode(self._value.to_bytes(8, "big")).decode()
+
+
 def crc64nvme(content: bytes | bytearray | memoryview) -> str:
-    """Return the checksum as S3 writes it: base64 of the eight bytes, big-endian."""
-    value: int = checksums.crc64nvme(content)
-    return base64.b64encode(value.to_bytes(8, "big")).decode()
+    """Return the checksum of the whole content, as S3 writes it."""
+    checksum = Crc64Nvme()
+    checksum.add(content)
+    return checksum.text()

@@ -44,7 +44,8 @@ class SynchronousEngine:
             raise
         tensors = safetensors.dump(encoder.tensors)
         try:
-            self._checkpoints.commit(step=step, cause=cause, tensors=tensors, state=tree)
+            stored = self._checkpoints.write_data(step=step, chunks=[memoryview(tensors)], total_bytes=len(tensors))
+            self._checkpoints.commit(step=step, cause=cause, stored=stored, state=tree)
         except OSError as error:
             self._log.write(LogEvent.SAVE_FAILED, step=step, cause=cause, reason=str(error))
             return False

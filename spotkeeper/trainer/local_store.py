@@ -2,9 +2,10 @@
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
-from spotkeeper.trainer.checksum import crc64nvme
+from spotkeeper.trainer.checksum import Crc64Nvme, crc64nvme
 from spotkeeper.trainer.store import Stat
 
 
@@ -21,12 +22,16 @@ class LocalStore:
 
     def put_if_absent(self, key: str, body: bytes) -> bool:
         """Link the object to its name, if the name is free."""
+        return self._create(key, [memoryview(body)])
+
+    def _create(self, key: str, chunks: Iterable[memoryview]) -> bool:
         target = self._root / key
         self._make_folder(target.parent)
         partial = target.with_name(f"{target.name}.{secrets.token_hex(4)}.partial")
         try:
             with partial.open("xb") as file:
-                file.write(body)
+                for chunk in chunks:
+                    file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
             os.link(partial, target)
@@ -37,14 +42,20 @@ class LocalStore:
         _sync_folder(target.parent)
         return True
 
-    def put(self, key: str, body: bytes, *, crc64nvme: str) -> None:  # noqa: ARG002  (S3 checks it on arrival)
+    def write(self, key: str, chunks: Iterable[memoryview], total_bytes: int) -> str:  # noqa: ARG002  (S3 asks for it)
         """Write an object under a new name."""
-        if not self.put_if_absent(key, body):
+        checksum = Crc64Nvme()
+        if not self._create(key, checksum.over(chunks)):
             raise FileExistsError(f"{key} exists already in {self._root}")
+        return checksum.text()
 
     def get(self, key: str) -> bytes:
         """Read the file."""
         return (self._root / key).read_bytes()
+
+    def fetch(self, key: str, total_bytes: int) -> memoryview:  # noqa: ARG002  (S3 asks for it)
+        """Read the file."""
+        return memoryview(self.get(key))
 
     def head(self, key: str) -> Stat | None:
         """Read the file for its size and checksum; a file system keeps no checksum."""

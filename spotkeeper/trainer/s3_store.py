@@ -5,7 +5,7 @@ Not through the CRT client: boto3 builds that one without the endpoint it was co
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 import boto3
@@ -68,19 +68,22 @@ class S3Store:
 
         return self._persist(f"create {key}", create)
 
-    def put(self, key: str, body: bytes, *, crc64nvme: str) -> None:
+    def write(self, key: str, chunks: Iterable[memoryview], total_bytes: int) -> str:  # noqa: ARG002
         """Upload, in parts if it is large; S3 verifies the checksum over the whole on arrival."""
+        body = b"".join(chunks)
+        checksum = crc64nvme(body)
 
         def upload() -> None:
             self._client.upload_fileobj(
                 io.BytesIO(body),
                 self._bucket,
                 self._prefix + key,
-                ExtraArgs={"ChecksumAlgorithm": "CRC64NVME", "ChecksumCRC64NVME": crc64nvme},
+                ExtraArgs={"ChecksumAlgorithm": "CRC64NVME", "ChecksumCRC64NVME": checksum},
                 Config=TransferConfig(preferred_transfer_client="classic"),
             )
 
         self._persist(f"write {key}", upload)
+        return checksum
 
     def get(self, key: str) -> bytes:
         """Download in one request."""
@@ -89,6 +92,10 @@ class S3Store:
             return self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
 
         return self._persist(f"read {key}", read)
+
+    def fetch(self, key: str, total_bytes: int) -> memoryview:  # noqa: ARG002
+        """Download in one request."""
+        return memoryview(self.get(key))
 
     def head(self, key: str) -> Stat | None:
         """Ask for size, checksum and version."""

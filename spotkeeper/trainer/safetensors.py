@@ -70,7 +70,7 @@ def dump(tensors: Mapping[str, torch.Tensor]) -> bytes:
     return b"".join(content)
 
 
-def load(content: bytes) -> dict[str, torch.Tensor]:
+def load(content: bytes | memoryview) -> dict[str, torch.Tensor]:
     """Return the tensors, each in memory of its own. The content must have been verified before.
 
     Raises:
@@ -78,7 +78,7 @@ def load(content: bytes) -> dict[str, torch.Tensor]:
     """
     length = int.from_bytes(content[:8], "little")
     try:
-        header = json.loads(content[8 : 8 + length])
+        header = json.loads(bytes(content[8 : 8 + length]))
         return {name: _tensor(content, 8 + length, **entry) for name, entry in header.items() if name != "__metadata__"}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a safetensors file that this version can read: {error!r}") from error
@@ -90,7 +90,9 @@ def _raw_bytes(tensor: torch.Tensor) -> memoryview:
     return memoryview(plain.reshape(-1).view(torch.uint8).numpy().data)
 
 
-def _tensor(content: bytes, origin: int, dtype: str, shape: list[int], data_offsets: list[int]) -> torch.Tensor:
+def _tensor(
+    content: bytes | memoryview, origin: int, dtype: str, shape: list[int], data_offsets: list[int]
+) -> torch.Tensor:
     begin, end = data_offsets
     if begin == end:
         return torch.empty(shape, dtype=DTYPES[dtype])

@@ -1,5 +1,6 @@
 """Where checkpoints are kept: the few operations that the commit protocol needs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,11 +31,22 @@ class Store(Protocol):
     def put_if_absent(self, key: str, body: bytes) -> bool:
         """Create the object; return False, and change nothing, if the key is taken."""
 
-    def put(self, key: str, body: bytes, *, crc64nvme: str) -> None:
-        """Create an object of any size under a key that nothing else will ever use."""
+    def write(self, key: str, chunks: Iterable[memoryview], total_bytes: int) -> str:
+        """Create an object of any size under a key that nothing else will ever use; return its CRC64NVME.
+
+        The checksum is that of what was given, not of what was stored: `head` tells the latter. Chunks are taken
+        one at a time, in order and once; the memory of one is read only until the next is taken.
+        """
 
     def get(self, key: str) -> bytes:
-        """Return the whole object."""
+        """Return the whole of a small object, such as a manifest."""
+
+    def fetch(self, key: str, total_bytes: int) -> memoryview:
+        """Return the whole of an object of any size, in the fastest way there is; nothing of it is verified.
+
+        `total_bytes` is what it should have; what is returned may be shorter or longer. It is read-only, and must not
+        be used after the object has been deleted.
+        """
 
     def head(self, key: str) -> Stat | None:
         """Return what is stored under the key, or None."""

@@ -5,7 +5,7 @@ to other programs first, and may be slow, refused, cut off before or after its e
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from spotkeeper.control.ports import Conflict, Job, NotAllowed, Refused, ReplyLo
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
 from spotkeeper.control.submission_rate import SUBMISSIONS_PER_SECOND
 from spotkeeper.policy.placement import Market
+from spotkeeper.trainer.checksum import crc64nvme
 from spotkeeper.trainer.store import Stat
 from tests.simulation import faults
 from tests.simulation.budget_table import BudgetTable
@@ -519,19 +520,26 @@ class LinkedStore:
             lost=OSError,
         )
 
-    def put(self, key: str, body: bytes, *, crc64nvme: str) -> None:
+    def write(self, key: str, chunks: Iterable[memoryview], total_bytes: int) -> str:
+        body = b"".join(chunks)
+        assert len(body) == total_bytes
+        checksum = crc64nvme(body)
         created = self._link.call(
             "store.put",
             self._link.swarm.store,
-            lambda: self._store.create(key, body, crc64nvme, self._link.name),
+            lambda: self._store.create(key, body, checksum, self._link.name),
             lost=OSError,
         )
         assert created, f"{key} was used before"
+        return checksum
 
     def get(self, key: str) -> bytes:
         if key not in self._store.objects:
             raise FileNotFoundError(key)
         return self._store.objects[key][0]
+
+    def fetch(self, key: str, total_bytes: int) -> memoryview:  # noqa: ARG002
+        return memoryview(self.get(key))
 
     def head(self, key: str) -> Stat | None:
         stored = self._store.objects.get(key)

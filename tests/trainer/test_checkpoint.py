@@ -4,6 +4,7 @@ import random
 import re
 import resource
 import threading
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -50,7 +51,12 @@ def join_run(store: Store, epoch: int | None = None, keep: int = 2) -> Checkpoin
 
 
 def commit(checkpoints: Checkpoints, step: int, tensors: bytes = CONTENT) -> str:
-    return checkpoints.commit(step=step, cause="periodic", tensors=tensors, state={"step": step})
+    stored = checkpoints.write_data(step=step, chunks=[memoryview(tensors)], total_bytes=len(tensors))
+    return checkpoints.commit(step=step, cause="periodic", stored=stored, state={"step": step})
+
+
+def put(store: Store, key: str, content: bytes) -> None:
+    assert store.write(key, [memoryview(content)], len(content)) == crc64nvme(content)
 
 
 def events(text: str, event: str) -> list[dict[str, object]]:
@@ -68,9 +74,9 @@ def test_a_key_is_created_once(store: Store) -> None:
 
 
 def test_a_store_lists_reads_and_deletes_what_it_holds(store: Store) -> None:
-    store.put("data/a/2", b"two", crc64nvme=crc64nvme(b"two"))
-    store.put("data/a/1", b"", crc64nvme=crc64nvme(b""))
-    store.put("data/b/1", b"other", crc64nvme=crc64nvme(b"other"))
+    put(store, "data/a/2", b"two")
+    put(store, "data/a/1", b"")
+    put(store, "data/b/1", b"other")
 
     assert store.list("data/a/") == ["data/a/1", "data/a/2"]
     stat = store.head("data/a/2")
@@ -134,7 +140,7 @@ def test_a_new_run_has_nothing_to_resume(store: Store) -> None:
 
 
 def test_data_without_a_manifest_is_no_checkpoint(store: Store) -> None:
-    store.put("data/tiny/e000001-s000000000007-0badcafe/r0.safetensors", CONTENT, crc64nvme=crc64nvme(CONTENT))
+    put(store, "data/tiny/e000001-s000000000007-0badcafe/r0.safetensors", CONTENT)
 
     assert join_run(store).newest_valid() is None
 
@@ -257,16 +263,14 @@ def test_an_upload_that_s3_keeps_with_another_checksum_is_not_committed(s3_bucke
     class Tampered(S3Store):
         """A store whose network changes every data object on its way."""
 
-        def put(self, key: str, body: bytes, *, crc64nvme: str) -> None:
-            super().put(key, body[::-1], crc64nvme=_crc(body[::-1]))
-            assert crc64nvme
+        def write(self, key: str, chunks: Iterable[memoryview], total_bytes: int) -> str:
+            body = b"".join(chunks)
+            super().write(key, [memoryview(body[::-1])], total_bytes)
+            return crc64nvme(body)
 
     with pytest.raises(OSError, match="did not keep what it was sent"):
         commit(join_run(Tampered(s3_bucket, "")), 5)
     assert join_run(S3Store(s3_bucket, "")).newest_valid() is None
-
-
-_crc = crc64nvme
 
 
 def test_a_manifest_of_another_run_is_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -368,7 +372,7 @@ def test_a_damaged_checkpoint_does_not_count_as_one_that_is_kept(
 
 def test_data_that_killed_attempts_left_uncommitted_is_swept(store: Store) -> None:
     orphan = "data/tiny/e000001-s000000000007-0badcafe/r0.safetensors"
-    store.put(orphan, CONTENT, crc64nvme=crc64nvme(CONTENT))
+    put(store, orphan, CONTENT)
     join_run(store)
     second = join_run(store)
 
@@ -382,7 +386,7 @@ def test_data_of_its_own_epoch_is_not_swept(store: Store) -> None:
     join_run(store)
     second = join_run(store)
     under_way = "data/tiny/e000002-s000000000007-0badcafe/r0.safetensors"
-    store.put(under_way, CONTENT, crc64nvme=crc64nvme(CONTENT))
+    put(store, under_way, CONTENT)
 
     commit(second, 1)
 
@@ -476,7 +480,7 @@ def test_names_and_bytes_are_on_the_disk_before_anything_is_built_on_them(
     monkeypatch.setattr(os, "unlink", recording_unlink)
     store = LocalStore(tmp_path)
 
-    store.put("data/a/1", b"one", crc64nvme=crc64nvme(b"one"))
+    put(store, "data/a/1", b"one")
     created = calls.copy()
     calls.clear()
     store.delete("data/a/1")
