@@ -257,6 +257,19 @@ def test_roll_out_an_image(user: User, exercise: Open) -> None:
     assert user.run(run).epoch == 1
 
 
+def test_run_a_drill(emulated: Cloud, user: User, exercise: Open) -> None:
+    page = exercise("run-a-drill")
+    run = user.submit(trains_until(last_epoch=3))
+    eventually(partial(user.num_commits, run), bool)
+
+    page.sets(RUN_ID=run)
+    page.diagnoses()
+    emulated.market.reclaim(user.claimed(run), notice=True)  # what the experiment does
+    page.mitigates("A")
+    user.claimed(run, 2)
+    page.verifies()
+
+
 def test_replace_a_compute_environment(exercise: Open) -> None:
     page = exercise("replace-a-compute-environment")
 

@@ -179,7 +179,12 @@ def _unknown(words: list[str]) -> list[str]:
     members = {} if shape is None else {xform_name(name, "-"): name for name in shape.members}
     given = {word.removeprefix("--") for word in rest if word.startswith("--")}
     unknown = [f"--{name}" for name in sorted(given - set(members) - OPTIONS_OF_THE_COMMAND_LINE)]
-    required = [] if shape is None else [xform_name(name, "-") for name in shape.required_members]
+    # The command line makes up tokens of idempotency by itself.
+    required = [
+        xform_name(name, "-")
+        for name in (() if shape is None else shape.required_members)
+        if not shape.members[name].metadata.get("idempotencyToken")
+    ]
     return unknown + [f"needs --{name}" for name in required if name not in given]
 
 
