@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, Final, Literal, NoReturn
 
 from torch.utils.data import Dataset
@@ -13,16 +14,18 @@ from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.contract.outcome import COMPLETED, FENCED, REFUSED, STARTED, YIELDED
 from spotkeeper.trainer import gradients, live_runs, optimization, rng
 from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints, FencedError
-from spotkeeper.trainer.engine import SynchronousEngine
+from spotkeeper.trainer.engine import Engine, Progress, check_storable
 from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.imds import Imds
 from spotkeeper.trainer.loader import Loader
 from spotkeeper.trainer.notice import LINGER_GRACE_SECONDS, NoticeWatch
 from spotkeeper.trainer.outcome_file import OutcomeFile
+from spotkeeper.trainer.restore import restored
 from spotkeeper.trainer.run_settings import RunSettings, parse_duration
 from spotkeeper.trainer.stateful import Stateful, check_stateful, restore_objects
 from spotkeeper.trainer.store import StoreRefusedError
 from spotkeeper.trainer.store_address import open_store
+from spotkeeper.trainer.writer_client import WriterSettings
 
 Cause = Literal["periodic", "rebalance", "notice", "signal", "requested", "final"]
 
@@ -81,6 +84,9 @@ class Run:
         self._committed_step: int | None = None
         self._is_finished = False
         self._requested: Cause | None = None
+        self._waits = False
+        self._cause: Cause = "periodic"
+        self._saving_step = 0
         self._logged: dict[str, Any] = {}
         self._loop_state: dict[str, Any] | None = None
         self._has_loop = False
@@ -170,9 +176,15 @@ class Run:
         """Remember these numbers for the next progress line. One-element tensors are read only when it is written."""
         self._logged.update(metrics)
 
-    def save_now(self) -> None:
-        """Save at the end of the current step."""
+    @property
+    def committed_step(self) -> int | None:
+        """The step of the newest checkpoint that is known to be durable; None if there is none yet."""
+        return self._committed_step
+
+    def save_now(self, *, wait: bool = False) -> None:
+        """Save at the end of the current step. With `wait`, the next one begins when the checkpoint is durable."""
         self._requested = "requested"
+        self._waits = wait
 
     def finish(self) -> None:
         """Make the current step the last, as early stopping does. The run then counts as completed."""
@@ -180,13 +192,14 @@ class Run:
 
     def close(self) -> None:
         """Give the run up in this process, which may then make another `Run` of it. Nothing is saved."""
+        self._engine.close()
         live_runs.leave(self._settings.checkpoint_uri, self._settings.run_id)
 
     # The loop
 
     def _loop(self, loader: Loader, total: int) -> Iterator[tuple[int, Any]]:
         self._loader = loader
-        with self._watch:
+        with self._watch, closing(self._engine):
             if self._loop_state is not None:
                 # Not before: what the program draws, or zeroes, between making the run and here must not count.
                 rng.restore(self._loop_state["rng"])
@@ -195,6 +208,7 @@ class Run:
             if self._is_done(total):
                 self._say(f"run {self._settings.run_id} is complete already: step {self._step} of {total}")
             else:
+                self._engine.start()
                 self._say(
                     f"saves every {self._interval_seconds:g} s (max_lost), on a notice and at the end; what a kill "
                     "loses is what came after the last save"
@@ -227,10 +241,17 @@ class Run:
         elif self._watch.signal_name is not None:
             self._save_persistently("signal", URGENT_ATTEMPTS)
             self._yield(self._watch.signal_name)
+        elif self._learn() is Progress.VOID:
+            self._begin(self._cause, at_once=True)
+        elif self._engine.is_busy and not self._waits:
+            pass  # what is due is begun when this one has ended
         elif self._requested is not None:
-            self._save(self._requested)
+            if self._waits:
+                self._save(self._requested)
+            else:
+                self._begin(self._requested)
         elif time.monotonic() - self._saved_at >= self._interval_seconds:
-            self._save("periodic")
+            self._begin("periodic")
 
     def _linger(self) -> None:
         """Wait for the host to go: if this attempt ended before, Batch could start the next on the dying host."""
@@ -262,30 +283,38 @@ class Run:
 
     def _save(self, cause: Cause) -> bool:
         """Make the state of this step boundary durable, if it is not yet; tell whether it is."""
+        self._learn(wait=True)
+        self._begin(cause, at_once=True)
+        self._learn(wait=True)
+        return self._step == self._committed_step
+
+    def _begin(self, cause: Cause, *, at_once: bool = False) -> None:
+        """Begin to save the state of this step boundary, if it is not durable yet."""
         self._saved_at = time.monotonic()
-        self._requested = None
+        self._requested, self._waits = None, False
         if self._step == self._committed_step:
-            return True
+            return
+        self._cause = cause
+        self._saving_step = self._step
+        loop = {
+            "rng": rng.capture(),
+            "loader": self._loader.fingerprint(),
+            "is_finished": self._is_finished,
+            "classes": optimization.classes(self._objects),
+        }
+        gradients_now = gradients.capture(self._objects)
+        self._engine.begin(step=self._step, cause=cause, loop=loop, gradients=gradients_now, at_once=at_once)
+
+    def _learn(self, *, wait: bool = False) -> Progress:
+        """Learn, or wait to learn, what became of the save that was begun last."""
         try:
-            is_saved = self._engine.save(step=self._step, cause=cause, state=self._state())
+            progress = self._engine.wait() if wait else self._engine.poll()
         except FencedError as error:
             self._report_fenced(error)
             raise
-        if is_saved:
-            self._committed_step = self._step
-        return is_saved
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            **self._object_states(),
-            "loop": {
-                "rng": rng.capture(),
-                "gradients": gradients.capture(self._objects),
-                "loader": self._loader.fingerprint(),
-                "is_finished": self._is_finished,
-                "classes": optimization.classes(self._objects),
-            },
-        }
+        if progress is Progress.COMMITTED:
+            self._committed_step = self._saving_step
+        return progress
 
     def _object_states(self) -> dict[str, Any]:
         return {"objects": {name: each.state_dict() for name, each in self._objects.items()}}
@@ -296,9 +325,16 @@ class Run:
         store = open_store(settings.checkpoint_uri)
         checkpoints = Checkpoints(store, run_id=settings.run_id, keep=keep, epoch=settings.epoch)
         self._log = EventLog(settings.run_id, checkpoints.epoch)
-        self._engine = SynchronousEngine(checkpoints, self._log)
-        self._engine.check_storable(self._object_states())
+        check_storable(self._object_states())
         checkpoint = checkpoints.newest_valid()
+        writes = WriterSettings(
+            checkpoint_uri=settings.checkpoint_uri,
+            run_id=settings.run_id,
+            keep=keep,
+            epoch=checkpoints.epoch,
+            parent=checkpoints.parent,
+        )
+        self._engine = Engine(self._objects, writes, self._log)
         if checkpoint is None:
             self._log.write(LogEvent.STARTED, step=0, max_lost_seconds=self._interval_seconds)
             return
@@ -314,7 +350,7 @@ class Run:
         self._write_outcome(STARTED)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        state = self._engine.restore(checkpoint)
+        state = restored(checkpoint, self._objects)
         programs_rates = optimization.learning_rates(self._objects)
         restore_objects(self._objects, state["objects"], state["loop"].get("classes", {}), checkpoint.key)
         for rate in optimization.overridden_rates(programs_rates, optimization.learning_rates(self._objects)):
