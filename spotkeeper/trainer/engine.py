@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from queue import SimpleQueue
 from typing import Any, Final
 
 from torch.optim import Optimizer
@@ -54,7 +55,7 @@ class _Save:
     seconds: float = 0.0
     reply: Mapping[str, Any] = field(default_factory=dict)
     error: Exception | None = None
-    thread: threading.Thread | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
 
 
 class Engine:
@@ -66,6 +67,8 @@ class Engine:
         self._arena = Arena()
         self._writer = WriterClient(settings, self._arena)
         self._save: _Save | None = None
+        self._begun: SimpleQueue[_Save | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
         self._changes_early: set[int] = set()
         """Addresses of tensors that were found to change while they were being copied."""
         self._hooks = [
@@ -75,7 +78,9 @@ class Engine:
         ]
 
     def start(self) -> None:
-        """Start the writer, so that the first save need not wait for it."""
+        """Start thread and writer, so that the first save need not wait for them."""
+        self._thread = threading.Thread(target=self._carry_out_all, name="spotkeeper-saves", daemon=True)
+        self._thread.start()
         try:
             self._writer.start()
         except OSError as error:
@@ -106,8 +111,7 @@ class Engine:
         capture.add_objects(self._objects)
         capture.add_loop(loop, gradients)
         save = self._save = _Save(step, cause, Snapshot(capture, self._arena), began)
-        save.thread = threading.Thread(target=self._carry_out, args=(save,), name="spotkeeper-save", daemon=True)
-        save.thread.start()
+        self._begun.put(save)
         save.snapshot.wait_for_large()
         save.stall_seconds += time.monotonic() - began
 
@@ -121,27 +125,26 @@ class Engine:
         save = self._save
         if save is None:
             return Progress.NONE
-        assert save.thread is not None
-        if save.thread.is_alive():
+        if not save.ended.is_set():
             return Progress.UNDER_WAY
         self._save = None
         return self._ended(save)
 
     def wait(self, seconds: float | None = None) -> Progress:
         """Wait for the save that was begun, at most so long, and tell what became of it. Raises as `poll` does."""
-        if self._save is not None and self._save.thread is not None:
-            self._save.thread.join(seconds)
+        if self._save is not None:
+            self._save.ended.wait(seconds)
         return self.poll()
 
     def close(self) -> None:
         """Finish what is under way, end the writer, and let the optimizers go. A second call does nothing."""
-        if self._save is not None and self._save.thread is not None:
-            self._save.thread.join(END_SECONDS)
         for hook in self._hooks:
             hook.remove()
-        if self._hooks is not None:
-            self._writer.close()
         self._hooks = []
+        if self._thread is not None:
+            self._begun.put(None)
+            self._thread.join(END_SECONDS)
+            self._thread = None
 
     def _join(self) -> None:
         """Hold training back while its state is still being copied; called before every `optimizer.step`."""
@@ -151,15 +154,18 @@ class Engine:
             save.snapshot.join()
             save.stall_seconds += time.monotonic() - began
 
-    def _carry_out(self, save: _Save) -> None:
-        try:
-            save.snapshot.copy()
-            save.reply = self._writer.save(save.snapshot, step=save.step, cause=save.cause)
-        except Exception as error:  # noqa: BLE001  (it is raised, or told, in the thread that trains)
-            save.error = error
-        finally:
-            save.snapshot.release()
-            save.seconds = time.monotonic() - save.began
+    def _carry_out_all(self) -> None:
+        while (save := self._begun.get()) is not None:
+            try:
+                save.snapshot.copy()
+                save.reply = self._writer.save(save.snapshot, step=save.step, cause=save.cause)
+            except Exception as error:  # noqa: BLE001  (it is raised, or told, in the thread that trains)
+                save.error = error
+            finally:
+                save.snapshot.release()
+                save.seconds = time.monotonic() - save.began
+                save.ended.set()
+        self._writer.close()
 
     def _ended(self, save: _Save) -> Progress:
         match save.error:

@@ -182,10 +182,11 @@ def test_a_step_that_is_committed_already_is_not_replaced_and_leaves_no_second_c
 
 
 def test_a_step_whose_manifest_is_damaged_cannot_be_committed_again(store: Store) -> None:
+    checkpoints = join_run(store)
     store.put_if_absent(manifest_key("tiny", 1, 5), b"{}")
 
     with pytest.raises(FileExistsError, match="exists already, and is damaged: step 5"):
-        commit(join_run(store), 5)
+        commit(checkpoints, 5)
 
 
 def damage_flip(path: Path, generator: random.Random) -> None:
