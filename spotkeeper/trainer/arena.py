@@ -8,6 +8,7 @@ import ctypes
 import mmap
 import os
 import tempfile
+from collections.abc import Callable
 from typing import Final
 
 from spotkeeper.trainer.memory_limit import available_bytes
@@ -22,7 +23,9 @@ SMALLEST_BYTES: Final = 64 * 1024 * 1024
 class Arena:
     """Shared memory of one size, which grows when a save needs more. Its descriptor is inherited by the writer."""
 
-    def __init__(self) -> None:
+    def __init__(self, available_bytes: Callable[[], int] = available_bytes) -> None:
+        """Take how to ask for the memory that is left."""
+        self._available_bytes = available_bytes
         self.descriptor = _nameless_file()
         self.size_bytes = 0
         self._mapping: mmap.mmap | None = None
@@ -36,7 +39,7 @@ class Arena:
         """
         if wanted_bytes <= self.size_bytes:
             return self.size_bytes
-        free = self.size_bytes + int(SHARE * available_bytes())
+        free = self.size_bytes + int(SHARE * self._available_bytes())
         size = min(_rounded_up(wanted_bytes), max(_rounded_up(free) - GRAIN_BYTES, SMALLEST_BYTES, self.size_bytes))
         if size > self.size_bytes:
             self._map(size)

@@ -49,9 +49,7 @@ class Snapshot:
             layout = self._plan()
             if not self.is_chunked:
                 self._fill(layout)
-                changed = self._capture.changed()
-                if changed:
-                    raise VoidError(changed)
+                self._check_unchanged()
         finally:
             if not self.is_chunked:
                 self.release()
@@ -71,20 +69,30 @@ class Snapshot:
         self._copied.set()
 
     def chunks(self) -> Iterator[int]:
-        """Fill the arena again and again, and yield how many bytes of it are the next of the file."""
+        """Fill the arena again and again, and yield how many bytes of it are the next of the file.
+
+        Raises:
+            VoidError: before the last of them, if the state was changed meanwhile.
+        """
         assert self.is_chunked
-        room, filled = self._arena.size_bytes, 0
+        room, filled, taken = self._arena.size_bytes, 0, 0
         for piece in self._pieces():
             begin = 0
             while begin < len(piece):
                 count = min(room - filled, len(piece) - begin)
                 self._arena.view(filled, filled + count)[:] = piece[begin : begin + count]
                 begin, filled = begin + count, filled + count
-                if filled == room:
+                taken += count
+                if taken == self.total_bytes:
+                    self._check_unchanged()
+                if filled == room or taken == self.total_bytes:
                     yield filled
                     filled = 0
-        if filled:
-            yield filled
+
+    def _check_unchanged(self) -> None:
+        changed = self._capture.changed()
+        if changed:
+            raise VoidError(changed)
 
     def _plan(self) -> Layout:
         encoder = Encoder()

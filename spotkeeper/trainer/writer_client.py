@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from spotkeeper.trainer.arena import Arena
-from spotkeeper.trainer.snapshot import Snapshot
+from spotkeeper.trainer.snapshot import Snapshot, VoidError
 
 STARTS: Final = 2
 """How often one save is sent, to a new writer if the one before has died (killed for memory, for example)."""
@@ -61,6 +61,7 @@ class WriterClient:
 
         Raises:
             OSError: if the writer dies of it again and again, or cannot be started.
+            VoidError: if the state changed while it was sent in chunks.
         """
         for _ in range(STARTS):
             try:
@@ -69,6 +70,9 @@ class WriterClient:
                 return self._exchange(snapshot, step, cause)
             except (EOFError, ConnectionError):
                 self.close()
+            except VoidError:
+                self.close()  # it waits for a chunk that does not come
+                raise
         raise OSError(
             f"the process that writes checkpoints died {STARTS} times of this one: killed for want of memory? "
             "What it said stands above"
