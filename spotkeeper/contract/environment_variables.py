@@ -52,5 +52,8 @@ BATCH_JOB_ATTEMPT: Final = "AWS_BATCH_JOB_ATTEMPT"
 BATCH_ARRAY_INDEX: Final = "AWS_BATCH_JOB_ARRAY_INDEX"
 """From 0; only children of an array job have it."""
 
+# Set by SageMaker AI: docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
+SAGEMAKER_JOB: Final = "TRAINING_JOB_NAME"
+
 IMDS_ENDPOINT: Final = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 """botocore's name for the address of the instance metadata service."""

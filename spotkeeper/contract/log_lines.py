@@ -42,7 +42,7 @@ class LogEvent(StrEnum):
     SAVE_FAILED = "save_failed"
     """A checkpoint could not be written: `reason`. Training goes on."""
     NOTICE = "notice"
-    """The host will be taken away: `kind`, `deadline`."""
+    """The host will be taken away, or the attempt is to stop: `kind`, `deadline`, and `reason` of a program's own."""
     LINGERING = "lingering"
     """Saved; waiting for the host to go, so that no retry lands on it."""
     YIELDED = "yielded"

@@ -86,7 +86,10 @@ class Imds:
         try:
             connection.request(method, self._base + path, headers=headers)
             response = connection.getresponse()
-            return response.status, response.read(MAX_BODY_BYTES).decode()
+            body = response.read(MAX_BODY_BYTES)
+            if response.length:  # cut off, or longer than anything that is asked for
+                raise http.client.IncompleteRead(body, response.length)
+            return response.status, body.decode()
         except (OSError, http.client.HTTPException, UnicodeDecodeError) as error:
             raise ImdsUnavailableError(f"{method} {path}: {error!r}") from error
         finally:

@@ -1,4 +1,4 @@
-"""News that this attempt should save: from the metadata service, and from signals. They only set flags.
+"""News that this attempt should save: from the metadata service, signals and the program. They only set flags.
 
 The training loop looks at the flags between two steps, where the state is whole, and does the work there.
 """
@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
+from spotkeeper.trainer.deadline import Deadline
 from spotkeeper.trainer.imds import Imds, ImdsUnavailableError
 
 INTERRUPTION_PATH: Final = "spot/instance-action"
@@ -48,8 +49,10 @@ class Notice:
     """One piece of news, as the log tells it."""
 
     kind: str
-    """interruption, rebalance, or the name of a signal."""
+    """interruption, rebalance, requested, or the name of a signal."""
     deadline: datetime | None = None
+    reason: str | None = None
+    """What the program said when it requested to yield."""
 
 
 def parse_interruption(text: str, *, now: datetime) -> Interruption | None:
@@ -90,6 +93,10 @@ class NoticeWatch:
         self.interruption: Interruption | None = None
         self.rebalance: datetime | None = None
         self.signal_name: str | None = None
+        self.request_reason: str | None = None
+        self._interruption_deadline: Deadline | None = None
+        self._request_deadline: Deadline | None = None
+        self._num_signals = 0
         self._signal_at = 0.0
         self._signal_patience_seconds = signal_patience_seconds
         self._imds = imds
@@ -114,6 +121,26 @@ class NoticeWatch:
             for number in self._previous_handlers:
                 self._restore_handler(number)
 
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the attempt is to stop although its host stays: the name of a signal, or what the program said."""
+        return self.signal_name or self.request_reason
+
+    def request(self, reason: str, within_seconds: float | None) -> None:
+        """Take the program's own notice. It may come from any thread; the first counts."""
+        if self.request_reason is None:
+            if within_seconds is not None:
+                self._request_deadline = Deadline.after(within_seconds)
+            self.request_reason = reason
+
+    def budget_seconds(self) -> float | None:
+        """Return what the earliest deadline, less its margin, leaves for an emergency save; None if none is known.
+
+        None is known after a signal alone: who sends it, and when it is followed by SIGKILL, a program cannot see.
+        """
+        deadlines = [each for each in (self._interruption_deadline, self._request_deadline) if each is not None]
+        return min((left for each in deadlines if (left := each.budget_seconds()) is not None), default=None)
+
     def take_news(self) -> list[Notice]:
         """Return what has come in since the last call."""
         news = []
@@ -124,16 +151,21 @@ class NoticeWatch:
         if self.signal_name is not None:
             news.append(Notice(self.signal_name))
             self._signal_patience_seconds = math.inf  # heard: what follows it is a save, to be left alone
+        if self.request_reason is not None:
+            news.append(Notice("requested", reason=self.request_reason))
         news = [notice for notice in news if notice.kind not in self._told]
         self._told.update(notice.kind for notice in news)
         return news
 
-    def wait_for_end(self, grace_seconds: float) -> None:
-        """Wait, after an interruption, for the host to go; return if a signal comes or it outlives its deadline."""
-        assert self.interruption is not None
-        deadline = self.interruption.deadline.timestamp() + grace_seconds
+    def wait_for_end(self, grace_seconds: float, *, expected_signals: int = 0) -> None:
+        """Wait for the host to go; return if more signals have come than expected, or it outlives its deadline.
+
+        It may outlive it by the grace, which begins now where no deadline is known, or it had passed when it was seen.
+        """
+        now = time.monotonic()
+        gone_at = max(now, self._interruption_deadline.at if self._interruption_deadline else now) + grace_seconds
         # Not an Event: a signal handler that sets one can meet the lock that the waiting thread holds.
-        while self.signal_name is None and datetime.now(UTC).timestamp() < deadline:
+        while self._num_signals <= expected_signals and time.monotonic() < gone_at:
             time.sleep(0.1)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
@@ -144,6 +176,7 @@ class NoticeWatch:
             self._restore_handler(number)
             signal.raise_signal(number)
         self.signal_name = signal.Signals(number).name
+        self._num_signals += 1
         if is_second and number == signal.SIGINT:
             raise KeyboardInterrupt  # somebody at a keyboard does not want to wait for the save
 
@@ -165,7 +198,11 @@ class NoticeWatch:
     def _look(self) -> None:
         """Ask once. The first answer counts: a deadline that moves with every poll would never come."""
         if self.interruption is None:
-            self.interruption = read_interruption(self._imds)
+            interruption = read_interruption(self._imds)
+            if interruption is not None:
+                seconds = (interruption.deadline - datetime.now(UTC)).total_seconds()
+                self._interruption_deadline = Deadline.after(seconds)
+                self.interruption = interruption
         if self.rebalance is None:
             text = self._imds.read(REBALANCE_PATH)
             if text is not None:

@@ -113,7 +113,7 @@ class Run:
     @property
     def yield_requested(self) -> bool:
         """Whether this attempt should stop soon: look at it in long work within a step, and cut that short."""
-        return self._watch.signal_name is not None or self._watch.interruption is not None
+        return self._watch.stop_reason is not None or self._watch.interruption is not None
 
     def loader(
         self,
@@ -186,6 +186,20 @@ class Run:
         self._requested = "requested"
         self._waits = wait
 
+    def request_yield(self, reason: str, *, within_seconds: float | None = None) -> None:
+        """Ask this attempt to stop at the end of its step, saved, so that another one goes on.
+
+        For notices that only the program can know of: of a scheduler above it, such as Ray's or Slurm's, or of its own.
+        It may be called in any thread, and again: the first counts. `reason` goes into the log; `within_seconds` says
+        for how long the machine will still be there, if that is known.
+
+        Raises:
+            ValueError: if `within_seconds` is not above 0.
+        """
+        if within_seconds is not None and not 0 < within_seconds < float("inf"):
+            raise ValueError(f"within_seconds must be above 0, or left out where it is not known; got {within_seconds}")
+        self._watch.request(reason, within_seconds)
+
     def finish(self) -> None:
         """Make the current step the last, as early stopping does. The run then counts as completed."""
         self._is_finished = True
@@ -238,9 +252,12 @@ class Run:
         if self._watch.interruption is not None:
             self._save_persistently("notice", URGENT_ATTEMPTS)
             self._linger()
-        elif self._watch.signal_name is not None:
-            self._save_persistently("signal", URGENT_ATTEMPTS)
-            self._yield(self._watch.signal_name)
+        elif self._watch.stop_reason is not None:
+            self._save_persistently("signal" if self._watch.signal_name else "requested", URGENT_ATTEMPTS)
+            if self._settings.is_sagemaker and self._watch.signal_name:
+                # Any exit would be the end of the job, which SageMaker resumes only if it ends it itself.
+                self._stay(expected_signals=1)
+            self._yield(self._watch.stop_reason)
         elif self._learn() is Progress.VOID:
             self._begin(self._cause, at_once=True)
         elif self._engine.is_busy and not self._waits:
@@ -253,12 +270,15 @@ class Run:
         elif time.monotonic() - self._saved_at >= self._interval_seconds:
             self._begin("periodic")
 
-    def _linger(self) -> None:
+    def _linger(self) -> NoReturn:
         """Wait for the host to go: if this attempt ended before, Batch could start the next on the dying host."""
         if self._watch.signal_name is None:
-            self._log.write(LogEvent.LINGERING, step=self._step, committed_step=self._committed_step)
-            self._watch.wait_for_end(LINGER_GRACE_SECONDS)
+            self._stay(expected_signals=0)
         self._yield(self._watch.signal_name or "the host outlived its interruption")
+
+    def _stay(self, *, expected_signals: int) -> None:
+        self._log.write(LogEvent.LINGERING, step=self._step, committed_step=self._committed_step)
+        self._watch.wait_for_end(LINGER_GRACE_SECONDS, expected_signals=expected_signals)
 
     def _yield(self, reason: str) -> NoReturn:
         self._write_outcome(YIELDED)
@@ -382,7 +402,8 @@ class Run:
 
     def _report_notices(self) -> None:
         for notice in self._watch.take_news():
-            self._log.write(LogEvent.NOTICE, step=self._step, kind=notice.kind, deadline=notice.deadline)
+            told = {"reason": notice.reason} if notice.reason else {}
+            self._log.write(LogEvent.NOTICE, step=self._step, kind=notice.kind, deadline=notice.deadline, **told)
             if notice.kind == "rebalance":
                 self._requested = "rebalance"
 

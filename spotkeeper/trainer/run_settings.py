@@ -26,6 +26,8 @@ class RunSettings:
     max_lost_seconds: float | None
     """What the submitter asked for. It goes before what the code says, so that nobody must edit code."""
     progress_seconds: float
+    is_sagemaker: bool
+    """Whether SageMaker runs the container: it takes any exit, whatever the code, for the end of the job."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str], program: str) -> "RunSettings":
@@ -51,6 +53,7 @@ class RunSettings:
             outcome_file=reader.optional(names.OUTCOME_FILE, Path),
             max_lost_seconds=reader.optional(names.MAX_LOST_SECONDS, positive_seconds),
             progress_seconds=reader.optional(names.PROGRESS_SECONDS, positive_seconds) or 60,
+            is_sagemaker=bool(environ.get(names.SAGEMAKER_JOB)),
         )
         reader.check()
         return settings

@@ -28,6 +28,9 @@ class FakeImds:
     def forget_tokens(self) -> None:
         self._tokens.clear()
 
+    def has_live_token(self) -> bool:
+        return any(expires_at > time.monotonic() for expires_at in self._tokens.values())
+
     def new_token(self) -> str:
         token = base64.b64encode(secrets.token_bytes(32)).decode()
         self._tokens[token] = time.monotonic() + self.granted_ttl_seconds

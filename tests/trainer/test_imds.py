@@ -3,7 +3,10 @@
 import json
 import signal
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -24,6 +27,30 @@ NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 IN_TWO_MINUTES = {"action": "terminate", "time": "2026-11-23T10:02:00Z"}
 
 
+@contextmanager
+def answering(reply: bytes) -> Iterator[str]:
+    """Serve these bytes to every request, whatever it is, and close."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(reply)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
 def wait_until(condition: object, deadline_seconds: float = 10) -> None:
     assert callable(condition)
     give_up_at = time.monotonic() + deadline_seconds
@@ -38,6 +65,14 @@ def test_1_nothing_there_is_no_notice_and_no_error(imds: FakeImds) -> None:
     assert client.read(INTERRUPTION_PATH) is None
     assert client.read(REBALANCE_PATH) is None
     assert [request for request in imds.requests if request[1] == TOKEN_PATH] == [("PUT", TOKEN_PATH)]
+
+
+def test_1_a_watch_that_is_told_of_nothing_goes_on_asking(imds: FakeImds) -> None:
+    with NoticeWatch(Imds(imds.endpoint)) as watch:
+        wait_until(lambda: len([1 for _, path in imds.requests if path.endswith(REBALANCE_PATH)]) >= 2)
+
+        assert (watch.interruption, watch.rebalance, watch.take_news()) == (None, None, [])
+        assert watch.budget_seconds() is None
 
 
 @pytest.mark.parametrize("indent", [None, "\t"])
@@ -78,7 +113,7 @@ def test_4_a_token_that_expires_early_is_replaced(imds: FakeImds) -> None:
     client = Imds(imds.endpoint)
     client.read("instance-id")
     first = len(imds.requests)
-    time.sleep(0.06)  # the life of the token
+    wait_until(lambda: not imds.has_live_token())
 
     assert client.read("instance-id") is None
 
@@ -104,6 +139,14 @@ def test_6_hibernation_begins_now() -> None:
     assert notice.deadline == NOW
 
 
+def test_6_hibernation_leaves_no_budget_that_can_be_told(imds: FakeImds) -> None:
+    imds.documents[INTERRUPTION_PATH] = json.dumps({**IN_TWO_MINUTES, "action": "hibernate"})
+    with NoticeWatch(Imds(imds.endpoint)) as watch:
+        wait_until(lambda: watch.interruption is not None)
+
+        assert watch.budget_seconds() is None
+
+
 def test_7_a_rebalance_recommendation_is_no_interruption(imds: FakeImds) -> None:
     imds.documents[REBALANCE_PATH] = '{"noticeTime": "2026-11-23T10:00:00Z"}'
     with NoticeWatch(Imds(imds.endpoint)) as watch:
@@ -120,6 +163,21 @@ def test_8_a_service_without_tokens_counts_as_absent(imds: FakeImds, status: int
 
     with pytest.raises(ImdsUnavailableError, match=str(status)):
         Imds(imds.endpoint).read(INTERRUPTION_PATH)
+
+
+def test_8_a_token_that_never_comes_as_behind_a_hop_limit_counts_as_an_absent_service(imds: FakeImds) -> None:
+    imds.answer_after_seconds = 1
+
+    with pytest.raises(ImdsUnavailableError, match=r"PUT .*TimeoutError"):
+        Imds(imds.endpoint, timeout_seconds=0.05).read(INTERRUPTION_PATH)
+
+
+@pytest.mark.parametrize("token", ["", "two\nlines", "naïve"])
+def test_8_a_token_that_is_none_is_not_sent_back(token: str) -> None:
+    body = token.encode()
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    with answering(reply) as endpoint, pytest.raises(ImdsUnavailableError, match="PUT token answered 200"):
+        Imds(endpoint).read(INTERRUPTION_PATH)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +207,21 @@ def test_9_after_a_broken_answer_the_next_one_counts(imds: FakeImds) -> None:
         wait_until(lambda: watch.interruption is not None, 3 * POLL_SECONDS)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 56\r\n\r\nAQAE",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n\xff\xfe",
+        b"HTTP/1.1 2",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"",
+    ],
+)
+def test_9_what_is_cut_off_or_no_http_counts_as_no_answer(reply: bytes) -> None:
+    with answering(reply) as endpoint, pytest.raises(ImdsUnavailableError):
+        Imds(endpoint).read(INTERRUPTION_PATH)
+
+
 def test_10_a_refused_connection_is_an_absent_service() -> None:
     with pytest.raises(ImdsUnavailableError, match="ConnectionRefused"):
         Imds(f"http://127.0.0.1:{closed_port()}").read(INTERRUPTION_PATH)
@@ -168,6 +241,25 @@ def test_11_a_time_in_the_past_is_still_a_notice() -> None:
 
     assert notice is not None
     assert notice.deadline == NOW + timedelta(minutes=2)
+
+
+def test_11_a_time_in_the_past_is_no_deadline_to_go_by(imds: FakeImds) -> None:
+    imds.documents[INTERRUPTION_PATH] = json.dumps({"action": "terminate", "time": "2020-01-01T00:00:00Z"})
+    with NoticeWatch(Imds(imds.endpoint)) as watch:
+        wait_until(lambda: watch.interruption is not None)
+
+        assert watch.budget_seconds() is None
+
+
+def test_11_a_time_ahead_leaves_a_budget_less_a_margin(imds: FakeImds) -> None:
+    deadline = datetime.now(UTC) + timedelta(seconds=120)
+    imds.documents[INTERRUPTION_PATH] = json.dumps({"action": "stop", "time": f"{deadline:%Y-%m-%dT%H:%M:%SZ}"})
+    with NoticeWatch(Imds(imds.endpoint)) as watch:
+        wait_until(lambda: watch.interruption is not None)
+
+        budget = watch.budget_seconds()
+        assert budget is not None
+        assert 100 < budget <= 112
 
 
 def test_12_proxy_variables_are_not_used(imds: FakeImds, monkeypatch: pytest.MonkeyPatch) -> None:

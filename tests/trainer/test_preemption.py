@@ -164,6 +164,52 @@ def test_an_interruption_notice_is_answered_by_a_commit_and_by_staying_until_the
     assert program.events()[-1] == "yielded"
 
 
+def test_a_notice_whose_time_has_passed_is_no_reason_to_leave_before_the_host_goes(
+    tmp_path: Path, imds: FakeImds
+) -> None:
+    with started(tmp_path, AWS_EC2_METADATA_SERVICE_ENDPOINT=imds.endpoint) as program:
+        program.wait_for("progress")
+        announce(imds, -3600)
+        program.wait_for("lingering")
+        program.process.send_signal(signal.SIGTERM)
+        assert program.end() == EXIT_YIELDED
+
+    assert program.events() == ["started", "notice", "committed", "lingering", "yielded"]
+    assert program.lines[-1]["reason"] == "SIGTERM"
+
+
+def test_sagemaker_is_left_to_end_the_container_because_an_exit_would_end_the_job(tmp_path: Path) -> None:
+    with started(tmp_path, TRAINING_JOB_NAME="tiny-2026-11-25") as program:
+        program.wait_for("progress")
+        program.process.send_signal(signal.SIGTERM)
+        lingering = program.wait_for("lingering")
+
+        assert program.events() == ["started", "notice", "committed", "lingering"]
+        assert lingering["committed_step"] == lingering["step"]
+        program.process.send_signal(signal.SIGTERM)
+        assert program.end() == EXIT_YIELDED
+
+
+def test_a_second_sigterm_while_the_first_waits_for_the_step_changes_nothing(tmp_path: Path) -> None:
+    with started(tmp_path, "2") as program:
+        program.wait_for("progress")
+        program.process.send_signal(signal.SIGTERM)
+        program.process.send_signal(signal.SIGTERM)
+        assert program.end() == EXIT_YIELDED
+
+    assert program.events() == ["started", "notice", "committed", "yielded"]
+
+
+def test_a_metadata_service_that_gives_no_token_does_not_disturb_the_training(tmp_path: Path, imds: FakeImds) -> None:
+    imds.token_status = 403
+    with started(tmp_path, AWS_EC2_METADATA_SERVICE_ENDPOINT=imds.endpoint) as program:
+        while program.wait_for("progress")["step"] < 20:
+            pass
+        assert imds.requests
+
+    assert program.events() == ["started"]
+
+
 def test_a_rebalance_recommendation_brings_one_save_forward_and_training_goes_on(
     tmp_path: Path, imds: FakeImds
 ) -> None:
