@@ -70,6 +70,7 @@ class BatchStack(EnvironmentStack):
             secret_arns=environment.secret_arns,
         )
         self._job_environment = {
+            environment_variables.ENVIRONMENT: environment.name,
             environment_variables.LEDGER_TABLE: ledger.table_name,
             environment_variables.CHECKPOINT_URI: f"s3://{checkpoints.bucket_name}",
             # On EC2 hosts nothing else tells boto3 the region.

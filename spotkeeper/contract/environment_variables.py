@@ -12,6 +12,9 @@ LEDGER_TABLE: Final = "SPOTKEEPER_LEDGER_TABLE"
 CHECKPOINT_URI: Final = "SPOTKEEPER_URI"
 """Root of the checkpoint tree: `s3://bucket[/prefix]` or a local folder."""
 
+ENVIRONMENT: Final = "SPOTKEEPER_ENV"
+"""Name of the environment. The command line takes its default from the same variable."""
+
 # Set for the Lambda handlers of an environment.
 DESCRIPTOR_PARAMETER: Final = "SPOTKEEPER_DESCRIPTOR"
 """Name of the SSM parameter that holds the environment's descriptor."""

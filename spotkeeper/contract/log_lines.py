@@ -36,7 +36,9 @@ class LogEvent(StrEnum):
     DAMAGED = "damaged"
     """A checkpoint was skipped: `manifest`, `reason`."""
     PROGRESS = "progress"
-    """`step` steps are done; what the program logged last."""
+    """`step` of `total` steps are done; `metrics`, what the program logged last; and where this attempt's time went:
+    `checkpoint_age_seconds`, `num_steps`, `num_saves`, and `seconds` by activity. At the first step, every minute, and
+    at the end."""
     COMMITTED = "committed"
     """A checkpoint of `step` is durable: `cause`, `seconds`, `bytes`."""
     SAVE_FAILED = "save_failed"
@@ -46,7 +48,8 @@ class LogEvent(StrEnum):
     LINGERING = "lingering"
     """Saved; waiting for the host to go, so that no retry lands on it."""
     YIELDED = "yielded"
-    """The program stopped early on request; another attempt goes on."""
+    """The program stopped early on request; another attempt goes on. `committed_step`, and the counters of a progress
+    line."""
     COMPLETED = "completed"
     """The program finished; the completion record is written. `reason` where an earlier attempt had done so."""
 

@@ -48,7 +48,8 @@ SWEEP_FAILURES: Final = "SweepFailures"
 
 # Measured by the sweeper over the open runs, as they stand when it has swept.
 CHECKPOINT_AGE: Final = "CheckpointAge"
-"""Seconds of work that would be lost if all machines went now, of the run that would lose most; 0: nothing runs."""
+"""Seconds of work that would be lost if all machines went now, of the run that would lose most; 0: nothing runs. A
+program with the library says it of itself too, every minute, so that it is known while the sweeper is silent."""
 BUDGET_LEFT: Final = "BudgetLeft"
 """Percent that is left of the environment's caps of the month, of the cap with least left; 100 without caps."""
 RUNS_OVER_OWN_CAP: Final = "RunsOverOwnCap"

@@ -2,8 +2,10 @@
 
 import math
 import sys
+import time
 from typing import Any
 
+from spotkeeper.contract.embedded_metric import format_metric
 from spotkeeper.contract.log_lines import LogEvent, format_line
 
 
@@ -19,7 +21,17 @@ class EventLog:
 
     def write(self, event: LogEvent, **fields: Any) -> None:
         """Write one line, whole and at once."""
-        line = format_line(event, run=self.run_id, epoch=self.epoch, **{key: _json(fields[key]) for key in fields})
+        self._write(
+            format_line(event, run=self.run_id, epoch=self.epoch, **{key: _json(fields[key]) for key in fields})
+        )
+
+    def measure(self, metric: str, value: float, *, environment: str) -> None:
+        """Write the line from which CloudWatch takes a metric of the environment."""
+        now = time.time_ns() // 1_000_000
+        fields = {"run": self.run_id, "epoch": self.epoch}
+        self._write(format_metric(metric, value, environment=environment, at_milliseconds=now, **fields))
+
+    def _write(self, line: str) -> None:
         sys.stdout.flush()
         sys.stdout.write(line + "\n")
         sys.stdout.flush()

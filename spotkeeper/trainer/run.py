@@ -11,15 +11,18 @@ from torch.utils.data import Dataset
 
 from spotkeeper.contract.exit_codes import EXIT_YIELDED
 from spotkeeper.contract.log_lines import LogEvent
+from spotkeeper.contract.metrics import CHECKPOINT_AGE
 from spotkeeper.contract.outcome import COMPLETED, FENCED, REFUSED, STARTED, YIELDED
 from spotkeeper.trainer import gradients, live_runs, optimization, rng
 from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints, FencedError
 from spotkeeper.trainer.engine import Engine, Progress, check_storable
 from spotkeeper.trainer.event_log import EventLog
+from spotkeeper.trainer.goodput import Activity, Goodput
 from spotkeeper.trainer.imds import Imds
 from spotkeeper.trainer.loader import Loader
 from spotkeeper.trainer.notice import LINGER_GRACE_SECONDS, NoticeWatch
 from spotkeeper.trainer.outcome_file import OutcomeFile
+from spotkeeper.trainer.progress_bar import REFRESH_SECONDS, ProgressBar, open_progress_bar
 from spotkeeper.trainer.restore import restored
 from spotkeeper.trainer.run_settings import RunSettings, parse_duration
 from spotkeeper.trainer.stateful import Stateful, check_stateful, restore_objects
@@ -79,6 +82,8 @@ class Run:
         self._objects = objects
         self._watch = NoticeWatch(Imds.from_environ(os.environ))
         self._log = EventLog(settings.run_id, settings.epoch)
+        self._goodput = Goodput()
+        self._bar: ProgressBar | None = None
         self._step = 0
         self._saved_at = self._progress_due_at = time.monotonic()
         self._committed_step: int | None = None
@@ -213,7 +218,8 @@ class Run:
 
     def _loop(self, loader: Loader, total: int) -> Iterator[tuple[int, Any]]:
         self._loader = loader
-        with self._watch, closing(self._engine):
+        bar = open_progress_bar(step=self._step, total=total)
+        with self._watch, closing(self._engine), bar as self._bar:
             if self._loop_state is not None:
                 # Not before: what the program draws, or zeroes, between making the run and here must not count.
                 rng.restore(self._loop_state["rng"])
@@ -227,7 +233,9 @@ class Run:
                     f"saves every {self._interval_seconds:g} s (max_lost), on a notice and at the end; what a kill "
                     "loses is what came after the last save"
                 )
+                self._goodput.enter(Activity.DATA)
                 for batch in loader.batches(self._step, total - self._step):
+                    self._goodput.enter(Activity.STEP)
                     try:
                         yield self._step, batch
                     except GeneratorExit:
@@ -237,13 +245,17 @@ class Run:
                             "completed, call run.finish() and let the loop end"
                         )
                         raise
+                    self._goodput.enter(Activity.OTHER)
                     self._step += 1
                     self._report_progress(total)
                     self._report_notices()
                     if self._is_done(total):
                         break
                     self._between_steps()
+                    self._goodput.enter(Activity.DATA)
             self._complete()
+            if self._goodput.num_steps:
+                self._show_progress(total)
 
     def _is_done(self, total: int) -> bool:
         return self._is_finished or self._step >= total
@@ -278,11 +290,13 @@ class Run:
 
     def _stay(self, *, expected_signals: int) -> None:
         self._log.write(LogEvent.LINGERING, step=self._step, committed_step=self._committed_step)
+        self._goodput.enter(Activity.LINGER)
         self._watch.wait_for_end(LINGER_GRACE_SECONDS, expected_signals=expected_signals)
 
     def _yield(self, reason: str) -> NoReturn:
         self._write_outcome(YIELDED)
-        self._log.write(LogEvent.YIELDED, step=self._step, committed_step=self._committed_step, reason=reason)
+        told = {"committed_step": self._committed_step, "reason": reason, **self._goodput.counters()}
+        self._log.write(LogEvent.YIELDED, step=self._step, **told)
         raise SystemExit(EXIT_YIELDED)
 
     def _complete(self) -> None:
@@ -316,6 +330,8 @@ class Run:
             return
         self._cause = cause
         self._saving_step = self._step
+        self._goodput.enter(Activity.STALL)
+        self._goodput.begin_save()
         loop = {
             "rng": rng.capture(),
             "loader": self._loader.fingerprint(),
@@ -324,14 +340,20 @@ class Run:
         }
         gradients_now = gradients.capture(self._objects)
         self._engine.begin(step=self._step, cause=cause, loop=loop, gradients=gradients_now, at_once=at_once)
+        self._goodput.enter(Activity.OTHER)
 
     def _learn(self, *, wait: bool = False) -> Progress:
         """Learn, or wait to learn, what became of the save that was begun last."""
+        if wait:
+            self._goodput.enter(Activity.STALL)
         try:
             progress = self._engine.wait() if wait else self._engine.poll()
         except FencedError as error:
             self._report_fenced(error)
             raise
+        if progress in (Progress.COMMITTED, Progress.FAILED, Progress.VOID):
+            self._goodput.end_save(is_committed=progress is Progress.COMMITTED)
+        self._goodput.enter(Activity.OTHER)
         if progress is Progress.COMMITTED:
             self._committed_step = self._saving_step
         return progress
@@ -342,6 +364,7 @@ class Run:
     # Resuming
 
     def _resume(self, settings: RunSettings, keep: int) -> None:
+        self._goodput.enter(Activity.RESTORE)
         store = open_store(settings.checkpoint_uri)
         checkpoints = Checkpoints(store, run_id=settings.run_id, keep=keep, epoch=settings.epoch)
         self._log = EventLog(settings.run_id, checkpoints.epoch)
@@ -360,6 +383,7 @@ class Run:
             return
         began = time.monotonic()
         self._restore(checkpoint)
+        self._goodput.enter(Activity.OTHER)
         self._log.write(
             LogEvent.RESUMED,
             step=self._step,
@@ -396,9 +420,19 @@ class Run:
         now = time.monotonic()
         if now < self._progress_due_at:
             return
-        self._progress_due_at = now + self._progress_seconds
+        self._progress_due_at = now + (self._progress_seconds if self._bar is None else REFRESH_SECONDS)
+        self._show_progress(total)
+
+    def _show_progress(self, total: int) -> None:
         metrics = {name: value.item() if hasattr(value, "item") else value for name, value in self._logged.items()}
-        self._log.write(LogEvent.PROGRESS, step=self._step, total=total, metrics=metrics)
+        if self._bar is not None:
+            self._bar.show(self._step, metrics)
+            return
+        counters = self._goodput.counters()
+        self._log.write(LogEvent.PROGRESS, step=self._step, total=total, metrics=metrics, **counters)
+        if self._settings.environment is not None:
+            age_seconds = counters["checkpoint_age_seconds"]
+            self._log.measure(CHECKPOINT_AGE, age_seconds, environment=self._settings.environment)
 
     def _report_notices(self) -> None:
         for notice in self._watch.take_news():

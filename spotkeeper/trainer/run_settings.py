@@ -26,6 +26,8 @@ class RunSettings:
     max_lost_seconds: float | None
     """What the submitter asked for. It goes before what the code says, so that nobody must edit code."""
     progress_seconds: float
+    environment: str | None
+    """Name of the environment that deployed the job; None elsewhere, where nobody reads metrics."""
     is_sagemaker: bool
     """Whether SageMaker runs the container: it takes any exit, whatever the code, for the end of the job."""
 
@@ -53,6 +55,7 @@ class RunSettings:
             outcome_file=reader.optional(names.OUTCOME_FILE, Path),
             max_lost_seconds=reader.optional(names.MAX_LOST_SECONDS, positive_seconds),
             progress_seconds=reader.optional(names.PROGRESS_SECONDS, positive_seconds) or 60,
+            environment=environ.get(names.ENVIRONMENT) or None,
             is_sagemaker=bool(environ.get(names.SAGEMAKER_JOB)),
         )
         reader.check()

@@ -205,6 +205,7 @@ def test_the_job_definition_of_a_profile(dev: Assembly) -> None:
     assert image.endswith(":not-built-yet.run-make-image")
     assert {item["Name"]: item["Value"] for item in environment} == {
         "AWS_DEFAULT_REGION": "us-east-1",
+        "SPOTKEEPER_ENV": "dev",
         "SPOTKEEPER_LEDGER_TABLE": "spotkeeper-dev-storage-LedgerB7379752-0123456789ab",
         "SPOTKEEPER_URI": "s3://spotkeeper-dev-storage-Checkpoints620E2F20-0123456789ab",
     }

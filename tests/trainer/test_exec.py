@@ -544,7 +544,7 @@ def test_an_attempt_that_yields_is_continued_by_the_next_one_which_completes_the
 
     assert (second.code, second.events()) == (
         EXIT_COMPLETED,
-        ["claimed", "resumed", "progress", "committed", "completed"],
+        ["claimed", "resumed", "progress", "committed", "progress", "completed"],
     ), second.output
     assert {line["epoch"] for line in second.lines} == {2}
     assert ledger.item()["completion"]["M"]["step"] == {"N": "16"}

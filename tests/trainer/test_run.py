@@ -2,6 +2,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -101,7 +102,7 @@ def test_save_now_saves_at_the_end_of_the_step(laptop: Path, capsys: pytest.Capt
     assert [(line["step"], line["cause"]) for line in lines(capsys, "committed")] == [(2, "requested"), (5, "final")]
 
 
-def test_progress_tells_what_was_logged_last_and_begins_with_the_first_step(
+def test_progress_tells_what_was_logged_last_at_the_first_step_and_at_the_end(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPOTKEEPER_PROGRESS_SECONDS", "1000")
@@ -109,8 +110,43 @@ def test_progress_tells_what_was_logged_last_and_begins_with_the_first_step(
     for _ in run.steps(run.loader(Noisy(), batch_size=4), total=3):
         run.log(loss=torch.tensor(float("nan")), accuracy=0.5)
 
-    (line,) = lines(capsys, "progress")
-    assert (line["step"], line["total"], line["metrics"]) == (1, 3, {"loss": "nan", "accuracy": 0.5})
+    first, last = lines(capsys, "progress")
+    assert (first["step"], first["total"], first["metrics"]) == (1, 3, {"loss": "nan", "accuracy": 0.5})
+    assert (last["step"], last["num_steps"], last["num_saves"]) == (3, 3, 1)
+
+
+def test_the_end_tells_where_all_the_time_went(capsys: pytest.CaptureFixture[str]) -> None:
+    began = time.monotonic()
+    steps_of(Run(model=nn.Linear(2, 2)))
+    passed = time.monotonic() - began
+
+    told = lines(capsys, "progress")[-1]
+    by_the_thread = sum(seconds for name, seconds in told["seconds"].items() if name not in ("save", "slowdown"))
+    assert by_the_thread == pytest.approx(passed, abs=0.1)
+    assert told["seconds"]["stall"] == pytest.approx(told["seconds"]["save"], abs=0.002)
+    assert 0 <= told["checkpoint_age_seconds"] <= passed
+
+
+def test_in_an_environment_the_age_of_the_newest_checkpoint_is_a_metric_of_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOTKEEPER_ENV", "staging")
+
+    steps_of(Run(model=nn.Linear(2, 2)))
+
+    first, last = (json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{"))
+    for line in (first, last):
+        (declared,) = line["_aws"]["CloudWatchMetrics"]
+        assert declared["Namespace"] == "Spotkeeper"
+        assert declared["Dimensions"] == [["environment"]]
+        assert (line["environment"], line["run"], line["epoch"]) == ("staging", "tiny", 1)
+    assert 0 <= last["CheckpointAge"] < 10
+
+
+def test_elsewhere_no_metric_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    steps_of(Run(model=nn.Linear(2, 2)))
+
+    assert "CheckpointAge" not in capsys.readouterr().out
 
 
 def test_the_submitter_s_interval_goes_before_the_program_s(
