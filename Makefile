@@ -179,7 +179,7 @@ simulate: $(READY) ## SEEDS deterministic simulations of the control plane
 # torch is left out of every lock by an override that never holds: see docs/decisions/0006-dependencies.md.
 RESOLVE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate \
   --custom-compile-command "make lock" --override build/without-torch.txt -q
-LOCKED_GROUPS := infrastructure emulation example torch-dependencies check security test
+LOCKED_GROUPS := infrastructure emulation example torch-dependencies check security test benchmark
 
 .PHONY: lock
 lock: ## resolve pyproject.toml anew into the lock files (needs uv: pip install uv)

@@ -2,12 +2,13 @@
 
 import sys
 
-from benchmarks import demo, open_runs, setup_size, storm
+from benchmarks import checkpoint, demo, open_runs, setup_size, storm
 
 if __name__ == "__main__":
     failed = False
     setup_size.main()
     open_runs.main()
+    checkpoint.main([])
     for benchmark in (storm.main, demo.main):
         try:
             benchmark()
