@@ -233,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
     options.folder.mkdir(parents=True, exist_ok=True)
-    cases = measure(options.sizes, options.threads, options.rounds, options.folder)
+    cases = measure(options.sizes, options.threads, options.rounds, options.folder.absolute())
     s3 = _s3(options.rounds, options.sizes)
     figures = {"cases": [*cases, *s3["cases"]], "ratios": {**ratios(cases), **s3["ratios"]}}
     if options.json:

@@ -14,13 +14,13 @@ from benchmarks.checkpointing.training import Training
 from spotkeeper.contract import environment_variables as names
 from spotkeeper.contract.checkpoint_layout import commit_prefix
 from spotkeeper.trainer.checkpoint import Checkpoints
-from spotkeeper.trainer.engine import SynchronousEngine
-from spotkeeper.trainer.event_log import EventLog
+from spotkeeper.trainer.restore import restored
 from spotkeeper.trainer.run import Run
 from spotkeeper.trainer.stateful import Stateful, restore_objects
 from spotkeeper.trainer.store_address import open_store
 
 RUN_ID: Final = "benchmark"
+EPOCH: Final = 1
 POLL_SECONDS: Final = 0.0005
 
 
@@ -68,11 +68,10 @@ class Spotkeeper(Method):
 
     def restore(self) -> None:
         """Find the newest checkpoint, verify every byte of it, and load it."""
-        log = EventLog(RUN_ID, None)
-        store = open_store(str(self.folder))
-        checkpoint = Checkpoints(store, run_id=RUN_ID, keep=2, epoch=1).newest_valid()
+        checkpoints = Checkpoints(open_store(str(self.folder)), run_id=RUN_ID, keep=2, epoch=EPOCH)
+        checkpoint = checkpoints.newest_valid()
         assert checkpoint is not None
-        state = SynchronousEngine(None, log).restore(checkpoint)  # type: ignore[arg-type]  # it only decodes
+        state = restored(checkpoint, self._objects)
         restore_objects(self._objects, state["objects"], {}, checkpoint.key)
 
     def forget(self) -> None:
