@@ -1,0 +1,78 @@
+"""When the next save is due, and what fits before the host goes: the policies, fed with what this attempt measures."""
+
+from collections import deque
+from typing import Final
+
+from spotkeeper.policy import checkpoint_interval, emergency_save
+from spotkeeper.policy.checkpoint_interval import Interval
+from spotkeeper.policy.emergency_save import EmergencySave, InFlight
+from spotkeeper.policy.measured_saves import (
+    MeasuredSave,
+    dependable_bytes_per_second,
+    typical_lost_seconds,
+    typical_upload_seconds,
+)
+
+LEAST_SECONDS: Final = 60.0
+"""Every save is several requests to S3, which are paid for; work of less than a minute is not worth more of them. Who
+allows less than a minute to be lost gets that."""
+REMEMBERED_SAVES: Final = 20
+"""Costs and bandwidth are those of the latest: a training's state grows, and hosts and networks differ."""
+
+
+class SavePace:
+    """The saves of one attempt, as far as they say something about the next."""
+
+    def __init__(self, *, max_lost_seconds: float, num_interruptions: int, run_seconds: float) -> None:
+        """Take the user's bound, and the run's past: how often it was interrupted in how many seconds."""
+        self._max_lost_seconds = max_lost_seconds
+        self._num_interruptions = num_interruptions
+        self._run_seconds = run_seconds
+        self._saves: deque[MeasuredSave] = deque(maxlen=REMEMBERED_SAVES)
+
+    def add(self, save: MeasuredSave) -> None:
+        """Take note of a save that was committed."""
+        self._saves.append(save)
+
+    def interval(self, attempt_seconds: float) -> Interval:
+        """Return the time between two saves, `attempt_seconds` after this attempt began.
+
+        Every interruption counts as one that lost work: a notice is a bonus, and nothing is planned on it.
+        """
+        between_seconds = checkpoint_interval.mean_seconds_between_interruptions(
+            machine_seconds=self._run_seconds + attempt_seconds, num_interruptions=self._num_interruptions
+        )
+        best = checkpoint_interval.choose(
+            tuple(self._saves),
+            between_interruptions_seconds=between_seconds,
+            rescued_share=0,
+            max_lost_seconds=self._max_lost_seconds,
+        )
+        least_seconds = min(LEAST_SECONDS, self._max_lost_seconds)
+        if best.seconds >= least_seconds:
+            return best
+        return Interval(
+            seconds=least_seconds, reason=f"more often than every {least_seconds:g} s is not worth its requests"
+        )
+
+    def is_due(self, *, since_save_seconds: float, attempt_seconds: float, rebalance_recommended: bool) -> bool:
+        """Tell whether an ordinary save should begin now."""
+        return checkpoint_interval.is_due(
+            self.interval(attempt_seconds),
+            since_save_seconds=since_save_seconds,
+            upload_seconds=typical_upload_seconds(self._saves) if self._saves else None,
+            rebalance_recommended=rebalance_recommended,
+        )
+
+    def choose_last(
+        self, *, budget_seconds: float | None, total_bytes: int, in_flight: InFlight | None
+    ) -> EmergencySave:
+        """Decide, at a step boundary of a host that is going, what is still saved; see `policy.emergency_save`."""
+        return emergency_save.choose(
+            budget_seconds=budget_seconds,
+            step_seconds=0.0,
+            staging_seconds=typical_lost_seconds(self._saves) if self._saves else 0.0,
+            total_bytes=total_bytes,
+            in_flight=in_flight,
+            bytes_per_second=dependable_bytes_per_second(self._saves),
+        )
