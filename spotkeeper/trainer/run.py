@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, NoReturn
 
 from torch.utils.data import Dataset
@@ -16,10 +16,12 @@ from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints, FencedError
 from spotkeeper.trainer.engine import SynchronousEngine
 from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.imds import Imds
-from spotkeeper.trainer.loader import Loader
+from spotkeeper.trainer.loader import Collate, Loader
+from spotkeeper.trainer.loader_choice import make_loader
 from spotkeeper.trainer.notice import LINGER_GRACE_SECONDS, NoticeWatch
 from spotkeeper.trainer.outcome_file import OutcomeFile
 from spotkeeper.trainer.run_settings import RunSettings, parse_duration
+from spotkeeper.trainer.sample_order import OrderFunction, Weights
 from spotkeeper.trainer.stateful import Stateful, check_stateful, restore_objects
 from spotkeeper.trainer.store import StoreRefusedError
 from spotkeeper.trainer.store_address import open_store
@@ -111,30 +113,44 @@ class Run:
 
     def loader(
         self,
-        dataset: Dataset[Any],
+        dataset: Dataset[Any] | Iterable[Any],
         *,
         batch_size: int,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
+        weights: Weights | None = None,
+        sampler: OrderFunction | None = None,
         num_workers: int = 0,
         seed: int = 0,
         drop_last: bool = False,
-        collate_fn: Callable[[list[Any]], Any] | None = None,
+        collate_fn: Collate | None = None,
     ) -> Loader:
         """Return the batches of `dataset` for `steps`, in an order that depends on `seed` alone.
+
+        A dataset with `__len__` and `__getitem__` is shuffled anew every epoch; or is not, with `shuffle=False`; or is
+        drawn from with replacement, each sample in proportion to its number in `weights`; or is visited as the function
+        `sampler` says, which returns the indices of an epoch for (seed, epoch), as many for each, and nothing else may
+        go into them. Resuming costs no reading, and `num_workers` may change.
+
+        A dataset with `__iter__` alone, a stream, is iterated over once an epoch, after a call of its `set_epoch` if it
+        has one. With workers, it has to shard itself by `torch.utils.data.get_worker_info()`. A resumed run reads
+        the current epoch again from its beginning and drops what it had: that costs the time of reading it, up to an
+        epoch's. `num_workers` must stay as it is.
 
         Python's, numpy's and torch's global generators are seeded before each sample is fetched, so that
         augmentation that draws from them is the same with any number of workers and after any restart. A generator
         of the dataset's own (`self.rng = np.random.default_rng(0)`) would not be, and is refused where it is found:
-        in attributes of the dataset, its transforms and `collate_fn`.
+        in attributes of the dataset, its transforms, `sampler` and `collate_fn`.
 
         Raises:
-            ValueError: if the dataset has no length, is smaller than one batch that must be full, or keeps a
-                generator of its own.
+            ValueError: if the order could not be resumed exactly, two orders are asked for, the dataset is smaller than
+                one batch that must be full, or keeps a generator of its own.
         """
-        return Loader(
+        return make_loader(
             dataset,
             batch_size=batch_size,
             shuffle=shuffle,
+            weights=weights,
+            sampler=sampler,
             num_workers=num_workers,
             seed=seed,
             drop_last=drop_last,
@@ -191,6 +207,8 @@ class Run:
                 # Not before: what the program draws, or zeroes, between making the run and here must not count.
                 rng.restore(self._loop_state["rng"])
                 gradients.restore(self._objects, self._loop_state["gradients"])
+                if (position := self._loop_state.get("position")) is not None:
+                    loader.restore(position)
             self._saved_at = self._progress_due_at = time.monotonic()
             if self._is_done(total):
                 self._say(f"run {self._settings.run_id} is complete already: step {self._step} of {total}")
@@ -282,6 +300,7 @@ class Run:
                 "rng": rng.capture(),
                 "gradients": gradients.capture(self._objects),
                 "loader": self._loader.fingerprint(),
+                "position": self._loader.position(),
                 "is_finished": self._is_finished,
                 "classes": optimization.classes(self._objects),
             },
@@ -327,7 +346,9 @@ class Run:
         if self._loop_state is None:
             return
         saved, now = self._loop_state["loader"], loader.fingerprint()
-        differences = [f"{name} was {saved[name]!r} and is {now[name]!r}" for name in now if saved[name] != now[name]]
+        # Checkpoints of old do not tell everything.
+        known = [name for name in now if name in saved]
+        differences = [f"{name} was {saved[name]!r} and is {now[name]!r}" for name in known if saved[name] != now[name]]
         if differences:
             raise ValueError(
                 f"step {self._step} of the checkpoint means other samples in this loader: {', '.join(differences)}. "
