@@ -1,11 +1,12 @@
 """How a state becomes a checkpoint: in this form the training loop waits until it is durable."""
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.trainer import safetensors
-from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints
+from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints, RankPart
 from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.state_tree import Encoder, decode
 
@@ -27,8 +28,17 @@ class SynchronousEngine:
         for name, part in state.items():
             encoder.encode(part, name)
 
-    def save(self, *, step: int, cause: str, state: dict[str, Any]) -> bool:
+    def save(
+        self,
+        *,
+        step: int,
+        cause: str,
+        state: dict[str, Any],
+        collect_parts: Callable[[], Sequence[RankPart]] = tuple,
+    ) -> bool:
         """Commit the state of a step boundary. A store that fails is reported, and costs this checkpoint only.
+
+        `collect_parts` is called between writing and committing; it returns what the other ranks have written.
 
         Raises:
             FencedError: if a newer attempt owns the run.
@@ -45,7 +55,7 @@ class SynchronousEngine:
         tensors = safetensors.dump(encoder.tensors)
         try:
             stored = self._checkpoints.write_data(step=step, chunks=[memoryview(tensors)], total_bytes=len(tensors))
-            self._checkpoints.commit(step=step, cause=cause, stored=stored, state=tree)
+            self._checkpoints.commit(step=step, cause=cause, stored=stored, state=tree, parts=collect_parts())
         except OSError as error:
             self._log.write(LogEvent.SAVE_FAILED, step=step, cause=cause, reason=str(error))
             return False

@@ -133,13 +133,12 @@ class RankAgreement:
 
     def _take_part_in(self, number: int) -> bool:
         """Go through one round; tell whether another one may follow."""
-        with self._changed:
-            if self._is_closed:
-                return False
+        if self._has_been_closed():
+            return False
         self._thread_store.get(_wake(number, self._rank), ASLEEP_SECONDS)
+        if self._has_been_closed():
+            return False
         with self._changed:
-            if self._is_closed:
-                return False
             post = {"boundary": self._earliest, "news": self._news}
             self._has_posted = True
         self._thread_store.set(_post(number, self._rank), post)
@@ -158,6 +157,10 @@ class RankAgreement:
             self._news = None
             self._changed.notify_all()
         return True
+
+    def _has_been_closed(self) -> bool:
+        with self._changed:
+            return self._is_closed
 
     def _decide(self, number: int) -> dict[str, Any]:
         give_up_at = time.monotonic() + self._answer_seconds

@@ -28,7 +28,7 @@ class RankSettings:
         if world_size == 1:
             return None
         because = f"WORLD_SIZE={world_size}: start the program by torchrun"
-        settings = cls(
+        return cls(
             rank=reader.required("RANK", natural_int, 0, because=because),
             local_rank=reader.required("LOCAL_RANK", natural_int, 0, because=because),
             world_size=world_size,
@@ -37,4 +37,3 @@ class RankSettings:
             has_store_of_launcher=environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
             restart=reader.optional("TORCHELASTIC_RESTART_COUNT", natural_int) or 0,
         )
-        return settings

@@ -7,7 +7,7 @@ import json
 from datetime import timedelta
 from typing import Any, Final
 
-from torch.distributed import DistError, PrefixStore, TCPStore
+from torch.distributed import DistError, PrefixStore, TCPStore  # type: ignore[attr-defined]  # public, if not in __all__
 
 from spotkeeper.trainer.rank_settings import RankSettings
 

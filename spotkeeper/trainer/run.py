@@ -3,7 +3,10 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
 from typing import Any, Final, Literal, NoReturn
 
 from torch.utils.data import Dataset
@@ -11,15 +14,18 @@ from torch.utils.data import Dataset
 from spotkeeper.contract.exit_codes import EXIT_YIELDED
 from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.contract.outcome import COMPLETED, FENCED, REFUSED, STARTED, YIELDED
-from spotkeeper.trainer import gradients, live_runs, optimization, rng
-from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints, FencedError
+from spotkeeper.trainer import gradients, live_runs, optimization, rank_state, rng
+from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints, FencedError, RankPart
 from spotkeeper.trainer.engine import SynchronousEngine
 from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.imds import Imds
-from spotkeeper.trainer.loader import Collate, Loader
+from spotkeeper.trainer.loader import WHOLE, Collate, Loader
 from spotkeeper.trainer.loader_choice import make_loader
-from spotkeeper.trainer.notice import LINGER_GRACE_SECONDS, NoticeWatch
+from spotkeeper.trainer.notice import LINGER_GRACE_SECONDS, Interruption, NoticeWatch
 from spotkeeper.trainer.outcome_file import OutcomeFile
+from spotkeeper.trainer.rank_agreement import News
+from spotkeeper.trainer.rank_store import RankSilentError
+from spotkeeper.trainer.ranks import Ranks
 from spotkeeper.trainer.run_settings import RunSettings, parse_duration
 from spotkeeper.trainer.sample_order import OrderFunction, Weights
 from spotkeeper.trainer.stateful import Stateful, check_stateful, restore_objects
@@ -32,6 +38,9 @@ DEFAULT_MAX_LOST: Final = "15m"
 URGENT_ATTEMPTS: Final = 3
 FINAL_ATTEMPTS: Final = 10
 RETRY_SECONDS: Final = 1.0
+
+URGENCY: Final = ("notice", "signal", "finish", "requested", "rebalance", "periodic")
+"""Of news, by cause: where several processes have some at once, all act on the first of these."""
 
 
 class Run:
@@ -49,9 +58,20 @@ class Run:
 
     Gradients that are there at the end of a step are saved too, so accumulating them over several steps is exact.
     Where nothing accumulates, `opt.zero_grad()` after `opt.step()` keeps them out of the checkpoints.
+
+    Under torchrun, with DistributedDataParallel, make the run in every process. All save and stop at the same step,
+    whichever of them is told to; rank 0 writes what they have in common. `batch_size` of the loader counts the samples
+    of all processes, each of which gets its share, so another number of them may resume the run.
     """
 
-    def __init__(self, *, max_lost: str | float | None = None, keep: int = 2, **objects: Stateful) -> None:
+    def __init__(
+        self,
+        *,
+        max_lost: str | float | None = None,
+        keep: int = 2,
+        per_rank: Collection[str] = (),
+        **objects: Stateful,
+    ) -> None:
         """Restore `objects`, each under the name it is given here.
 
         `max_lost` bounds the time between two checkpoints ("90s", "15m", "1h" or seconds; by default 15 minutes);
@@ -59,6 +79,10 @@ class Run:
 
         The learning rate comes from the checkpoint too, with the optimizer; a line tells where the program has another
         one. To train on with that, set it after making the run: `for group in opt.param_groups: group["lr"] = …`.
+
+        `per_rank` names those of the objects whose state is another one in each process, such as the memory of an
+        agent; only the same number of processes can resume such a run. Random numbers, gradients and the place in a
+        stream are kept for each process anyway.
 
         Raises:
             ValueError: if the settings are unusable, an object cannot be saved, the newest checkpoint is of other
@@ -68,20 +92,26 @@ class Run:
             FencedError: if a newer attempt has started; not caught, it ends the program with EXIT_FENCED.
         """
         check_stateful(objects)
+        if unknown := sorted(set(per_rank) - set(objects)):
+            raise ValueError(f"per_rank names {', '.join(unknown)}; the objects are {', '.join(sorted(objects))}")
         interval_seconds = parse_duration(DEFAULT_MAX_LOST if max_lost is None else max_lost)
         settings = RunSettings.read(os.environ, sys.argv[0])
         live_runs.refuse_if_live(settings.checkpoint_uri, settings.run_id)
         self._settings = settings
         self._interval_seconds = settings.max_lost_seconds or interval_seconds
         self._progress_seconds = settings.progress_seconds
-        self._outcome_file = OutcomeFile(settings.outcome_file) if settings.outcome_file else None
+        self._ranks = Ranks(settings.ranks, settings.run_id) if settings.ranks is not None else None
+        self._speaks = self._ranks is None or self._ranks.leads
+        self._outcome_file = OutcomeFile(settings.outcome_file) if settings.outcome_file and self._speaks else None
         self._objects = objects
-        self._watch = NoticeWatch(Imds.from_environ(os.environ))
-        self._log = EventLog(settings.run_id, settings.epoch)
+        self._per_rank = sorted(per_rank)
+        asks_host = self._ranks is None or self._ranks.watches_host
+        self._watch = NoticeWatch(Imds.from_environ(os.environ) if asks_host else None)
+        self._log = EventLog(settings.run_id, settings.epoch, is_silent=not self._speaks)
         self._step = 0
         self._saved_at = self._progress_due_at = time.monotonic()
         self._committed_step: int | None = None
-        self._is_finished = False
+        self._is_finished = self._wants_to_finish = False
         self._requested: Cause | None = None
         self._logged: dict[str, Any] = {}
         self._loop_state: dict[str, Any] | None = None
@@ -136,6 +166,10 @@ class Run:
         the current epoch again from its beginning and drops what it had: that costs the time of reading it, up to an
         epoch's. `num_workers` must stay as it is.
 
+        Under torchrun, `batch_size` counts the samples of all processes together, and each loads its share of every
+        batch. A stream has to shard itself by `torch.distributed.get_rank()` too; each process takes `batch_size`
+        divided by their number from its own shard.
+
         Python's, numpy's and torch's global generators are seeded before each sample is fetched, so that
         augmentation that draws from them is the same with any number of workers and after any restart. A generator
         of the dataset's own (`self.rng = np.random.default_rng(0)`) would not be, and is refused where it is found:
@@ -155,6 +189,7 @@ class Run:
             seed=seed,
             drop_last=drop_last,
             collate_fn=collate_fn,
+            share=self._ranks.share if self._ranks is not None else WHOLE,
         )
 
     def steps(self, loader: Loader, *, total: int) -> Iterator[tuple[int, Any]]:
@@ -187,22 +222,28 @@ class Run:
         self._logged.update(metrics)
 
     def save_now(self) -> None:
-        """Save at the end of the current step."""
+        """Save at the end of the current step; under torchrun, where only some processes call it, maybe of the next."""
         self._requested = "requested"
 
     def finish(self) -> None:
-        """Make the current step the last, as early stopping does. The run then counts as completed."""
-        self._is_finished = True
+        """Make the current step the last, as early stopping does. The run then counts as completed.
+
+        Under torchrun call it in all processes in the same step; where only some do, the next step may be the last.
+        """
+        self._wants_to_finish = True
+        self._is_finished = self._ranks is None
 
     def close(self) -> None:
         """Give the run up in this process, which may then make another `Run` of it. Nothing is saved."""
+        if self._ranks is not None:
+            self._ranks.end()
         live_runs.leave(self._settings.checkpoint_uri, self._settings.run_id)
 
     # The loop
 
     def _loop(self, loader: Loader, total: int) -> Iterator[tuple[int, Any]]:
         self._loader = loader
-        with self._watch:
+        with self._watch, self._agreeing():
             if self._loop_state is not None:
                 # Not before: what the program draws, or zeroes, between making the run and here must not count.
                 rng.restore(self._loop_state["rng"])
@@ -230,25 +271,71 @@ class Run:
                     self._step += 1
                     self._report_progress(total)
                     self._report_notices()
+                    if not self._is_done(total):
+                        self._between_steps()
                     if self._is_done(total):
                         break
-                    self._between_steps()
             self._complete()
+
+    @contextmanager
+    def _agreeing(self) -> Iterator[None]:
+        if self._ranks is None:
+            yield
+            return
+        self._ranks.begin(self._step)
+        try:
+            yield
+        finally:
+            self._ranks.end()
 
     def _is_done(self, total: int) -> bool:
         return self._is_finished or self._step >= total
 
     def _between_steps(self) -> None:
-        if self._watch.interruption is not None:
-            self._save_persistently("notice", URGENT_ATTEMPTS)
-            self._linger()
-        elif self._watch.signal_name is not None:
-            self._save_persistently("signal", URGENT_ATTEMPTS)
-            self._yield(self._watch.signal_name)
-        elif self._requested is not None:
-            self._save(self._requested)
-        elif time.monotonic() - self._saved_at >= self._interval_seconds:
-            self._save("periodic")
+        if self._ranks is not None:
+            self._between_steps_of_all(self._ranks)
+        elif (news := self._news()) is not None:
+            self._act_on(news)
+
+    def _between_steps_of_all(self, ranks: Ranks) -> None:
+        while (decision := ranks.at(self._step, self._news())) is not None:
+            if decision.void is not None:
+                self._say(f"the processes could not agree on a step to save or stop at: {decision.void}")
+                return
+            self._act_on(min(decision.news, key=lambda news: URGENCY.index(news["cause"])))
+            if self._is_finished:
+                return
+        if ranks.lost is not None and self.yield_requested:
+            self._yield(f"no agreement with the other processes: {ranks.lost}")
+
+    def _news(self) -> News | None:
+        """Return why this process would save or stop at this boundary, the most urgent reason first."""
+        if (interruption := self._watch.interruption) is not None:
+            return {"cause": "notice", "action": interruption.action, "deadline": interruption.deadline.isoformat()}
+        if self._watch.signal_name is not None:
+            return {"cause": "signal", "name": self._watch.signal_name}
+        if self._wants_to_finish:
+            return {"cause": "finish"}
+        if self._requested is not None:
+            return {"cause": self._requested}
+        if self._speaks and time.monotonic() - self._saved_at >= self._interval_seconds:
+            return {"cause": "periodic"}
+        return None
+
+    def _act_on(self, news: News) -> None:
+        match news["cause"]:
+            case "notice":
+                self._watch.hear(Interruption(news["action"], datetime.fromisoformat(news["deadline"])))
+                self._report_notices()
+                self._save_persistently("notice", URGENT_ATTEMPTS)
+                self._linger()
+            case "signal":
+                self._save_persistently("signal", URGENT_ATTEMPTS)
+                self._yield(news["name"])
+            case "finish":
+                self._is_finished = True
+            case cause:
+                self._save(cause)
 
     def _linger(self) -> None:
         """Wait for the host to go: if this attempt ended before, Batch could start the next on the dying host."""
@@ -285,7 +372,7 @@ class Run:
         if self._step == self._committed_step:
             return True
         try:
-            is_saved = self._engine.save(step=self._step, cause=cause, state=self._state())
+            is_saved = self._commit(cause)
         except FencedError as error:
             self._report_fenced(error)
             raise
@@ -293,31 +380,56 @@ class Run:
             self._committed_step = self._step
         return is_saved
 
+    def _commit(self, cause: Cause) -> bool:
+        save = partial(self._engine.save, step=self._step, cause=cause)
+        if self._ranks is None:
+            return save(state=self._state())
+        try:
+            return self._ranks.save(
+                self._step,
+                commit=lambda collect: save(state=self._state(), collect_parts=collect),
+                write_part=self._write_part,
+            )
+        except RankSilentError as error:
+            print(f"spotkeeper: rank {self._ranks.rank} does not know what became of a save: {error}", file=sys.stderr)
+            return False
+
+    def _write_part(self) -> RankPart:
+        assert self._ranks is not None
+        part = {**self._object_states(self._per_rank), "loop": self._loop_of_rank()}
+        return rank_state.write_part(self._checkpoints, step=self._step, rank=self._ranks.rank, part=part)
+
     def _state(self) -> dict[str, Any]:
         return {
-            **self._object_states(),
+            **self._object_states(self._objects),
             "loop": {
-                "rng": rng.capture(),
-                "gradients": gradients.capture(self._objects),
+                **self._loop_of_rank(),
                 "loader": self._loader.fingerprint(),
-                "position": self._loader.position(),
                 "is_finished": self._is_finished,
                 "classes": optimization.classes(self._objects),
+                "per_rank": self._per_rank,
             },
         }
 
-    def _object_states(self) -> dict[str, Any]:
-        return {"objects": {name: each.state_dict() for name, each in self._objects.items()}}
+    def _loop_of_rank(self) -> dict[str, Any]:
+        """Return what each of several processes has for itself."""
+        return {
+            "rng": rng.capture(),
+            "gradients": gradients.capture(self._objects),
+            "position": self._loader.position(),
+        }
+
+    def _object_states(self, names: Iterable[str]) -> dict[str, Any]:
+        return {"objects": {name: self._objects[name].state_dict() for name in names}}
 
     # Resuming
 
     def _resume(self, settings: RunSettings, keep: int) -> None:
-        store = open_store(settings.checkpoint_uri)
-        checkpoints = Checkpoints(store, run_id=settings.run_id, keep=keep, epoch=settings.epoch)
-        self._log = EventLog(settings.run_id, checkpoints.epoch)
+        checkpoints, checkpoint = self._open_checkpoints(settings, keep)
+        self._checkpoints = checkpoints
+        self._log = EventLog(settings.run_id, checkpoints.epoch, is_silent=not self._speaks)
         self._engine = SynchronousEngine(checkpoints, self._log)
-        self._engine.check_storable(self._object_states())
-        checkpoint = checkpoints.newest_valid()
+        self._engine.check_storable(self._object_states(self._objects))
         if checkpoint is None:
             self._log.write(LogEvent.STARTED, step=0, max_lost_seconds=self._interval_seconds)
             return
@@ -332,8 +444,20 @@ class Run:
         )
         self._write_outcome(STARTED)
 
+    def _open_checkpoints(self, settings: RunSettings, keep: int) -> tuple[Checkpoints, Checkpoint | None]:
+        store = open_store(settings.checkpoint_uri)
+
+        def join(epoch: int | None) -> Checkpoints:
+            return Checkpoints(store, run_id=settings.run_id, keep=keep, epoch=epoch or settings.epoch)
+
+        if self._ranks is not None:
+            return self._ranks.open_checkpoints(join)
+        checkpoints = join(None)
+        return checkpoints, checkpoints.newest_valid()
+
     def _restore(self, checkpoint: Checkpoint) -> None:
-        state = self._engine.restore(checkpoint)
+        rank, world_size = (self._ranks.rank, self._ranks.world_size) if self._ranks is not None else (0, 1)
+        state = rank_state.with_own_part(self._engine.restore(checkpoint), checkpoint, rank=rank, world_size=world_size)
         programs_rates = optimization.learning_rates(self._objects)
         restore_objects(self._objects, state["objects"], state["loop"].get("classes", {}), checkpoint.key)
         for rate in optimization.overridden_rates(programs_rates, optimization.learning_rates(self._objects)):
@@ -359,7 +483,7 @@ class Run:
 
     def _report_progress(self, total: int) -> None:
         now = time.monotonic()
-        if now < self._progress_due_at:
+        if now < self._progress_due_at or not self._speaks:
             return
         self._progress_due_at = now + self._progress_seconds
         metrics = {name: value.item() if hasattr(value, "item") else value for name, value in self._logged.items()}
@@ -385,7 +509,8 @@ class Run:
         self._log.write(LogEvent.FENCED, step=self._step, reason=error.reason)
 
     def _say(self, sentence: str) -> None:
-        print(f"spotkeeper: {sentence}", file=sys.stderr, flush=True)
+        if self._speaks:
+            print(f"spotkeeper: {sentence}", file=sys.stderr, flush=True)
 
     def _write_outcome(self, outcome: str) -> None:
         if self._outcome_file is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from spotkeeper.contract import environment_variables as names
 from spotkeeper.contract.names import check_run_id
 from spotkeeper.trainer.environment import EnvironmentReader, positive_int, positive_seconds
+from spotkeeper.trainer.rank_settings import RankSettings
 
 DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>s|m|h)")
 SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600}
@@ -26,6 +27,8 @@ class RunSettings:
     max_lost_seconds: float | None
     """What the submitter asked for. It goes before what the code says, so that nobody must edit code."""
     progress_seconds: float
+    ranks: RankSettings | None
+    """None for a process that trains alone."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str], program: str) -> "RunSettings":
@@ -34,11 +37,6 @@ class RunSettings:
         Raises:
             ValueError: naming every variable that is missing or malformed.
         """
-        if environ.get("WORLD_SIZE", "1") != "1":
-            raise ValueError(
-                f"WORLD_SIZE={environ['WORLD_SIZE']!r}: this version checkpoints a training in one process; "
-                "start the program without torchrun"
-            )
         reader = EnvironmentReader(environ)
         run_id = reader.optional(names.RUN_ID, check_run_id)
         epoch = reader.optional(names.EPOCH, positive_int)
@@ -51,6 +49,7 @@ class RunSettings:
             outcome_file=reader.optional(names.OUTCOME_FILE, Path),
             max_lost_seconds=reader.optional(names.MAX_LOST_SECONDS, positive_seconds),
             progress_seconds=reader.optional(names.PROGRESS_SECONDS, positive_seconds) or 60,
+            ranks=RankSettings.read(environ, reader),
         )
         reader.check()
         return settings

@@ -247,6 +247,11 @@ def test_a_loader_with_another_meaning_of_the_position_is_refused() -> None:
         steps_of(run, batch_size=5, seed=8)
 
 
+def test_a_state_of_each_rank_must_be_that_of_an_object() -> None:
+    with pytest.raises(ValueError, match="per_rank names agent; the objects are model"):
+        Run(model=nn.Linear(2, 2), per_rank=["agent"])
+
+
 def test_what_cannot_be_saved_is_refused_before_training() -> None:
     class Counter:
         def state_dict(self) -> dict[str, Any]:
@@ -303,9 +308,22 @@ def test_every_unusable_variable_is_named_at_once() -> None:
         assert name in str(raised.value)
 
 
-def test_a_training_in_several_processes_is_refused() -> None:
-    with pytest.raises(ValueError, match="WORLD_SIZE='4': this version checkpoints a training in one process"):
-        RunSettings.read({"WORLD_SIZE": "4"}, "train.py")
+def test_a_world_of_processes_without_their_places_is_refused_with_what_is_missing() -> None:
+    with pytest.raises(ValueError, match="unusable environment") as raised:
+        RunSettings.read({"WORLD_SIZE": "4", "RANK": "-1"}, "train.py")
+
+    for name in (
+        "RANK='-1': must be",
+        "LOCAL_RANK is not set",
+        "MASTER_ADDR is not set",
+        "start the program by torchrun",
+    ):
+        assert name in str(raised.value)
+
+
+@pytest.mark.parametrize("environ", [{}, {"WORLD_SIZE": "1", "RANK": "0"}])
+def test_a_process_that_trains_alone_needs_nobody(environ: dict[str, str]) -> None:
+    assert RunSettings.read(environ, "train.py").ranks is None
 
 
 @pytest.mark.parametrize(
