@@ -201,6 +201,16 @@ class Checkpoints:
         self._let_go()
         return key
 
+    def sweep_uncommitted(self) -> None:
+        """Delete, in a rank other than 0 and after a commit, what it wrote for checkpoints that were not committed.
+
+        A failure costs space, not safety.
+        """
+        try:
+            self._sweep_failed_saves()
+        except OSError as error:
+            print(f"spotkeeper: what was not committed stays for now: {error}", file=sys.stderr, flush=True)
+
     def _check_stored(self, expected: StoredObject) -> Stat:
         stat = self._store.head(expected["key"])
         if stat is None or (stat.bytes, stat.crc64nvme) != (expected["bytes"], expected["crc64nvme"]):

@@ -34,16 +34,22 @@ _num_opened: Counter[str] = Counter()
 class Ranks:
     """This process's line to the others."""
 
-    def __init__(self, settings: RankSettings, run_id: str, *, part_seconds: float = PART_SECONDS) -> None:
-        """Connect.
+    @classmethod
+    def of_run(cls, settings: RankSettings, run_id: str) -> "Ranks":
+        """Connect the ranks of this run: those of this start by torchrun, and of its so manieth opening in a process.
 
         Raises:
             RankSilentError: if there is no store to connect to.
         """
-        self._settings = settings
-        self._part_seconds = part_seconds
-        self._prefix = f"spotkeeper/{run_id}/{settings.restart}/{_num_opened[run_id]}"
+        number = _num_opened[run_id]
         _num_opened[run_id] += 1
+        return cls(settings, f"spotkeeper/{run_id}/{settings.restart}/{number}")
+
+    def __init__(self, settings: RankSettings, prefix: str, *, part_seconds: float = PART_SECONDS) -> None:
+        """Connect those with the same prefix; see `of_run`."""
+        self._settings = settings
+        self._prefix = prefix
+        self._part_seconds = part_seconds
         self._store = self._connect()
         self._agreement: RankAgreement | None = None
         self._num_saves = 0

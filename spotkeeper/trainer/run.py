@@ -28,6 +28,7 @@ from spotkeeper.trainer.rank_store import RankSilentError
 from spotkeeper.trainer.ranks import Ranks
 from spotkeeper.trainer.run_settings import RunSettings, parse_duration
 from spotkeeper.trainer.sample_order import OrderFunction, Weights
+from spotkeeper.trainer.sharded_tensor import contains_sharded, join_parts
 from spotkeeper.trainer.stateful import Stateful, check_stateful, restore_objects
 from spotkeeper.trainer.store import StoreRefusedError
 from spotkeeper.trainer.store_address import open_store
@@ -81,8 +82,8 @@ class Run:
         one. To train on with that, set it after making the run: `for group in opt.param_groups: group["lr"] = …`.
 
         `per_rank` names those of the objects whose state is another one in each process, such as the memory of an
-        agent; only the same number of processes can resume such a run. Random numbers, gradients and the place in a
-        stream are kept for each process anyway.
+        agent; only the same number of processes can resume such a run. Random numbers, gradients, the place in a
+        stream, and objects that are cut over the processes (FSDP2's DTensors) are kept for each process anyway.
 
         Raises:
             ValueError: if the settings are unusable, an object cannot be saved, the newest checkpoint is of other
@@ -100,11 +101,11 @@ class Run:
         self._settings = settings
         self._interval_seconds = settings.max_lost_seconds or interval_seconds
         self._progress_seconds = settings.progress_seconds
-        self._ranks = Ranks(settings.ranks, settings.run_id) if settings.ranks is not None else None
+        self._ranks = Ranks.of_run(settings.ranks, settings.run_id) if settings.ranks is not None else None
         self._speaks = self._ranks is None or self._ranks.leads
         self._outcome_file = OutcomeFile(settings.outcome_file) if settings.outcome_file and self._speaks else None
         self._objects = objects
-        self._per_rank = sorted(per_rank)
+        self._per_rank = frozenset(per_rank)
         asks_host = self._ranks is None or self._ranks.watches_host
         self._watch = NoticeWatch(Imds.from_environ(os.environ) if asks_host else None)
         self._log = EventLog(settings.run_id, settings.epoch, is_silent=not self._speaks)
@@ -385,7 +386,7 @@ class Run:
         if self._ranks is None:
             return save(state=self._state())
         try:
-            return self._ranks.save(
+            is_saved = self._ranks.save(
                 self._step,
                 commit=lambda collect: save(state=self._state(), collect_parts=collect),
                 write_part=self._write_part,
@@ -393,21 +394,29 @@ class Run:
         except RankSilentError as error:
             print(f"spotkeeper: rank {self._ranks.rank} does not know what became of a save: {error}", file=sys.stderr)
             return False
+        if is_saved and not self._ranks.leads:
+            self._checkpoints.sweep_uncommitted()
+        return is_saved
 
     def _write_part(self) -> RankPart:
         assert self._ranks is not None
-        part = {**self._object_states(self._per_rank), "loop": self._loop_of_rank()}
+        objects = self._object_states()["objects"]
+        part = {
+            "objects": {name: objects[name] for name in self._names_per_rank(objects)},
+            "loop": self._loop_of_rank(),
+        }
         return rank_state.write_part(self._checkpoints, step=self._step, rank=self._ranks.rank, part=part)
 
     def _state(self) -> dict[str, Any]:
+        states = self._object_states()
         return {
-            **self._object_states(self._objects),
+            **states,
             "loop": {
                 **self._loop_of_rank(),
                 "loader": self._loader.fingerprint(),
                 "is_finished": self._is_finished,
                 "classes": optimization.classes(self._objects),
-                "per_rank": self._per_rank,
+                "per_rank": self._names_per_rank(states["objects"]),
             },
         }
 
@@ -419,8 +428,11 @@ class Run:
             "position": self._loader.position(),
         }
 
-    def _object_states(self, names: Iterable[str]) -> dict[str, Any]:
-        return {"objects": {name: self._objects[name].state_dict() for name in names}}
+    def _names_per_rank(self, states: dict[str, Any]) -> list[str]:
+        return sorted(name for name in states if name in self._per_rank or contains_sharded(states[name]))
+
+    def _object_states(self) -> dict[str, Any]:
+        return {"objects": {name: each.state_dict() for name, each in self._objects.items()}}
 
     # Resuming
 
@@ -429,7 +441,7 @@ class Run:
         self._checkpoints = checkpoints
         self._log = EventLog(settings.run_id, checkpoints.epoch, is_silent=not self._speaks)
         self._engine = SynchronousEngine(checkpoints, self._log)
-        self._engine.check_storable(self._object_states(self._objects))
+        self._engine.check_storable(self._object_states())
         if checkpoint is None:
             self._log.write(LogEvent.STARTED, step=0, max_lost_seconds=self._interval_seconds)
             return
@@ -458,6 +470,7 @@ class Run:
     def _restore(self, checkpoint: Checkpoint) -> None:
         rank, world_size = (self._ranks.rank, self._ranks.world_size) if self._ranks is not None else (0, 1)
         state = rank_state.with_own_part(self._engine.restore(checkpoint), checkpoint, rank=rank, world_size=world_size)
+        state = join_parts(state, self._objects, checkpoint.key)
         programs_rates = optimization.learning_rates(self._objects)
         restore_objects(self._objects, state["objects"], state["loop"].get("classes", {}), checkpoint.key)
         for rate in optimization.overridden_rates(programs_rates, optimization.learning_rates(self._objects)):

@@ -3,6 +3,7 @@
 STEP_SECONDS    how long a step takes at least
 KILL            "rank:step": that process kills itself in the middle of that step, unless torchrun has restarted it
 FULL            "rank:step:step": the disk is full for that process from the one step to the other
+SHARDED         anything: the model is cut over the processes by FSDP2, instead of being in each of them
 SAVE_AT         steps, by commas, in which rank 0 asks for a save
 """
 
@@ -15,10 +16,18 @@ import time
 import numpy as np
 import torch
 from torch import distributed, nn
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
 
 import spotkeeper
 from tests.trainer.tiny_training import TOTAL, Noisy, Tied
+
+
+class Plain(nn.Sequential):
+    """Without a tied weight, which the parts of a sharded model cannot share; its layers do not divide evenly by 2."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(6, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Dropout(0.2), nn.Linear(7, 3))
 
 
 def numbers(variable: str) -> list[int]:
@@ -36,11 +45,16 @@ def main() -> None:
     torch.manual_seed(rank)
     random.seed(rank)
     np.random.seed(rank)
-    network = Tied()
+    network: nn.Module = Plain() if "SHARDED" in os.environ else Tied()
     model: nn.Module = network
     if world_size > 1:
         distributed.init_process_group("gloo")
-        model = nn.parallel.DistributedDataParallel(network)
+        if "SHARDED" in os.environ:
+            for layer in network.children():
+                fully_shard(layer)
+            fully_shard(network)
+        else:
+            model = nn.parallel.DistributedDataParallel(network)
     opt = torch.optim.AdamW(network.parameters(), lr=0.01)
     run = spotkeeper.Run(model=network, opt=opt, per_rank=os.environ.get("PER_RANK", "").split())
     data = run.loader(Noisy(), batch_size=4, seed=7, drop_last=True)
