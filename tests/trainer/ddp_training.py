@@ -20,6 +20,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
 
 import spotkeeper
+from spotkeeper.trainer.checkpoint import FencedError
 from tests.trainer.tiny_training import TOTAL, Noisy, Tied
 
 
@@ -81,4 +82,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FencedError as error:
+        say(f"rank {os.environ.get('RANK', '0')} is fenced: {error.code}")
+        raise

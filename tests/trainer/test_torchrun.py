@@ -1,6 +1,7 @@
 """Several real processes under torchrun: interrupted, failed and killed, they must end as if nothing had happened."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from spotkeeper.contract.exit_codes import EXIT_FENCED
+from spotkeeper.trainer.checkpoint import Checkpoints
+from spotkeeper.trainer.local_store import LocalStore
 from spotkeeper.trainer.notice import INTERRUPTION_PATH
 from tests.trainer.conftest import REPOSITORY, clean_environ
 from tests.trainer.fake_imds import FakeImds
@@ -109,20 +113,40 @@ def test_a_notice_makes_all_ranks_save_one_step_and_the_resumed_training_changes
     assert trained(folder) == trained(undisturbed)
 
 
-def test_a_signal_that_only_one_rank_gets_stops_all_at_one_step(tmp_path: Path) -> None:
+def follower_of(launcher: int) -> int:
+    """Return the process of rank 1."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    (pid,) = [pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()]
+    return int(pid)
+
+
+def test_a_signal_that_only_one_rank_gets_stops_all_at_one_step_with_the_state_of_each(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
-    with started(folder, STEP_SECONDS="0.1") as program:
+    with started(folder, STEP_SECONDS="0.1", PER_RANK="opt") as program:
         program.wait_for("progress")
-        children = Path(f"/proc/{program.process.pid}/task/{program.process.pid}/children").read_text().split()
-        environs = {pid: Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in children}
-        (follower,) = [pid for pid, environ in environs.items() if b"RANK=1" in environ]
-        subprocess.run(["kill", "-USR1", follower], check=True)
+        os.kill(follower_of(program.process.pid), signal.SIGUSR1)
         assert program.end() != 0
 
     assert program.events() == ["started", "committed", "yielded"]
     assert program.lines[-1]["reason"] == "SIGUSR1"
-    assert newest(folder)["cause"] == "signal"
-    assert newest(folder)["world_size"] == 2
+    assert (newest(folder)["cause"], newest(folder)["world_size"]) == ("signal", 2)
+    with started(folder, processes=1, PER_RANK="opt") as alone:
+        assert alone.end() == 1
+    assert "holds a state of opt for each of 2 processes, and there are 1 now" in "".join(alone.other_output)
+
+
+def test_when_a_newer_attempt_has_started_all_ranks_stop_with_the_fenced_code(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    with started(folder, STEP_SECONDS="0.1") as zombie:
+        zombie.wait_for("progress")
+        Checkpoints(LocalStore(folder), run_id="tiny", keep=2, epoch=None)
+        zombie.process.send_signal(signal.SIGTERM)
+        zombie.end()
+
+    assert zombie.events()[-1] == "fenced"
+    assert not (folder / "commit").exists()
+    assert outcome(folder)["outcome"] == "fenced"
+    assert "".join(zombie.other_output).count(f"is fenced: {EXIT_FENCED}") == 2
 
 
 def test_a_rank_that_cannot_write_costs_this_checkpoint_only(undisturbed: Path, tmp_path: Path) -> None:
@@ -160,33 +184,23 @@ def test_a_model_that_is_cut_over_the_ranks_is_saved_by_each_and_changes_no_bit(
 
     assert newest(folder)["state"]["loop"]["per_rank"] == ["model", "opt"]
     assert trained(folder) == trained(tmp_path / "undisturbed")
-    with started(folder, processes=1, SHARDED="yes") as alone:
-        assert alone.end() == 1
-    assert "holds a state of model, opt for each of 2 processes, and there are 1 now" in "".join(alone.other_output)
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_another_number_of_processes_goes_on_with_the_replicated_state(tmp_path: Path, before: int, after: int) -> None:
+def test_another_number_of_processes_goes_on_with_the_replicated_state(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
-    with started(folder, processes=before, STEP_SECONDS="0.1") as program:
-        program.wait_for("progress")
-        program.process.send_signal(signal.SIGTERM)
-        program.end()
-    saved = newest(folder)
-    assert (saved["world_size"], saved["cause"]) == (before, "signal")
+    step = 0
+    for processes in (2, 1):
+        with started(folder, processes=processes, STEP_SECONDS="0.1") as program:
+            if step:
+                assert program.wait_for("resumed")["step"] == step
+            program.wait_for("progress")
+            program.process.send_signal(signal.SIGTERM)
+            program.end()
+        assert (newest(folder)["world_size"], newest(folder)["cause"]) == (processes, "signal")
+        step = newest(folder)["step"]
 
-    again = finish(folder, processes=after)
+    again = finish(folder, processes=2)
 
     resumed = sorted(line.strip() for line in again.other_output if "resumes" in line)
-    assert resumed == [f"rank {rank} of {after} resumes step {saved['step']}" for rank in range(after)]
-    assert (newest(folder)["step"], newest(folder)["world_size"]) == (TOTAL, after)
-
-
-def test_a_state_of_each_rank_is_not_resumed_by_another_number_of_processes(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    finish(folder, PER_RANK="opt")
-
-    with started(folder, processes=1, PER_RANK="opt") as alone:
-        assert alone.end() == 1
-
-    assert "holds a state of opt for each of 2 processes, and there are 1 now" in "".join(alone.other_output)
+    assert resumed == [f"rank {rank} of 2 resumes step {step}" for rank in (0, 1)]
+    assert (newest(folder)["step"], newest(folder)["world_size"]) == (TOTAL, 2)
