@@ -138,6 +138,12 @@ def affords_on_demand(run: Run, *, ports: Ports, now: str) -> bool:
     return _longest_seconds(run, price, _asked(run, budgets_of(run, ports=ports, now=now)), ports) is not None
 
 
+def over_own_cap(run: Run, *, ports: Ports) -> int | None:
+    """Return by how much what is reserved crosses the run's own cap, if it does and the run's mode allows that."""
+    budget = ports.budgets.get(run_holder(run.run_id)) if run.mode == Mode.DEADLINE_FIRST else None
+    return -_left(budget) if budget is not None and _left(budget) < 0 else None
+
+
 def _asked(run: Run, budgets: list[Budget]) -> list[Budget]:
     """Return the budgets whose caps are hard for this run."""
     exempt = run_holder(run.run_id) if run.mode == Mode.DEADLINE_FIRST else None

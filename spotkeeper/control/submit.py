@@ -172,9 +172,7 @@ def _send(run: Run, ports: Ports, now: str) -> Run:
         if ports.budgets.switch().is_off:
             reason = "on-demand was switched off before its job was submitted"
             return ledger.advance(run, state=RunState.WAITING, wait_until=now, reason=reason)
-        if run.over_cap_microusd is not None:
-            # Told before the money can be spent, whoever finishes the submission.
-            ledger.append_event(run.run_id, cap_crossed(run))
+        run = _told_if_over_cap(run, ports)
         # Counted first: what a lost reply leaves behind must be covered by the reservation.
         run = ledger.advance(run, num_sends=run.num_sends + 1, sent_at=now)
     try:
@@ -192,6 +190,16 @@ def _send(run: Run, ports: Ports, now: str) -> Run:
         close_refused(run, refusal, ledger=ledger, now=now)
         raise
     return _record(run, job_id, ledger=ledger, batch=batch)
+
+
+def _told_if_over_cap(run: Run, ports: Ports) -> Run:
+    """Tell, before the money can be spent, that the run's own cap is crossed: whoever finishes the submission."""
+    if run.over_cap_microusd is None and (over := reserve.over_own_cap(run, ports=ports)) is not None:
+        # The cap was lowered between the reading of the budget and the reservation.
+        run = ports.ledger.advance(run, over_cap_microusd=over)
+    if run.over_cap_microusd is not None:
+        ports.ledger.append_event(run.run_id, cap_crossed(run))
+    return run
 
 
 def cap_crossed(run: Run) -> HistoryEvent:

@@ -100,6 +100,15 @@ class Checkpoints:
         self.epoch = self._next_epoch() if epoch is None else self._take_epoch(epoch)
         self._log = EventLog(run_id, self.epoch)
 
+    def continues(self, parent: str | None) -> None:
+        """Name the manifest that this attempt resumed from, where another process has found it."""
+        self._parent = parent
+
+    @property
+    def parent(self) -> str | None:
+        """Key of the manifest that this attempt resumed from."""
+        return self._parent
+
     def newest_valid(self) -> Checkpoint | None:
         """Return the newest checkpoint that is whole, and report every newer one that is not.
 
@@ -194,10 +203,12 @@ class Checkpoints:
             }
         )
         # A refusal may be the second try of a request whose first reply was lost: then ours is what is there.
-        if not self._store.put_if_absent(key, body) and self._store.get(key) != body:
-            raise FileExistsError(f"{key} exists already: this attempt has committed step {step} before")
-        self._intact[key] = True
-        self._unreferenced.difference_update(each["key"] for each in objects)
+        if self._store.put_if_absent(key, body) or self._store.get(key) == body:
+            self._intact[key] = True
+            self._unreferenced.difference_update(each["key"] for each in objects)
+        elif not self._is_intact(key):
+            raise FileExistsError(f"{key} exists already, and is damaged: step {step} cannot be committed again")
+        # Otherwise a writer of this attempt has committed this very step and died before it could say so.
         self._let_go()
         return key
 

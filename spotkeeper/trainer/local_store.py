@@ -1,12 +1,17 @@
 """Checkpoints in a local folder, safe against a kill or a power cut at any moment."""
 
+import mmap
 import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
 from spotkeeper.trainer.checksum import Crc64Nvme, crc64nvme
+from spotkeeper.trainer.durable_file import blocks, write_durably
 from spotkeeper.trainer.store import Stat
+
+POPULATE = getattr(mmap, "MAP_POPULATE", 0)
+"""Linux maps all pages in one go, which is several times faster than one fault after the other."""
 
 
 class LocalStore:
@@ -29,11 +34,7 @@ class LocalStore:
         self._make_folder(target.parent)
         partial = target.with_name(f"{target.name}.{secrets.token_hex(4)}.partial")
         try:
-            with partial.open("xb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
+            write_durably(partial, chunks)
             os.link(partial, target)
         except FileExistsError:
             return False
@@ -45,7 +46,7 @@ class LocalStore:
     def write(self, key: str, chunks: Iterable[memoryview], total_bytes: int) -> str:  # noqa: ARG002  (S3 asks for it)
         """Write an object under a new name."""
         checksum = Crc64Nvme()
-        if not self._create(key, checksum.over(chunks)):
+        if not self._create(key, checksum.over(blocks(chunks))):
             raise FileExistsError(f"{key} exists already in {self._root}")
         return checksum.text()
 
@@ -54,8 +55,11 @@ class LocalStore:
         return (self._root / key).read_bytes()
 
     def fetch(self, key: str, total_bytes: int) -> memoryview:  # noqa: ARG002  (S3 asks for it)
-        """Read the file."""
-        return memoryview(self.get(key))
+        """Map the file: what the page cache holds is not copied."""
+        with (self._root / key).open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return memoryview(b"")  # which cannot be mapped
+            return memoryview(mmap.mmap(file.fileno(), 0, flags=mmap.MAP_SHARED | POPULATE, prot=mmap.PROT_READ))
 
     def head(self, key: str) -> Stat | None:
         """Read the file for its size and checksum; a file system keeps no checksum."""

@@ -7,22 +7,8 @@ same in all of them, and rank 0 writes it once.
 from typing import Any
 
 from spotkeeper.trainer import rng, safetensors
-from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints, RankPart
-from spotkeeper.trainer.state_tree import Encoder, decode
-
-
-def write_part(checkpoints: Checkpoints, *, step: int, rank: int, part: dict[str, Any]) -> RankPart:
-    """Make the part of a rank durable.
-
-    Raises:
-        OSError: if the store refused or lost something.
-        ValueError: if it holds what a checkpoint cannot.
-    """
-    encoder = Encoder()
-    tree = {name: encoder.encode(item, name) for name, item in part.items()}
-    tensors = safetensors.dump(encoder.tensors)
-    stored = checkpoints.write_data(step=step, chunks=[memoryview(tensors)], total_bytes=len(tensors), rank=rank)
-    return RankPart(stored, tree)
+from spotkeeper.trainer.checkpoint import Checkpoint
+from spotkeeper.trainer.state_tree import decode
 
 
 def with_own_part(state: dict[str, Any], checkpoint: Checkpoint, *, rank: int, world_size: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ CONNECT_SECONDS: Final = 60.0
 
 
 class RankSilentError(OSError):
-    """Another process did not say in time what was waited for, or the store itself is gone."""
+    """Another process did not say in time what was waited for, or that it failed; or the store itself is gone."""
 
 
 class RankStore:

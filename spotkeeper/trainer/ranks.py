@@ -7,7 +7,7 @@ in time, there is no checkpoint, for nobody; training goes on, and the next one 
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Final
@@ -26,6 +26,8 @@ VERDICT_SECONDS: Final = 1800.0
 """Rank 0 writes the state of the model, and its store may be slow; torchrun ends us all if it dies."""
 
 CollectParts = Callable[[], list[RankPart]]
+Reply = Mapping[str, Any]
+"""What became of a save: {"committed": key}, {"failed": reason} or {"fenced": reason}."""
 
 _num_opened: Counter[str] = Counter()
 """Of this process; all ranks open their runs in the same order."""
@@ -133,63 +135,65 @@ class Ranks:
 
     # Saves
 
-    def save(self, step: int, *, commit: Callable[[CollectParts], bool], write_part: Callable[[], RankPart]) -> bool:
-        """Make a checkpoint of all ranks, and tell whether there is one; all must be at this step.
+    def save(self, step: int, *, commit: Callable[[CollectParts], Reply], write_part: Callable[[], RankPart]) -> Reply:
+        """Make a checkpoint of all ranks, and return in each what `commit` returned in rank 0.
 
-        Rank 0 calls `commit` with a function that returns the parts of the others; each of those calls `write_part`.
+        All must be at this step. Rank 0 calls `commit` with a function that returns the parts of the others; each of
+        those calls `write_part`. What either raises is raised in its rank, and a failed checkpoint for the others.
 
         Raises:
-            FencedError: in all ranks, if a newer attempt owns the run.
             RankSilentError: in another rank than 0, if that did not say what became of the save.
-            ValueError: if the state, or a part of it, holds what a checkpoint cannot.
         """
         self._num_saves += 1  # in all ranks alike: the number tells of which save something is said
         return self._lead_save(step, commit) if self.leads else self._follow_save(step, write_part)
 
-    def _lead_save(self, step: int, commit: Callable[[CollectParts], bool]) -> bool:
-        verdict: dict[str, Any] = {"is_saved": False, "fenced": None}
+    def _lead_save(self, step: int, commit: Callable[[CollectParts], Reply]) -> Reply:
+        reply: Reply = {"failed": "rank 0 could not write its part"}
+        fenced: list[str] = []
         try:
-            verdict["is_saved"] = commit(lambda: self._collect_parts(step))
-        except FencedError as error:
-            verdict["fenced"] = error.reason
-            raise
+            reply = commit(lambda: self._collect_parts(step, fenced))
+            if fenced:
+                reply = {"fenced": fenced[0]}
         finally:
             with suppress(RankSilentError):  # the store has gone with torchrun, and so will the others
-                self._store.set(_verdict(self._num_saves), verdict)
-        return bool(verdict["is_saved"])
+                self._store.set(_verdict(self._num_saves), dict(reply))
+        return reply
 
-    def _collect_parts(self, step: int) -> list[RankPart]:
+    def _collect_parts(self, step: int, fenced: list[str]) -> list[RankPart]:
         """Return what the others have written for the checkpoint of this step.
 
         Raises:
-            OSError: naming the rank that failed, or said nothing in time.
+            RankSilentError: naming the rank that failed, or said nothing in time.
         """
         parts = []
         give_up_at = time.monotonic() + self._part_seconds
         for rank in range(1, self.world_size):
             said = self._store.get(_part(self._num_saves, rank), give_up_at - time.monotonic())
-            if "failed" in said:
-                raise OSError(f"rank {rank} could not write its part: {said['failed']}")
+            if "fenced" in said:
+                fenced.append(said["fenced"])
+            if "part" not in said:
+                raise RankSilentError(f"rank {rank} could not write its part: {said.get('failed', 'it is fenced')}")
             if said["step"] != step:
-                raise OSError(f"rank {rank} is at step {said['step']}, and rank 0 at step {step}")
+                raise RankSilentError(f"rank {rank} is at step {said['step']}, and rank 0 at step {step}")
             parts.append(RankPart(**said["part"]))
         self._forget_earlier_saves()
         return parts
 
-    def _follow_save(self, step: int, write_part: Callable[[], RankPart]) -> bool:
-        key = _part(self._num_saves, self.rank)
+    def _follow_save(self, step: int, write_part: Callable[[], RankPart]) -> Reply:
+        raised: Exception | None = None
         try:
-            self._store.set(key, {"step": step, "part": asdict(write_part())})
-        except RankSilentError:
-            raise
-        except (OSError, ValueError) as error:
-            self._store.set(key, {"step": step, "failed": str(error)})
-            if isinstance(error, ValueError):
-                raise
-        verdict = self._store.get(_verdict(self._num_saves), VERDICT_SECONDS)
-        if verdict["fenced"] is not None:
-            raise FencedError(verdict["fenced"])
-        return bool(verdict["is_saved"])
+            said = {"step": step, "part": asdict(write_part())}
+        except FencedError as error:
+            said = {"fenced": error.reason}
+        except OSError as error:
+            said = {"failed": str(error)}
+        except Exception as error:  # noqa: BLE001  (raised below, when rank 0 knows)
+            said, raised = {"failed": str(error)}, error
+        self._store.set(_part(self._num_saves, self.rank), said)
+        reply: Reply = self._store.get(_verdict(self._num_saves), VERDICT_SECONDS)
+        if raised is not None:
+            raise raised
+        return reply
 
     def _forget_earlier_saves(self) -> None:
         """Drop what was said about saves that everybody has left: all have spoken about the present one."""

@@ -4,9 +4,8 @@ import os
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
-from functools import partial
 from typing import Any, Final, Literal, NoReturn
 
 from torch.utils.data import Dataset
@@ -14,9 +13,9 @@ from torch.utils.data import Dataset
 from spotkeeper.contract.exit_codes import EXIT_YIELDED
 from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.contract.outcome import COMPLETED, FENCED, REFUSED, STARTED, YIELDED
-from spotkeeper.trainer import gradients, live_runs, optimization, rank_state, rng
-from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints, FencedError, RankPart
-from spotkeeper.trainer.engine import SynchronousEngine
+from spotkeeper.trainer import gradients, live_runs, optimization, rng
+from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints, FencedError
+from spotkeeper.trainer.engine import Engine, Progress, check_storable
 from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.imds import Imds
 from spotkeeper.trainer.loader import WHOLE, Collate, Loader
@@ -24,14 +23,15 @@ from spotkeeper.trainer.loader_choice import make_loader
 from spotkeeper.trainer.notice import LINGER_GRACE_SECONDS, Interruption, NoticeWatch
 from spotkeeper.trainer.outcome_file import OutcomeFile
 from spotkeeper.trainer.rank_agreement import News
-from spotkeeper.trainer.rank_store import RankSilentError
 from spotkeeper.trainer.ranks import Ranks
+from spotkeeper.trainer.restore import restored
 from spotkeeper.trainer.run_settings import RunSettings, parse_duration
 from spotkeeper.trainer.sample_order import OrderFunction, Weights
-from spotkeeper.trainer.sharded_tensor import contains_sharded, join_parts
+from spotkeeper.trainer.sharded_tensor import is_cut
 from spotkeeper.trainer.stateful import Stateful, check_stateful, restore_objects
 from spotkeeper.trainer.store import StoreRefusedError
 from spotkeeper.trainer.store_address import open_store
+from spotkeeper.trainer.writer_client import WriterSettings
 
 Cause = Literal["periodic", "rebalance", "notice", "signal", "requested", "final"]
 
@@ -40,7 +40,7 @@ URGENT_ATTEMPTS: Final = 3
 FINAL_ATTEMPTS: Final = 10
 RETRY_SECONDS: Final = 1.0
 
-URGENCY: Final = ("notice", "signal", "finish", "requested", "rebalance", "periodic")
+URGENCY: Final = ("fenced", "notice", "signal", "finish", "requested", "rebalance", "periodic")
 """Of news, by cause: where several processes have some at once, all act on the first of these."""
 
 
@@ -105,7 +105,7 @@ class Run:
         self._speaks = self._ranks is None or self._ranks.leads
         self._outcome_file = OutcomeFile(settings.outcome_file) if settings.outcome_file and self._speaks else None
         self._objects = objects
-        self._per_rank = frozenset(per_rank)
+        self._per_rank = frozenset(per_rank) | {name for name, each in objects.items() if is_cut(each)}
         asks_host = self._ranks is None or self._ranks.watches_host
         self._watch = NoticeWatch(Imds.from_environ(os.environ) if asks_host else None)
         self._log = EventLog(settings.run_id, settings.epoch, is_silent=not self._speaks)
@@ -114,6 +114,10 @@ class Run:
         self._committed_step: int | None = None
         self._is_finished = self._wants_to_finish = False
         self._requested: Cause | None = None
+        self._waits = self._copies_at_once = False
+        self._fenced: FencedError | None = None
+        self._cause: Cause = "periodic"
+        self._saving_step = 0
         self._logged: dict[str, Any] = {}
         self._loop_state: dict[str, Any] | None = None
         self._has_loop = False
@@ -222,9 +226,18 @@ class Run:
         """Remember these numbers for the next progress line. One-element tensors are read only when it is written."""
         self._logged.update(metrics)
 
-    def save_now(self) -> None:
-        """Save at the end of the current step; under torchrun, where only some processes call it, maybe of the next."""
+    @property
+    def committed_step(self) -> int | None:
+        """The step of the newest checkpoint that is known to be durable; None if there is none yet."""
+        return self._committed_step
+
+    def save_now(self, *, wait: bool = False) -> None:
+        """Save at the end of the current step. With `wait`, the next one begins when the checkpoint is durable.
+
+        Under torchrun, where only some processes call it, it may be the end of the next step.
+        """
         self._requested = "requested"
+        self._waits = wait
 
     def finish(self) -> None:
         """Make the current step the last, as early stopping does. The run then counts as completed.
@@ -238,13 +251,14 @@ class Run:
         """Give the run up in this process, which may then make another `Run` of it. Nothing is saved."""
         if self._ranks is not None:
             self._ranks.end()
+        self._engine.close()
         live_runs.leave(self._settings.checkpoint_uri, self._settings.run_id)
 
     # The loop
 
     def _loop(self, loader: Loader, total: int) -> Iterator[tuple[int, Any]]:
         self._loader = loader
-        with self._watch, self._agreeing():
+        with self._watch, self._agreeing(), closing(self._engine):
             if self._loop_state is not None:
                 # Not before: what the program draws, or zeroes, between making the run and here must not count.
                 rng.restore(self._loop_state["rng"])
@@ -255,6 +269,7 @@ class Run:
             if self._is_done(total):
                 self._say(f"run {self._settings.run_id} is complete already: step {self._step} of {total}")
             else:
+                self._engine.start()
                 self._say(
                     f"saves every {self._interval_seconds:g} s (max_lost), on a notice and at the end; what a kill "
                     "loses is what came after the last save"
@@ -293,6 +308,7 @@ class Run:
         return self._is_finished or self._step >= total
 
     def _between_steps(self) -> None:
+        self._learn()
         if self._ranks is not None:
             self._between_steps_of_all(self._ranks)
         elif (news := self._news()) is not None:
@@ -303,7 +319,8 @@ class Run:
             if decision.void is not None:
                 self._say(f"the processes could not agree on a step to save or stop at: {decision.void}")
                 return
-            self._act_on(min(decision.news, key=lambda news: URGENCY.index(news["cause"])))
+            first = min(decision.news, key=lambda news: URGENCY.index(news["cause"]))
+            self._act_on({**first, "waits": any(news.get("waits") for news in decision.news)})
             if self._is_finished:
                 return
         if ranks.lost is not None and self.yield_requested:
@@ -311,20 +328,28 @@ class Run:
 
     def _news(self) -> News | None:
         """Return why this process would save or stop at this boundary, the most urgent reason first."""
+        if self._fenced is not None:
+            return {"cause": "fenced", "reason": self._fenced.reason}
         if (interruption := self._watch.interruption) is not None:
             return {"cause": "notice", "action": interruption.action, "deadline": interruption.deadline.isoformat()}
         if self._watch.signal_name is not None:
             return {"cause": "signal", "name": self._watch.signal_name}
         if self._wants_to_finish:
             return {"cause": "finish"}
+        if self._engine.is_busy and not self._waits:
+            return None  # what is due is begun when this one has ended
         if self._requested is not None:
-            return {"cause": self._requested}
+            return {"cause": self._requested, "waits": self._waits}
         if self._speaks and time.monotonic() - self._saved_at >= self._interval_seconds:
             return {"cause": "periodic"}
         return None
 
     def _act_on(self, news: News) -> None:
         match news["cause"]:
+            case "fenced":
+                error = FencedError(news["reason"])
+                self._report_fenced(error)
+                raise error
             case "notice":
                 self._watch.hear(Interruption(news["action"], datetime.fromisoformat(news["deadline"])))
                 self._report_notices()
@@ -335,8 +360,11 @@ class Run:
                 self._yield(news["name"])
             case "finish":
                 self._is_finished = True
-            case cause:
+            case cause if news.get("waits"):
                 self._save(cause)
+            case cause:
+                self._learn(wait=True)  # alone it has been learnt; another rank may not have heard of it yet
+                self._begin(cause, at_once=self._copies_at_once)
 
     def _linger(self) -> None:
         """Wait for the host to go: if this attempt ended before, Batch could start the next on the dying host."""
@@ -368,68 +396,46 @@ class Run:
 
     def _save(self, cause: Cause) -> bool:
         """Make the state of this step boundary durable, if it is not yet; tell whether it is."""
+        self._learn(wait=True)
+        self._begin(cause, at_once=True)
+        self._learn(wait=True)
+        return self._step == self._committed_step
+
+    def _begin(self, cause: Cause, *, at_once: bool = False) -> None:
+        """Begin to save the state of this step boundary, if it is not durable yet."""
         self._saved_at = time.monotonic()
-        self._requested = None
+        self._requested, self._waits = None, False
         if self._step == self._committed_step:
-            return True
-        try:
-            is_saved = self._commit(cause)
-        except FencedError as error:
-            self._report_fenced(error)
-            raise
-        if is_saved:
-            self._committed_step = self._step
-        return is_saved
-
-    def _commit(self, cause: Cause) -> bool:
-        save = partial(self._engine.save, step=self._step, cause=cause)
-        if self._ranks is None:
-            return save(state=self._state())
-        try:
-            is_saved = self._ranks.save(
-                self._step,
-                commit=lambda collect: save(state=self._state(), collect_parts=collect),
-                write_part=self._write_part,
-            )
-        except RankSilentError as error:
-            print(f"spotkeeper: rank {self._ranks.rank} does not know what became of a save: {error}", file=sys.stderr)
-            return False
-        if is_saved and not self._ranks.leads:
-            self._checkpoints.sweep_uncommitted()
-        return is_saved
-
-    def _write_part(self) -> RankPart:
-        assert self._ranks is not None
-        objects = self._object_states()["objects"]
-        part = {
-            "objects": {name: objects[name] for name in self._names_per_rank(objects)},
-            "loop": self._loop_of_rank(),
-        }
-        return rank_state.write_part(self._checkpoints, step=self._step, rank=self._ranks.rank, part=part)
-
-    def _state(self) -> dict[str, Any]:
-        states = self._object_states()
-        return {
-            **states,
-            "loop": {
-                **self._loop_of_rank(),
+            return
+        self._cause = cause
+        self._saving_step = self._step
+        self._copies_at_once = False
+        loop: dict[str, Any] = {"rng": rng.capture(), "position": self._loader.position()}
+        if self._speaks:
+            loop |= {
                 "loader": self._loader.fingerprint(),
                 "is_finished": self._is_finished,
                 "classes": optimization.classes(self._objects),
-                "per_rank": self._names_per_rank(states["objects"]),
-            },
-        }
+                "per_rank": sorted(self._per_rank),
+            }
+        gradients_now = gradients.capture(self._objects)
+        self._engine.begin(step=self._step, cause=cause, loop=loop, gradients=gradients_now, at_once=at_once)
 
-    def _loop_of_rank(self) -> dict[str, Any]:
-        """Return what each of several processes has for itself."""
-        return {
-            "rng": rng.capture(),
-            "gradients": gradients.capture(self._objects),
-            "position": self._loader.position(),
-        }
-
-    def _names_per_rank(self, states: dict[str, Any]) -> list[str]:
-        return sorted(name for name in states if name in self._per_rank or contains_sharded(states[name]))
+    def _learn(self, *, wait: bool = False) -> Progress:
+        """Learn, or wait to learn, what became of the save that was begun last."""
+        try:
+            progress = self._engine.wait() if wait else self._engine.poll()
+        except FencedError as error:
+            if self._ranks is not None and not wait:
+                self._fenced = error  # here the others may still be in a step that needs this process
+                return Progress.NONE
+            self._report_fenced(error)
+            raise
+        if progress is Progress.COMMITTED:
+            self._committed_step = self._saving_step
+        if progress is Progress.VOID:
+            self._requested, self._copies_at_once = self._cause, True
+        return progress
 
     def _object_states(self) -> dict[str, Any]:
         return {"objects": {name: each.state_dict() for name, each in self._objects.items()}}
@@ -438,10 +444,16 @@ class Run:
 
     def _resume(self, settings: RunSettings, keep: int) -> None:
         checkpoints, checkpoint = self._open_checkpoints(settings, keep)
-        self._checkpoints = checkpoints
         self._log = EventLog(settings.run_id, checkpoints.epoch, is_silent=not self._speaks)
-        self._engine = SynchronousEngine(checkpoints, self._log)
-        self._engine.check_storable(self._object_states())
+        check_storable(self._object_states())
+        writes = WriterSettings(
+            checkpoint_uri=settings.checkpoint_uri,
+            run_id=settings.run_id,
+            keep=keep,
+            epoch=checkpoints.epoch,
+            parent=checkpoints.parent,
+        )
+        self._engine = Engine(self._objects, writes, self._log, ranks=self._ranks, per_rank=self._per_rank)
         if checkpoint is None:
             self._log.write(LogEvent.STARTED, step=0, max_lost_seconds=self._interval_seconds)
             return
@@ -469,8 +481,7 @@ class Run:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         rank, world_size = (self._ranks.rank, self._ranks.world_size) if self._ranks is not None else (0, 1)
-        state = rank_state.with_own_part(self._engine.restore(checkpoint), checkpoint, rank=rank, world_size=world_size)
-        state = join_parts(state, self._objects, checkpoint.key)
+        state = restored(checkpoint, self._objects, rank=rank, world_size=world_size)
         programs_rates = optimization.learning_rates(self._objects)
         restore_objects(self._objects, state["objects"], state["loop"].get("classes", {}), checkpoint.key)
         for rate in optimization.overridden_rates(programs_rates, optimization.learning_rates(self._objects)):

@@ -1,16 +1,13 @@
 """The safetensors file layout: named tensors as raw bytes behind a JSON header, nothing executable.
 
-    8 bytes   length of the header, little-endian
-    header    {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, …}, padded with spaces to 8
-    data      the tensors, without gaps, the widest types first so that each lies aligned
-
-github.com/huggingface/safetensors#format. Any reader of the format opens these files.
+`layout` says how a file lies; this module says what it can hold, and reads it.
 """
 
+import ctypes
 import json
-from collections.abc import Mapping
 from typing import Final
 
+import numpy as np
 import torch
 
 DTYPES: Final = {
@@ -49,29 +46,10 @@ def check_storable(tensor: torch.Tensor, path: str) -> None:
         )
 
 
-def dump(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    """Return the file's content. Shared or strided memory is written as the values that each tensor shows."""
-    by_width = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
-    header: dict[str, dict[str, object]] = {}
-    position = 0
-    for name, tensor in by_width:
-        check_storable(tensor, name)
-        end = position + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": DTYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [position, end],
-        }
-        position = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    content: list[bytes | memoryview] = [len(text).to_bytes(8, "little"), text]
-    content += [_raw_bytes(tensor) for _, tensor in by_width]
-    return b"".join(content)
+def load(content: memoryview) -> dict[str, torch.Tensor]:
+    """Return the tensors as views of the content, which must have been verified before and outlive them.
 
-
-def load(content: bytes | memoryview) -> dict[str, torch.Tensor]:
-    """Return the tensors, each in memory of its own. The content must have been verified before.
+    Nothing may be written to them: the content may be a file.
 
     Raises:
         ValueError: if it is not such a file, or holds a type that this version does not know.
@@ -79,22 +57,29 @@ def load(content: bytes | memoryview) -> dict[str, torch.Tensor]:
     length = int.from_bytes(content[:8], "little")
     try:
         header = json.loads(bytes(content[8 : 8 + length]))
-        return {name: _tensor(content, 8 + length, **entry) for name, entry in header.items() if name != "__metadata__"}
-    except (KeyError, TypeError, ValueError) as error:
+        data = _bytes_tensor(content[8 + length :])
+        return {name: _tensor(data, **entry) for name, entry in header.items() if name != "__metadata__"}
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"not a safetensors file that this version can read: {error!r}") from error
 
 
-def _raw_bytes(tensor: torch.Tensor) -> memoryview:
-    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    # Flat first: a tensor without dimensions has no last one that could be viewed as bytes.
-    return memoryview(plain.reshape(-1).view(torch.uint8).numpy().data)
+def _bytes_tensor(content: memoryview) -> torch.Tensor:
+    if content.nbytes == 0:
+        return torch.empty(0, dtype=torch.uint8)
+    # torch warns of read-only memory, and takes an address without a warning. The array keeps the memory alive.
+    array = np.frombuffer(content, dtype=np.uint8)
+    memory = (ctypes.c_uint8 * content.nbytes).from_address(array.ctypes.data)
+    memory.keeps = array  # type: ignore[attr-defined]
+    return torch.frombuffer(memory, dtype=torch.uint8)
 
 
-def _tensor(
-    content: bytes | memoryview, origin: int, dtype: str, shape: list[int], data_offsets: list[int]
-) -> torch.Tensor:
+def _tensor(data: torch.Tensor, dtype: str, shape: list[int], data_offsets: list[int]) -> torch.Tensor:
     begin, end = data_offsets
+    if not 0 <= begin <= end <= data.numel():
+        raise ValueError(f"data_offsets {data_offsets} lie outside of {data.numel()} bytes")
     if begin == end:
         return torch.empty(shape, dtype=DTYPES[dtype])
-    raw = bytearray(memoryview(content)[origin + begin : origin + end])
-    return torch.frombuffer(raw, dtype=torch.uint8).clone().view(DTYPES[dtype]).reshape(shape)
+    raw = data[begin:end]
+    if raw.data_ptr() % DTYPES[dtype].itemsize:
+        raw = raw.clone()  # written by somebody who does not align
+    return raw.view(DTYPES[dtype]).reshape(shape)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """This process's part of a tensor, as it comes from a checkpoint."""
+    """This process's part of a tensor, on its way into a checkpoint or out of it."""
 
     local: torch.Tensor
     cut: dict[str, Any]
@@ -32,16 +32,21 @@ def is_sharded(value: object) -> TypeGuard["DTensor"]:
     return module is not None and isinstance(value, module.DTensor)
 
 
-def contains_sharded(state: Any) -> bool:
-    """Tell whether there is such a tensor anywhere in a state dict."""
+def is_cut(each: Any) -> bool:
+    """Tell whether the state of an object has, or will have, such tensors; an optimizer makes its own in a step."""
+    groups = getattr(each, "param_groups", None) or []
+    return _contains_sharded(each.state_dict()) or any(is_sharded(item) for group in groups for item in group["params"])
+
+
+def _contains_sharded(state: Any) -> bool:
     if isinstance(state, Mapping):
-        return any(contains_sharded(item) for item in state.values())
+        return any(_contains_sharded(item) for item in state.values())
     if isinstance(state, (list, tuple)):
-        return any(contains_sharded(item) for item in state)
+        return any(_contains_sharded(item) for item in state)
     return is_sharded(state)
 
 
-def describe_cut(tensor: "DTensor", path: str) -> dict[str, Any]:
+def describe_cut(tensor: "DTensor") -> dict[str, Any]:
     """Return, in JSON's terms, what the whole is and how it is cut.
 
     Raises:
@@ -53,8 +58,8 @@ def describe_cut(tensor: "DTensor", path: str) -> dict[str, Any]:
     for placement in tensor.placements:
         if type(placement) not in (Shard, Replicate):
             raise ValueError(
-                f"{path} is placed as {placement} on its mesh of devices; a checkpoint holds tensors that are cut "
-                "along a dimension (Shard) or the same on all (Replicate)"
+                f"a tensor of shape {list(tensor.shape)} is placed as {placement} on its mesh of devices; a checkpoint "
+                "holds tensors that are cut along a dimension (Shard) or the same on all (Replicate)"
             )
         placements.append(placement.dim if isinstance(placement, Shard) else None)
     return {

@@ -55,7 +55,7 @@ class Encoder:
             return {"$counter": self._pairs(value, path)}
         if kind in DICT_TYPES:
             return self._dict(value, path)
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, (torch.Tensor, Part)):
             return self._tensor(value, path)
         if isinstance(value, np.ndarray):
             return {"$array": self._store(_tensor_of(value, path), path)}
@@ -88,9 +88,11 @@ class Encoder:
             for key, item in values.items()
         ]
 
-    def _tensor(self, tensor: torch.Tensor, path: str) -> Any:
+    def _tensor(self, tensor: torch.Tensor | Part, path: str) -> Any:
         if is_sharded(tensor):
-            return {"$part": self._store(tensor.to_local().detach(), path), "cut": describe_cut(tensor, path)}
+            tensor = Part(tensor.to_local().detach(), describe_cut(tensor))
+        if isinstance(tensor, Part):
+            return {"$part": self._store(tensor.local, path), "cut": tensor.cut}
         return {"$tensor": self._store(tensor, path)}
 
     def _store(self, tensor: torch.Tensor, path: str) -> str:

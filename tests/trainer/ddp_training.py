@@ -73,7 +73,7 @@ def main() -> None:
         opt.step()
         opt.zero_grad()
         if rank == 0 and step in numbers("SAVE_AT"):
-            run.save_now()
+            run.save_now(wait=True)
         run.log(loss=loss.detach())
         time.sleep(float(os.environ.get("STEP_SECONDS", "0")))
     say(f"rank {rank} is through")

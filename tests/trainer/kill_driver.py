@@ -1,7 +1,9 @@
 """Runs the tiny training in forks of one process, so that a hundred killed attempts cost one import of torch.
 
     python -m tests.trainer.kill_driver step 3 7 …         kill attempt by attempt, in the middle of these steps
-    python -m tests.trainer.kill_driver file FIRST         kill at the FIRST, FIRST+1, … file operation of a save
+    python -m tests.trainer.kill_driver file               kill the process that trains at each of its file operations
+    python -m tests.trainer.kill_driver writer             kill the writer process at each of its file operations
+    python -m tests.trainer.kill_driver both               kill both processes there
     python -m tests.trainer.kill_driver none               do not kill
 
 Each way, the last attempt runs to the end. Prints the number of killed attempts.
@@ -9,8 +11,10 @@ Each way, the last attempt runs to the end. Prints the number of killed attempts
 
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from itertools import count
@@ -73,6 +77,23 @@ def kill_at_file_operation(number: int) -> None:
     train()
 
 
+def kill_writer(victims: str) -> int:
+    """Train again and again, each time with a crash one file operation later, until there are no more to crash at."""
+    root = Path(os.environ["SPOTKEEPER_URI"])
+    for number in count():
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["CRASH_POINT"] = f"{number} {victims} {folder}"
+            was_killed = attempt(lambda: train(total=5))
+            has_crashed = (Path(folder) / "crashed").exists()
+        assert was_killed == (has_crashed and victims == "both")
+        check_that_what_is_listed_is_there()
+        if not has_crashed:
+            return number
+        if victims == "writer":
+            shutil.rmtree(root)  # the training went on to its end: the next one begins anew
+    raise AssertionError
+
+
 def check_that_what_is_listed_is_there() -> None:
     """Fail if a manifest exists whose data does not: at no moment may anything be listed that cannot be resumed."""
     root = Path(os.environ["SPOTKEEPER_URI"])
@@ -93,6 +114,8 @@ def main() -> None:
             num_killed = 0
         case ["step", *steps]:
             num_killed = kill_in_steps([int(step) for step in steps], **options)
+        case [("writer" | "both") as victims]:
+            num_killed = kill_writer(victims)
         case ["file"]:
             num_killed = 0
             for number in count():

@@ -169,17 +169,24 @@ def test_the_same_manifest_put_twice_after_a_lost_reply_is_a_success(tmp_path: P
     assert join_run(store).newest_valid() is not None
 
 
-def test_a_step_that_is_committed_already_is_not_replaced(store: Store) -> None:
+def test_a_step_that_is_committed_already_is_not_replaced_and_leaves_no_second_copy(store: Store) -> None:
+    """As when the writer process dies right after a commit, and another one is given the same save."""
     checkpoints = join_run(store)
     key = commit(checkpoints, 5)
-    before = store.get(key)
+    before, data = store.get(key), store.list("data/")
 
-    with pytest.raises(FileExistsError, match="committed step 5 before"):
-        commit(checkpoints, 5, CONTENT[::-1])
+    assert commit(checkpoints, 5) == key
+
     assert store.get(key) == before
+    assert store.list("data/") == data
 
 
-# Damage
+def test_a_step_whose_manifest_is_damaged_cannot_be_committed_again(store: Store) -> None:
+    checkpoints = join_run(store)
+    store.put_if_absent(manifest_key("tiny", 1, 5), b"{}")
+
+    with pytest.raises(FileExistsError, match="exists already, and is damaged: step 5"):
+        commit(checkpoints, 5)
 
 
 def damage_flip(path: Path, generator: random.Random) -> None:

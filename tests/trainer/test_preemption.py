@@ -87,10 +87,20 @@ def test_kills_change_no_bit_of_a_training_on_a_stream_that_worker_processes_rea
     assert trained(tmp_path / "killed") == trained(tmp_path / "undisturbed")
 
 
-def test_a_kill_at_every_file_operation_of_a_save_changes_no_bit(
+def test_a_kill_at_every_file_operation_of_the_training_process_changes_no_bit(
     undisturbed: tuple[bytes, Any], tmp_path: Path
 ) -> None:
-    assert drive(tmp_path, "file") > 20
+    assert drive(tmp_path, "file") > 5
+
+    assert trained(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("victims", ["writer", "both"])
+def test_a_kill_at_every_file_operation_of_a_save_changes_no_bit(
+    victims: str, undisturbed: tuple[bytes, Any], tmp_path: Path
+) -> None:
+    crash_points = f"{REPOSITORY}:{Path(__file__).parent / 'crash_points'}"
+    assert drive(tmp_path, victims, PYTHONPATH=crash_points) > 20
 
     assert trained(tmp_path) == undisturbed
 

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 
-from spotkeeper.contract.exit_codes import EXIT_FENCED
-from spotkeeper.trainer import rank_state
 from spotkeeper.trainer.checkpoint import Checkpoints, FencedError, RankPart
 from spotkeeper.trainer.loader import Share
 from spotkeeper.trainer.local_store import LocalStore
 from spotkeeper.trainer.rank_settings import RankSettings
-from spotkeeper.trainer.rank_store import RankStore
-from spotkeeper.trainer.ranks import CollectParts, Ranks
+from spotkeeper.trainer.rank_state import with_own_part
+from spotkeeper.trainer.rank_store import RankSilentError, RankStore
+from spotkeeper.trainer.ranks import CollectParts, Ranks, Reply
 from tests.trainer.conftest import closed_port
 
 
@@ -39,8 +38,8 @@ class Pair:
         self.pool = ThreadPoolExecutor(2)
 
     def save(
-        self, commit: Callable[[CollectParts], bool], write_part: Callable[[], RankPart], *, steps: tuple[int, int]
-    ) -> tuple[Future[bool], Future[bool]]:
+        self, commit: Callable[[CollectParts], Reply], write_part: Callable[[], RankPart], *, steps: tuple[int, int]
+    ) -> tuple[Future[Reply], Future[Reply]]:
         """Let both make the same save; return what becomes of it in each."""
         lead = self.pool.submit(self.leader.save, steps[0], commit=commit, write_part=_unasked)
         follow = self.pool.submit(self.follower.save, steps[1], commit=_unasked, write_part=write_part)
@@ -62,30 +61,28 @@ def part(number: int = 1) -> RankPart:
     return RankPart({"key": f"{number}", "bytes": 1, "crc64nvme": "", "version_id": None}, {"number": number})
 
 
-def commit_all(collect: CollectParts) -> bool:
-    """Do what an engine does: a store that fails costs this checkpoint only."""
+DONE: Reply = {"committed": "manifest"}
+
+
+def commit_all(collect: CollectParts) -> Reply:
+    """Do what an engine does: who fails or says nothing costs this checkpoint only."""
     try:
         collect()
-    except OSError:
-        return False
-    return True
+    except RankSilentError as error:
+        return {"failed": str(error)}
+    return DONE
 
 
 def test_rank_0_commits_with_the_parts_of_all_and_everybody_knows(pair: Pair) -> None:
     collected = []
 
-    def commit(collect: CollectParts) -> bool:
+    def commit(collect: CollectParts) -> Reply:
         collected.append(collect())
-        return True
+        return DONE
 
     for number in range(3):
-        lead, follow = pair.save(
-            commit,
-            lambda at=number: part(at),  # type: ignore[misc]
-            steps=(number, number),
-        )
-        assert lead.result()
-        assert follow.result()
+        lead, follow = pair.save(commit, lambda at=number: part(at), steps=(number, number))  # type: ignore[misc]
+        assert (lead.result(), follow.result()) == (DONE, DONE)
 
     assert collected == [[part(number)] for number in range(3)]
 
@@ -94,47 +91,60 @@ def test_a_part_that_could_not_be_written_costs_the_checkpoint_for_all_and_the_n
     def fail() -> RankPart:
         raise OSError("no space left on device")
 
-    reasons = []
-
-    def commit(collect: CollectParts) -> bool:
-        with pytest.raises(OSError, match="rank 1 could not write its part: no space left") as raised:
-            collect()
-        reasons.append(raised.value)
-        return False
-
-    lead, follow = pair.save(commit, fail, steps=(4, 4))
-    assert (lead.result(), follow.result(), len(reasons)) == (False, False, 1)
+    lead, follow = pair.save(commit_all, fail, steps=(4, 4))
+    failed = {"failed": "rank 1 could not write its part: no space left on device"}
+    assert (lead.result(), follow.result()) == (failed, failed)
 
     lead, follow = pair.save(commit_all, part, steps=(5, 5))
-    assert (lead.result(), follow.result()) == (True, True)
+    assert (lead.result(), follow.result()) == (DONE, DONE)
+
+
+def test_what_is_wrong_in_one_rank_is_raised_there_and_a_failure_for_the_other(pair: Pair) -> None:
+    def fail(*_: Any) -> Any:
+        raise ValueError("a set cannot be stored")
+
+    lead, follow = pair.save(commit_all, fail, steps=(4, 4))
+    with pytest.raises(ValueError, match="a set"):
+        follow.result()
+    assert lead.result() == {"failed": "rank 1 could not write its part: a set cannot be stored"}
+
+    lead, follow = pair.save(fail, part, steps=(5, 5))
+    with pytest.raises(ValueError, match="a set"):
+        lead.result()
+    assert follow.result() == {"failed": "rank 0 could not write its part"}
 
 
 def test_a_rank_that_says_nothing_is_not_waited_for_longer_than_its_time() -> None:
     pair = Pair(part_seconds=0.3)
     began = time.monotonic()
 
-    assert not pair.leader.save(4, commit=commit_all, write_part=_unasked)
+    assert "save/1/part/1 was not said" in pair.leader.save(4, commit=commit_all, write_part=_unasked)["failed"]
 
     assert time.monotonic() - began < 5
-    assert not pair.follower.save(4, commit=_unasked, write_part=part)  # late: it is told at once
+    assert "failed" in pair.follower.save(4, commit=_unasked, write_part=part)  # late: it is told at once
     lead, follow = pair.save(commit_all, part, steps=(5, 5))
-    assert (lead.result(), follow.result()) == (True, True)
+    assert (lead.result(), follow.result()) == (DONE, DONE)
 
 
 def test_parts_of_two_steps_make_no_checkpoint(pair: Pair) -> None:
     lead, follow = pair.save(commit_all, part, steps=(4, 5))
 
-    assert (lead.result(), follow.result()) == (False, False)
+    assert lead.result() == follow.result() == {"failed": "rank 1 is at step 5, and rank 0 at step 4"}
 
 
-def test_when_rank_0_is_fenced_all_are(pair: Pair) -> None:
-    def commit(_collect: CollectParts) -> bool:
+def test_when_any_rank_is_fenced_all_are(pair: Pair) -> None:
+    def fenced() -> RankPart:
         raise FencedError("epoch 2 has started")
 
-    for each in pair.save(commit, part, steps=(4, 4)):
-        with pytest.raises(FencedError) as raised:
-            each.result()
-        assert (raised.value.code, raised.value.reason) == (EXIT_FENCED, "epoch 2 has started")
+    for commit, write_part in ((lambda _: {"fenced": "epoch 2 has started"}, part), (commit_all, fenced)):
+        lead, follow = pair.save(commit, write_part, steps=(4, 4))
+        assert lead.result() == follow.result() == {"fenced": "epoch 2 has started"}
+
+
+def write_part(checkpoints: Checkpoints, *, step: int, state: dict[str, Any]) -> RankPart:
+    empty = b"\x02\0\0\0\0\0\0\0{}"
+    stored = checkpoints.write_data(step=step, chunks=[memoryview(empty)], total_bytes=len(empty), rank=1)
+    return RankPart(stored, state)
 
 
 def test_all_resume_what_rank_0_has_found_each_with_its_own_part(pair: Pair, tmp_path: Path) -> None:
@@ -142,7 +152,7 @@ def test_all_resume_what_rank_0_has_found_each_with_its_own_part(pair: Pair, tmp
         return Checkpoints(LocalStore(tmp_path), run_id="tiny", keep=2, epoch=epoch)
 
     first = join(1)
-    written = rank_state.write_part(first, step=3, rank=1, part={"objects": {}, "loop": {"position": 11}})
+    written = write_part(first, step=3, state={"objects": {}, "loop": {"position": 11}})
     common = first.write_data(step=3, chunks=[memoryview(b"0" * 8)], total_bytes=8)
     key = first.commit(step=3, cause="periodic", stored=common, state={}, parts=[written])
 
@@ -155,7 +165,7 @@ def test_all_resume_what_rank_0_has_found_each_with_its_own_part(pair: Pair, tmp
     assert of_leader.key == of_follower.key == key
     assert of_leader.part is None
     state = {"objects": {"model": 1}, "loop": {"position": 10, "loader": {}}}
-    assert rank_state.with_own_part(state, of_follower, rank=1, world_size=2) == {
+    assert with_own_part(state, of_follower, rank=1, world_size=2) == {
         "objects": {"model": 1},
         "loop": {"position": 11, "loader": {}},
     }
@@ -163,7 +173,7 @@ def test_all_resume_what_rank_0_has_found_each_with_its_own_part(pair: Pair, tmp
 
 def test_a_damaged_part_of_any_rank_makes_the_checkpoint_invalid(tmp_path: Path) -> None:
     checkpoints = Checkpoints(LocalStore(tmp_path), run_id="tiny", keep=2, epoch=1)
-    written = rank_state.write_part(checkpoints, step=3, rank=1, part={"loop": {}})
+    written = write_part(checkpoints, step=3, state={"loop": {}})
     common = checkpoints.write_data(step=3, chunks=[memoryview(b"0" * 8)], total_bytes=8)
     checkpoints.commit(step=3, cause="periodic", stored=common, state={}, parts=[written])
     damaged = tmp_path / written.stored["key"]
@@ -174,7 +184,7 @@ def test_a_damaged_part_of_any_rank_makes_the_checkpoint_invalid(tmp_path: Path)
 
 def test_a_rank_deletes_what_it_wrote_for_checkpoints_that_never_came_to_be(tmp_path: Path) -> None:
     leading, following = (Checkpoints(LocalStore(tmp_path), run_id="tiny", keep=2, epoch=1) for _ in range(2))
-    failed, written = (rank_state.write_part(following, step=step, rank=1, part={"loop": {}}) for step in (3, 4))
+    failed, written = (write_part(following, step=step, state={"loop": {}}) for step in (3, 4))
     common = leading.write_data(step=4, chunks=[memoryview(b"0" * 8)], total_bytes=8)
     leading.commit(step=4, cause="periodic", stored=common, state={}, parts=[written])
     assert (tmp_path / failed.stored["key"]).exists()
