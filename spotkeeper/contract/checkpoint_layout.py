@@ -10,7 +10,7 @@ Zero-padded numbers make the lexical order of a listing the order (epoch, step).
 """
 
 import re
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 FORMAT_VERSION: Final = 1
 
@@ -42,14 +42,18 @@ class Manifest(TypedDict):
     epoch: int
     step: int
     world_size: int
+    """Number of processes that trained together; each has written one of the objects."""
     cause: str
     """periodic, rebalance, notice, signal, requested or final."""
     created_at: str
     parent: str | None
     """Key of the manifest from which this attempt resumed."""
     objects: list[StoredObject]
+    """By rank. That of rank 0 holds what all processes have in common, and its own; each other one its own."""
     state: dict[str, Any]
-    """Everything that is not a tensor; tensors are named by reference into the objects."""
+    """Everything of rank 0 that is not a tensor; tensors are named by reference into its object."""
+    rank_states: NotRequired[list[dict[str, Any]]]
+    """The same of rank 1, 2 and so on; not there for a single process."""
     crc64nvme: str
 
 

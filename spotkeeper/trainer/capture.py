@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from spotkeeper.trainer.sharded_tensor import Part, describe_cut, is_sharded
 from spotkeeper.trainer.stateful import Stateful
 
 SMALL_BYTES: Final = 256 * 1024
@@ -57,6 +58,9 @@ class Capture:
     def _taken(self, value: Any, borrowable: Collection[int] | None) -> Any:
         """Return `value` with containers of its own. `borrowable`: addresses; empty for all, None for no tensor."""
         kind = type(value)
+        if is_sharded(value):
+            # Never borrowed: what is done to the whole does not show in the version of the part.
+            return Part(self._tensor(value.to_local(), None), describe_cut(value))
         if isinstance(value, torch.Tensor):
             return self._tensor(value, borrowable)
         if kind is OrderedDict or kind is dict:

@@ -11,7 +11,7 @@
 import re
 import secrets
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -50,13 +50,32 @@ class FencedError(SystemExit):
 
 
 @dataclass(frozen=True, slots=True)
+class RankPart:
+    """What a process other than rank 0 has written for a checkpoint."""
+
+    stored: StoredObject
+    state: dict[str, Any]
+    """What is no tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedPart:
+    """The part of this process, other than rank 0, in a checkpoint."""
+
+    tensors: memoryview
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint of which every byte has been verified."""
+    """A checkpoint of which every byte that this process needs has been verified."""
 
     key: str
     manifest: Manifest
     tensors: memoryview
-    """The safetensors file of the one rank."""
+    """The safetensors file of rank 0."""
+    part: VerifiedPart | None = None
+    """What this process wrote, if it is not rank 0 and the checkpoint has such a rank."""
 
 
 class Checkpoints:
@@ -99,7 +118,10 @@ class Checkpoints:
         for key in reversed(self._manifest_keys()):
             try:
                 manifest = unseal(self._store.get(key), key, self._run_id)
-                tensors = self._verified_content(manifest)
+                _check_objects(manifest)
+                for stored in manifest["objects"][1:]:
+                    self._check_stored(stored)
+                tensors = self._verified_content(manifest["objects"][0])
             except (DamagedError, FileNotFoundError) as error:
                 self._report_damaged(key, error)
                 continue
@@ -108,7 +130,25 @@ class Checkpoints:
             return Checkpoint(key, manifest, tensors)
         return None
 
-    def write_data(self, *, step: int, chunks: Iterable[memoryview], total_bytes: int) -> StoredObject:
+    def load(self, key: str, rank: int) -> Checkpoint:
+        """Return, for a rank other than 0, the checkpoint that rank 0 has found valid.
+
+        Raises:
+            OSError: if the store does not answer, or does not show what it showed to rank 0.
+        """
+        try:
+            manifest = unseal(self._store.get(key), key, self._run_id)
+            _check_objects(manifest)
+            tensors = self._verified_content(manifest["objects"][0])
+            part = None
+            if rank < manifest["world_size"]:
+                own = self._verified_content(manifest["objects"][rank])
+                part = VerifiedPart(own, manifest["rank_states"][rank - 1])
+        except DamagedError as error:
+            raise OSError(f"rank 0 found {key} valid, but rank {rank} does not: {error}") from error
+        return Checkpoint(key, manifest, tensors, part)
+
+    def write_data(self, *, step: int, chunks: Iterable[memoryview], total_bytes: int, rank: int = 0) -> StoredObject:
         """Make the tensors of a checkpoint-to-be durable, and return what its manifest says of them.
 
         Chunks are taken one at a time and not looked at again once the next is taken.
@@ -116,7 +156,7 @@ class Checkpoints:
         Raises:
             OSError: if the store refused or lost something.
         """
-        key = data_key(self._run_id, self.epoch, step, secrets.token_hex(4), rank=0)
+        key = data_key(self._run_id, self.epoch, step, secrets.token_hex(4), rank)
         self._unreferenced.add(key)
         checksum = self._store.write(key, chunks, total_bytes)
         stored: StoredObject = {"key": key, "bytes": total_bytes, "crc64nvme": checksum, "version_id": None}
@@ -126,13 +166,25 @@ class Checkpoints:
             raise OSError(f"the store did not keep what it was sent: {error}") from error
         return {**stored, "version_id": stat.version_id}
 
-    def commit(self, *, step: int, cause: str, stored: StoredObject, state: dict[str, Any]) -> str:
+    def commit(
+        self,
+        *,
+        step: int,
+        cause: str,
+        stored: StoredObject,
+        state: dict[str, Any],
+        parts: Sequence[RankPart] = (),
+    ) -> str:
         """Make a checkpoint of what `write_data` returned, and return its manifest's key.
+
+        `parts` are those of the other ranks, in their order; this process is rank 0.
 
         Raises:
             FencedError: if a newer attempt has started; nothing was committed.
             OSError: if the store refused or lost something; nothing was committed.
         """
+        objects = [stored, *(part.stored for part in parts)]
+        self._unreferenced.update(each["key"] for each in objects)
         self._refuse_if_fenced()
         key = manifest_key(self._run_id, self.epoch, step)
         body = seal(
@@ -141,23 +193,34 @@ class Checkpoints:
                 "run_id": self._run_id,
                 "epoch": self.epoch,
                 "step": step,
-                "world_size": 1,
+                "world_size": len(objects),
                 "cause": cause,
                 "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "parent": self._parent,
-                "objects": [stored],
+                "objects": objects,
                 "state": state,
+                **({"rank_states": [part.state for part in parts]} if parts else {}),
             }
         )
         # A refusal may be the second try of a request whose first reply was lost: then ours is what is there.
         if self._store.put_if_absent(key, body) or self._store.get(key) == body:
             self._intact[key] = True
-            self._unreferenced.discard(stored["key"])
+            self._unreferenced.difference_update(each["key"] for each in objects)
         elif not self._is_intact(key):
             raise FileExistsError(f"{key} exists already, and is damaged: step {step} cannot be committed again")
         # Otherwise a writer of this attempt has committed this very step and died before it could say so.
         self._let_go()
         return key
+
+    def sweep_uncommitted(self) -> None:
+        """Delete, in a rank other than 0 and after a commit, what it wrote for checkpoints that were not committed.
+
+        A failure costs space, not safety.
+        """
+        try:
+            self._sweep_failed_saves()
+        except OSError as error:
+            print(f"spotkeeper: what was not committed stays for now: {error}", file=sys.stderr, flush=True)
 
     def _check_stored(self, expected: StoredObject) -> Stat:
         stat = self._store.head(expected["key"])
@@ -168,10 +231,7 @@ class Checkpoints:
             )
         return stat
 
-    def _verified_content(self, manifest: Manifest) -> memoryview:
-        if manifest["world_size"] != 1 or len(manifest["objects"]) != 1:
-            raise ValueError(f"the checkpoint is of {manifest['world_size']} processes; this version resumes one")
-        (stored,) = manifest["objects"]
+    def _verified_content(self, stored: StoredObject) -> memoryview:
         content = self._store.fetch(stored["key"], stored["bytes"])
         if len(content) != stored["bytes"]:
             raise DamagedError(f"{stored['key']} has {len(content)} bytes instead of {stored['bytes']}")
@@ -290,6 +350,12 @@ class Checkpoints:
             position = (int(folder["epoch"]), int(folder["step"]))
             if position[0] < self.epoch and position not in committed:
                 self._store.delete(key)
+
+
+def _check_objects(manifest: Manifest) -> None:
+    counts = (len(manifest["objects"]), 1 + len(manifest.get("rank_states", [])))
+    if counts != (manifest["world_size"], manifest["world_size"]):
+        raise DamagedError(f"it is of {manifest['world_size']} processes and names objects and states of {counts}")
 
 
 def _position(key: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from queue import SimpleQueue
@@ -20,8 +20,9 @@ from torch.optim import Optimizer
 from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.trainer.arena import Arena
 from spotkeeper.trainer.capture import Capture
-from spotkeeper.trainer.checkpoint import FencedError
+from spotkeeper.trainer.checkpoint import FencedError, RankPart
 from spotkeeper.trainer.event_log import EventLog
+from spotkeeper.trainer.ranks import CollectParts, Ranks
 from spotkeeper.trainer.snapshot import Snapshot, VoidError
 from spotkeeper.trainer.state_tree import Encoder
 from spotkeeper.trainer.stateful import Stateful
@@ -61,9 +62,20 @@ class _Save:
 class Engine:
     """Saves one run's objects. All methods are for the thread that trains."""
 
-    def __init__(self, objects: Mapping[str, Stateful], settings: WriterSettings, log: EventLog) -> None:
-        self._objects = objects
+    def __init__(
+        self,
+        objects: Mapping[str, Stateful],
+        settings: WriterSettings,
+        log: EventLog,
+        *,
+        ranks: Ranks | None = None,
+        per_rank: Collection[str] = (),
+    ) -> None:
+        """Save `objects`; of several `ranks`, those other than rank 0 save the objects named in `per_rank` alone."""
+        is_part = ranks is not None and not ranks.leads
+        self._saved = {name: each for name, each in objects.items() if not is_part or name in per_rank}
         self._log = log
+        self._ranks = ranks
         self._arena = Arena()
         self._writer = WriterClient(settings, self._arena)
         self._save: _Save | None = None
@@ -108,7 +120,7 @@ class Engine:
         assert self._save is None
         began = time.monotonic()
         capture = Capture(self._changes_early, borrows=not at_once)
-        capture.add_objects(self._objects)
+        capture.add_objects(self._saved)
         capture.add_loop(loop, gradients)
         save = self._save = _Save(step, cause, Snapshot(capture, self._arena), began)
         self._begun.put(save)
@@ -157,8 +169,7 @@ class Engine:
     def _carry_out_all(self) -> None:
         while (save := self._begun.get()) is not None:
             try:
-                save.snapshot.copy()
-                save.reply = self._writer.save(save.snapshot, step=save.step, cause=save.cause)
+                save.reply = self._carry_out(save)
             except Exception as error:  # noqa: BLE001  (it is raised, or told, in the thread that trains)
                 save.error = error
             finally:
@@ -166,6 +177,28 @@ class Engine:
                 save.seconds = time.monotonic() - save.began
                 save.ended.set()
         self._writer.close()
+
+    def _carry_out(self, save: _Save) -> Mapping[str, Any]:
+        if self._ranks is None:
+            return self._write(save)
+        return self._ranks.save(
+            save.step, commit=lambda collect: self._write(save, collect), write_part=lambda: self._write_part(save)
+        )
+
+    def _write(self, save: _Save, collect_parts: CollectParts | None = None, *, rank: int = 0) -> Mapping[str, Any]:
+        save.snapshot.copy()
+        return self._writer.save(
+            save.snapshot, step=save.step, cause=save.cause, rank=rank, collect_parts=collect_parts
+        )
+
+    def _write_part(self, save: _Save) -> RankPart:
+        assert self._ranks is not None
+        reply = self._write(save, rank=self._ranks.rank)
+        if "fenced" in reply:
+            raise FencedError(reply["fenced"])
+        if "failed" in reply:
+            raise OSError(reply["failed"])
+        return RankPart(reply["written"], save.snapshot.tree)
 
     def _ended(self, save: _Save) -> Progress:
         match save.error:

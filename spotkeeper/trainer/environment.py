@@ -38,6 +38,13 @@ class EnvironmentReader:
             raise ValueError("unusable environment: " + "; ".join(self._problems))
 
 
+def natural_int(text: str) -> int:
+    """Return a number of at least 0."""
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError("must be a whole number of at least 0")
+    return int(text)
+
+
 def positive_int(text: str) -> int:
     """Return a number of at least 1."""
     value = int(text) if text.isascii() and text.isdigit() else 0

@@ -15,9 +15,11 @@ class EventLog:
     Call it from the thread that runs the program: another one could break into a line of the program's own.
     """
 
-    def __init__(self, run_id: str, epoch: int | None) -> None:
+    def __init__(self, run_id: str, epoch: int | None, *, is_silent: bool = False) -> None:
+        """Write lines of this attempt; silent is the log of a process for which another one speaks."""
         self.run_id = run_id
         self.epoch = epoch
+        self._is_silent = is_silent
 
     def write(self, event: LogEvent, **fields: Any) -> None:
         """Write one line, whole and at once."""
@@ -32,6 +34,8 @@ class EventLog:
         self._write(format_metric(metric, value, environment=environment, at_milliseconds=now, **fields))
 
     def _write(self, line: str) -> None:
+        if self._is_silent:
+            return
         sys.stdout.flush()
         sys.stdout.write(line + "\n")
         sys.stdout.flush()

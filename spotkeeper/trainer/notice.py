@@ -87,9 +87,11 @@ class NoticeWatch:
 
     A stop signal waits for the end of the step. If nobody hears it for `signal_patience_seconds`, because the
     loop has been left while its iterator lives on, the next one does what it would do without this watch.
+
+    Without `imds` it watches for signals alone, as the processes of a host do that have one of them ask.
     """
 
-    def __init__(self, imds: Imds, *, signal_patience_seconds: float = SIGNAL_PATIENCE_SECONDS) -> None:
+    def __init__(self, imds: Imds | None, *, signal_patience_seconds: float = SIGNAL_PATIENCE_SECONDS) -> None:
         self.interruption: Interruption | None = None
         self.rebalance: datetime | None = None
         self.signal_name: str | None = None
@@ -109,7 +111,8 @@ class NoticeWatch:
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
                 self._previous_handlers[number] = signal.signal(number, self._on_signal)
-        threading.Thread(target=self._poll, name="spotkeeper-notices", daemon=True).start()
+        if self._imds is not None:
+            threading.Thread(target=self._poll, args=(self._imds,), name="spotkeeper-notices", daemon=True).start()
         return self
 
     def __exit__(
@@ -140,6 +143,13 @@ class NoticeWatch:
         """
         deadlines = [each for each in (self._interruption_deadline, self._request_deadline) if each is not None]
         return min((left for each in deadlines if (left := each.budget_seconds()) is not None), default=None)
+
+    def hear(self, interruption: Interruption) -> None:
+        """Take note of an interruption, which another process of this training may have seen. The first counts."""
+        if self.interruption is None:
+            seconds = (interruption.deadline - datetime.now(UTC)).total_seconds()
+            self._interruption_deadline = Deadline.after(seconds)
+            self.interruption = interruption
 
     def take_news(self) -> list[Notice]:
         """Return what has come in since the last call."""
@@ -184,27 +194,25 @@ class NoticeWatch:
         handler = self._previous_handlers[number]
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
-    def _poll(self) -> None:
+    def _poll(self, imds: Imds) -> None:
         pause_seconds = ABSENT_POLL_SECONDS
         while not self._ended.is_set():
             try:
-                self._look()
+                self._look(imds)
                 pause_seconds = POLL_SECONDS  # from now on: a service that has answered once is there
             except ImdsUnavailableError:
                 pass
             # Jitter, so that the processes of one host do not ask in step.
             self._ended.wait(pause_seconds * (0.8 + 0.4 * secrets.randbelow(1000) / 1000))
 
-    def _look(self) -> None:
+    def _look(self, imds: Imds) -> None:
         """Ask once. The first answer counts: a deadline that moves with every poll would never come."""
         if self.interruption is None:
-            interruption = read_interruption(self._imds)
+            interruption = read_interruption(imds)
             if interruption is not None:
-                seconds = (interruption.deadline - datetime.now(UTC)).total_seconds()
-                self._interruption_deadline = Deadline.after(seconds)
-                self.interruption = interruption
+                self.hear(interruption)
         if self.rebalance is None:
-            text = self._imds.read(REBALANCE_PATH)
+            text = imds.read(REBALANCE_PATH)
             if text is not None:
                 self.rebalance = parse_rebalance(text)
 

@@ -11,24 +11,31 @@ from torch.optim import Optimizer
 
 from spotkeeper.trainer import safetensors
 from spotkeeper.trainer.checkpoint import Checkpoint
+from spotkeeper.trainer.rank_state import with_own_part
+from spotkeeper.trainer.sharded_tensor import Part, join_parts
 from spotkeeper.trainer.state_tree import decode
 from spotkeeper.trainer.stateful import Stateful
 
 
-def restored(checkpoint: Checkpoint, objects: Mapping[str, Stateful]) -> dict[str, Any]:
-    """Return the state that was saved, ready for `objects` to load.
+def restored(
+    checkpoint: Checkpoint, objects: Mapping[str, Stateful], *, rank: int = 0, world_size: int = 1
+) -> dict[str, Any]:
+    """Return the state that this rank of so many goes on with, ready for `objects` to load.
 
     Parameters and buffers of modules are views of the checkpoint's file, which `load_state_dict` copies from. What an
     optimizer keeps has been copied into the tensors that the optimizer has already; everything else has memory
     of its own, because whoever loads it may keep it.
 
     Raises:
-        ValueError: if its form is one that this version does not know.
+        ValueError: if its form is one that this version does not know, or only another number of ranks can go on with
+            it.
     """
     tensors = safetensors.load(checkpoint.tensors)
     state = {name: decode(part, tensors) for name, part in checkpoint.manifest["state"].items()}
+    state = with_own_part(state, checkpoint, rank=rank, world_size=world_size)
     saved = {name: _for_object(part, objects.get(name)) for name, part in state.pop("objects").items()}
-    return {**_owned(state), "objects": saved}
+    whole: dict[str, Any] = join_parts({**_owned(state), "objects": saved}, objects, checkpoint.key)
+    return whole
 
 
 def _for_object(state: Any, each: Stateful | None) -> Any:
@@ -68,6 +75,8 @@ def _owned(value: Any) -> Any:
     kind = type(value)
     if isinstance(value, torch.Tensor):
         return value.clone()
+    if kind is Part:
+        return Part(value.local.clone(), value.cut)
     if kind is np.ndarray:
         return value.copy()
     if kind is dict or kind is OrderedDict:

@@ -30,6 +30,18 @@ def restore(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(gpu_state, device)
 
 
+def derived(*counters: int) -> dict[str, Any]:
+    """Return a state for `restore` that depends on nothing but the counters; those of GPUs are seeded alike."""
+    seed = derive_seed(*counters)
+    with isolated_cpu():
+        seed_cpu(seed)
+        state = {**capture(), "cuda": []}
+    if torch.cuda.is_available():
+        generators = [torch.Generator(f"cuda:{device}") for device in range(torch.cuda.device_count())]
+        state["cuda"] = [generator.manual_seed(seed).get_state() for generator in generators]
+    return state
+
+
 def derive_seed(*counters: int) -> int:
     """Return a 63-bit seed that depends on nothing but the counters."""
     digest = hashlib.blake2b(repr(counters).encode(), digest_size=8).digest()

@@ -3,8 +3,9 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from datetime import datetime
 from typing import Any, Final, Literal, NoReturn
 
 from torch.utils.data import Dataset
@@ -19,12 +20,17 @@ from spotkeeper.trainer.engine import Engine, Progress, check_storable
 from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.goodput import Activity, Goodput
 from spotkeeper.trainer.imds import Imds
-from spotkeeper.trainer.loader import Loader
-from spotkeeper.trainer.notice import LINGER_GRACE_SECONDS, NoticeWatch
+from spotkeeper.trainer.loader import WHOLE, Collate, Loader
+from spotkeeper.trainer.loader_choice import make_loader
+from spotkeeper.trainer.notice import LINGER_GRACE_SECONDS, Interruption, NoticeWatch
 from spotkeeper.trainer.outcome_file import OutcomeFile
 from spotkeeper.trainer.progress_bar import REFRESH_SECONDS, ProgressBar, open_progress_bar
+from spotkeeper.trainer.rank_agreement import News
+from spotkeeper.trainer.ranks import Ranks
 from spotkeeper.trainer.restore import restored
 from spotkeeper.trainer.run_settings import RunSettings, parse_duration
+from spotkeeper.trainer.sample_order import OrderFunction, Weights
+from spotkeeper.trainer.sharded_tensor import is_cut
 from spotkeeper.trainer.stateful import Stateful, check_stateful, restore_objects
 from spotkeeper.trainer.store import StoreRefusedError
 from spotkeeper.trainer.store_address import open_store
@@ -36,6 +42,9 @@ DEFAULT_MAX_LOST: Final = "15m"
 URGENT_ATTEMPTS: Final = 3
 FINAL_ATTEMPTS: Final = 10
 RETRY_SECONDS: Final = 1.0
+
+URGENCY: Final = ("fenced", "notice", "signal", "finish", "requested", "rebalance", "periodic")
+"""Of news, by cause: where several processes have some at once, all act on the first of these."""
 
 
 class Run:
@@ -53,9 +62,20 @@ class Run:
 
     Gradients that are there at the end of a step are saved too, so accumulating them over several steps is exact.
     Where nothing accumulates, `opt.zero_grad()` after `opt.step()` keeps them out of the checkpoints.
+
+    Under torchrun, with DistributedDataParallel, make the run in every process. All save and stop at the same step,
+    whichever of them is told to; rank 0 writes what they have in common. `batch_size` of the loader counts the samples
+    of all processes, each of which gets its share, so another number of them may resume the run.
     """
 
-    def __init__(self, *, max_lost: str | float | None = None, keep: int = 2, **objects: Stateful) -> None:
+    def __init__(
+        self,
+        *,
+        max_lost: str | float | None = None,
+        keep: int = 2,
+        per_rank: Collection[str] = (),
+        **objects: Stateful,
+    ) -> None:
         """Restore `objects`, each under the name it is given here.
 
         `max_lost` bounds the time between two checkpoints ("90s", "15m", "1h" or seconds; by default 15 minutes);
@@ -63,6 +83,10 @@ class Run:
 
         The learning rate comes from the checkpoint too, with the optimizer; a line tells where the program has another
         one. To train on with that, set it after making the run: `for group in opt.param_groups: group["lr"] = …`.
+
+        `per_rank` names those of the objects whose state is another one in each process, such as the memory of an
+        agent; only the same number of processes can resume such a run. Random numbers, gradients, the place in a
+        stream, and objects that are cut over the processes (FSDP2's DTensors) are kept for each process anyway.
 
         Raises:
             ValueError: if the settings are unusable, an object cannot be saved, the newest checkpoint is of other
@@ -72,24 +96,31 @@ class Run:
             FencedError: if a newer attempt has started; not caught, it ends the program with EXIT_FENCED.
         """
         check_stateful(objects)
+        if unknown := sorted(set(per_rank) - set(objects)):
+            raise ValueError(f"per_rank names {', '.join(unknown)}; the objects are {', '.join(sorted(objects))}")
         interval_seconds = parse_duration(DEFAULT_MAX_LOST if max_lost is None else max_lost)
         settings = RunSettings.read(os.environ, sys.argv[0])
         live_runs.refuse_if_live(settings.checkpoint_uri, settings.run_id)
         self._settings = settings
         self._interval_seconds = settings.max_lost_seconds or interval_seconds
         self._progress_seconds = settings.progress_seconds
-        self._outcome_file = OutcomeFile(settings.outcome_file) if settings.outcome_file else None
+        self._ranks = Ranks.of_run(settings.ranks, settings.run_id) if settings.ranks is not None else None
+        self._speaks = self._ranks is None or self._ranks.leads
+        self._outcome_file = OutcomeFile(settings.outcome_file) if settings.outcome_file and self._speaks else None
         self._objects = objects
-        self._watch = NoticeWatch(Imds.from_environ(os.environ))
-        self._log = EventLog(settings.run_id, settings.epoch)
+        self._per_rank = frozenset(per_rank) | {name for name, each in objects.items() if is_cut(each)}
+        asks_host = self._ranks is None or self._ranks.watches_host
+        self._watch = NoticeWatch(Imds.from_environ(os.environ) if asks_host else None)
+        self._log = EventLog(settings.run_id, settings.epoch, is_silent=not self._speaks)
         self._goodput = Goodput()
         self._bar: ProgressBar | None = None
         self._step = 0
         self._saved_at = self._progress_due_at = time.monotonic()
         self._committed_step: int | None = None
-        self._is_finished = False
+        self._is_finished = self._wants_to_finish = False
         self._requested: Cause | None = None
-        self._waits = False
+        self._waits = self._copies_at_once = False
+        self._fenced: FencedError | None = None
         self._cause: Cause = "periodic"
         self._saving_step = 0
         self._logged: dict[str, Any] = {}
@@ -122,34 +153,53 @@ class Run:
 
     def loader(
         self,
-        dataset: Dataset[Any],
+        dataset: Dataset[Any] | Iterable[Any],
         *,
         batch_size: int,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
+        weights: Weights | None = None,
+        sampler: OrderFunction | None = None,
         num_workers: int = 0,
         seed: int = 0,
         drop_last: bool = False,
-        collate_fn: Callable[[list[Any]], Any] | None = None,
+        collate_fn: Collate | None = None,
     ) -> Loader:
         """Return the batches of `dataset` for `steps`, in an order that depends on `seed` alone.
+
+        A dataset with `__len__` and `__getitem__` is shuffled anew every epoch; or is not, with `shuffle=False`; or is
+        drawn from with replacement, each sample in proportion to its number in `weights`; or is visited as the function
+        `sampler` says, which returns the indices of an epoch for (seed, epoch), as many for each, and nothing else may
+        go into them. Resuming costs no reading, and `num_workers` may change.
+
+        A dataset with `__iter__` alone, a stream, is iterated over once an epoch, after a call of its `set_epoch` if it
+        has one. With workers, it has to shard itself by `torch.utils.data.get_worker_info()`. A resumed run reads
+        the current epoch again from its beginning and drops what it had: that costs the time of reading it, up to an
+        epoch's. `num_workers` must stay as it is.
+
+        Under torchrun, `batch_size` counts the samples of all processes together, and each loads its share of every
+        batch. A stream has to shard itself by `torch.distributed.get_rank()` too; each process takes `batch_size`
+        divided by their number from its own shard.
 
         Python's, numpy's and torch's global generators are seeded before each sample is fetched, so that
         augmentation that draws from them is the same with any number of workers and after any restart. A generator
         of the dataset's own (`self.rng = np.random.default_rng(0)`) would not be, and is refused where it is found:
-        in attributes of the dataset, its transforms and `collate_fn`.
+        in attributes of the dataset, its transforms, `sampler` and `collate_fn`.
 
         Raises:
-            ValueError: if the dataset has no length, is smaller than one batch that must be full, or keeps a
-                generator of its own.
+            ValueError: if the order could not be resumed exactly, two orders are asked for, the dataset is smaller than
+                one batch that must be full, or keeps a generator of its own.
         """
-        return Loader(
+        return make_loader(
             dataset,
             batch_size=batch_size,
             shuffle=shuffle,
+            weights=weights,
+            sampler=sampler,
             num_workers=num_workers,
             seed=seed,
             drop_last=drop_last,
             collate_fn=collate_fn,
+            share=self._ranks.share if self._ranks is not None else WHOLE,
         )
 
     def steps(self, loader: Loader, *, total: int) -> Iterator[tuple[int, Any]]:
@@ -187,7 +237,10 @@ class Run:
         return self._committed_step
 
     def save_now(self, *, wait: bool = False) -> None:
-        """Save at the end of the current step. With `wait`, the next one begins when the checkpoint is durable."""
+        """Save at the end of the current step. With `wait`, the next one begins when the checkpoint is durable.
+
+        Under torchrun, where only some processes call it, it may be the end of the next step.
+        """
         self._requested = "requested"
         self._waits = wait
 
@@ -206,11 +259,17 @@ class Run:
         self._watch.request(reason, within_seconds)
 
     def finish(self) -> None:
-        """Make the current step the last, as early stopping does. The run then counts as completed."""
-        self._is_finished = True
+        """Make the current step the last, as early stopping does. The run then counts as completed.
+
+        Under torchrun call it in all processes in the same step; where only some do, the next step may be the last.
+        """
+        self._wants_to_finish = True
+        self._is_finished = self._ranks is None
 
     def close(self) -> None:
         """Give the run up in this process, which may then make another `Run` of it. Nothing is saved."""
+        if self._ranks is not None:
+            self._ranks.end()
         self._engine.close()
         live_runs.leave(self._settings.checkpoint_uri, self._settings.run_id)
 
@@ -218,12 +277,14 @@ class Run:
 
     def _loop(self, loader: Loader, total: int) -> Iterator[tuple[int, Any]]:
         self._loader = loader
-        bar = open_progress_bar(step=self._step, total=total)
-        with self._watch, closing(self._engine), bar as self._bar:
+        bar = open_progress_bar(step=self._step, total=total) if self._speaks else nullcontext()
+        with self._watch, self._agreeing(), closing(self._engine), bar as self._bar:
             if self._loop_state is not None:
                 # Not before: what the program draws, or zeroes, between making the run and here must not count.
                 rng.restore(self._loop_state["rng"])
                 gradients.restore(self._objects, self._loop_state["gradients"])
+                if (position := self._loop_state.get("position")) is not None:
+                    loader.restore(position)
             self._saved_at = self._progress_due_at = time.monotonic()
             if self._is_done(total):
                 self._say(f"run {self._settings.run_id} is complete already: step {self._step} of {total}")
@@ -249,38 +310,91 @@ class Run:
                     self._step += 1
                     self._report_progress(total)
                     self._report_notices()
+                    if not self._is_done(total):
+                        self._between_steps()
                     if self._is_done(total):
                         break
-                    self._between_steps()
                     self._goodput.enter(Activity.DATA)
             self._complete()
             if self._goodput.num_steps:
                 self._show_progress(total)
 
+    @contextmanager
+    def _agreeing(self) -> Iterator[None]:
+        if self._ranks is None:
+            yield
+            return
+        self._ranks.begin(self._step)
+        try:
+            yield
+        finally:
+            self._ranks.end()
+
     def _is_done(self, total: int) -> bool:
         return self._is_finished or self._step >= total
 
     def _between_steps(self) -> None:
-        if self._watch.interruption is not None:
-            self._save_persistently("notice", URGENT_ATTEMPTS)
-            self._linger()
-        elif self._watch.stop_reason is not None:
-            self._save_persistently("signal" if self._watch.signal_name else "requested", URGENT_ATTEMPTS)
-            if self._settings.is_sagemaker and self._watch.signal_name:
-                # Any exit would be the end of the job, which SageMaker resumes only if it ends it itself.
-                self._stay(expected_signals=1)
-            self._yield(self._watch.stop_reason)
-        elif self._learn() is Progress.VOID:
-            self._begin(self._cause, at_once=True)
-        elif self._engine.is_busy and not self._waits:
-            pass  # what is due is begun when this one has ended
-        elif self._requested is not None:
-            if self._waits:
-                self._save(self._requested)
-            else:
-                self._begin(self._requested)
-        elif time.monotonic() - self._saved_at >= self._interval_seconds:
-            self._begin("periodic")
+        self._learn()
+        if self._ranks is not None:
+            self._between_steps_of_all(self._ranks)
+        elif (news := self._news()) is not None:
+            self._act_on(news)
+
+    def _between_steps_of_all(self, ranks: Ranks) -> None:
+        while (decision := ranks.at(self._step, self._news())) is not None:
+            if decision.void is not None:
+                self._say(f"the processes could not agree on a step to save or stop at: {decision.void}")
+                return
+            first = min(decision.news, key=lambda news: URGENCY.index(news["cause"]))
+            self._act_on({**first, "waits": any(news.get("waits") for news in decision.news)})
+            if self._is_finished:
+                return
+        if ranks.lost is not None and self.yield_requested:
+            self._yield(f"no agreement with the other processes: {ranks.lost}")
+
+    def _news(self) -> News | None:
+        """Return why this process would save or stop at this boundary, the most urgent reason first."""
+        if self._fenced is not None:
+            return {"cause": "fenced", "reason": self._fenced.reason}
+        if (interruption := self._watch.interruption) is not None:
+            return {"cause": "notice", "action": interruption.action, "deadline": interruption.deadline.isoformat()}
+        if self._watch.stop_reason is not None:
+            cause = "signal" if self._watch.signal_name else "requested"
+            return {"cause": cause, "stops": True, "reason": self._watch.stop_reason}
+        if self._wants_to_finish:
+            return {"cause": "finish"}
+        if self._engine.is_busy and not self._waits:
+            return None  # what is due is begun when this one has ended
+        if self._requested is not None:
+            return {"cause": self._requested, "waits": self._waits}
+        if self._speaks and time.monotonic() - self._saved_at >= self._interval_seconds:
+            return {"cause": "periodic"}
+        return None
+
+    def _act_on(self, news: News) -> None:
+        match news["cause"]:
+            case "fenced":
+                error = FencedError(news["reason"])
+                self._report_fenced(error)
+                raise error
+            case "notice":
+                self._watch.hear(Interruption(news["action"], datetime.fromisoformat(news["deadline"])))
+                self._report_notices()
+                self._save_persistently("notice", URGENT_ATTEMPTS)
+                self._linger()
+            case ("signal" | "requested") as cause if news.get("stops"):
+                self._save_persistently(cause, URGENT_ATTEMPTS)
+                if self._settings.is_sagemaker and self._watch.signal_name:
+                    # Any exit would be the end of the job, which SageMaker resumes only if it ends it itself.
+                    self._stay(expected_signals=1)
+                self._yield(news["reason"])
+            case "finish":
+                self._is_finished = True
+            case cause if news.get("waits"):
+                self._save(cause)
+            case cause:
+                self._learn(wait=True)  # alone it has been learnt; another rank may not have heard of it yet
+                self._begin(cause, at_once=self._copies_at_once)
 
     def _linger(self) -> NoReturn:
         """Wait for the host to go: if this attempt ended before, Batch could start the next on the dying host."""
@@ -332,12 +446,15 @@ class Run:
         self._saving_step = self._step
         self._goodput.enter(Activity.STALL)
         self._goodput.begin_save()
-        loop = {
-            "rng": rng.capture(),
-            "loader": self._loader.fingerprint(),
-            "is_finished": self._is_finished,
-            "classes": optimization.classes(self._objects),
-        }
+        self._copies_at_once = False
+        loop: dict[str, Any] = {"rng": rng.capture(), "position": self._loader.position()}
+        if self._speaks:
+            loop |= {
+                "loader": self._loader.fingerprint(),
+                "is_finished": self._is_finished,
+                "classes": optimization.classes(self._objects),
+                "per_rank": sorted(self._per_rank),
+            }
         gradients_now = gradients.capture(self._objects)
         self._engine.begin(step=self._step, cause=cause, loop=loop, gradients=gradients_now, at_once=at_once)
         self._goodput.enter(Activity.OTHER)
@@ -349,6 +466,9 @@ class Run:
         try:
             progress = self._engine.wait() if wait else self._engine.poll()
         except FencedError as error:
+            if self._ranks is not None and not wait:
+                self._fenced = error  # here the others may still be in a step that needs this process
+                return Progress.NONE
             self._report_fenced(error)
             raise
         if progress in (Progress.COMMITTED, Progress.FAILED, Progress.VOID):
@@ -356,6 +476,8 @@ class Run:
         self._goodput.enter(Activity.OTHER)
         if progress is Progress.COMMITTED:
             self._committed_step = self._saving_step
+        if progress is Progress.VOID:
+            self._requested, self._copies_at_once = self._cause, True
         return progress
 
     def _object_states(self) -> dict[str, Any]:
@@ -365,11 +487,9 @@ class Run:
 
     def _resume(self, settings: RunSettings, keep: int) -> None:
         self._goodput.enter(Activity.RESTORE)
-        store = open_store(settings.checkpoint_uri)
-        checkpoints = Checkpoints(store, run_id=settings.run_id, keep=keep, epoch=settings.epoch)
-        self._log = EventLog(settings.run_id, checkpoints.epoch)
+        checkpoints, checkpoint = self._open_checkpoints(settings, keep)
+        self._log = EventLog(settings.run_id, checkpoints.epoch, is_silent=not self._speaks)
         check_storable(self._object_states())
-        checkpoint = checkpoints.newest_valid()
         writes = WriterSettings(
             checkpoint_uri=settings.checkpoint_uri,
             run_id=settings.run_id,
@@ -377,7 +497,7 @@ class Run:
             epoch=checkpoints.epoch,
             parent=checkpoints.parent,
         )
-        self._engine = Engine(self._objects, writes, self._log)
+        self._engine = Engine(self._objects, writes, self._log, ranks=self._ranks, per_rank=self._per_rank)
         if checkpoint is None:
             self._log.write(LogEvent.STARTED, step=0, max_lost_seconds=self._interval_seconds)
             return
@@ -393,8 +513,20 @@ class Run:
         )
         self._write_outcome(STARTED)
 
+    def _open_checkpoints(self, settings: RunSettings, keep: int) -> tuple[Checkpoints, Checkpoint | None]:
+        store = open_store(settings.checkpoint_uri)
+
+        def join(epoch: int | None) -> Checkpoints:
+            return Checkpoints(store, run_id=settings.run_id, keep=keep, epoch=epoch or settings.epoch)
+
+        if self._ranks is not None:
+            return self._ranks.open_checkpoints(join)
+        checkpoints = join(None)
+        return checkpoints, checkpoints.newest_valid()
+
     def _restore(self, checkpoint: Checkpoint) -> None:
-        state = restored(checkpoint, self._objects)
+        rank, world_size = (self._ranks.rank, self._ranks.world_size) if self._ranks is not None else (0, 1)
+        state = restored(checkpoint, self._objects, rank=rank, world_size=world_size)
         programs_rates = optimization.learning_rates(self._objects)
         restore_objects(self._objects, state["objects"], state["loop"].get("classes", {}), checkpoint.key)
         for rate in optimization.overridden_rates(programs_rates, optimization.learning_rates(self._objects)):
@@ -407,7 +539,9 @@ class Run:
         if self._loop_state is None:
             return
         saved, now = self._loop_state["loader"], loader.fingerprint()
-        differences = [f"{name} was {saved[name]!r} and is {now[name]!r}" for name in now if saved[name] != now[name]]
+        # Checkpoints of old do not tell everything.
+        known = [name for name in now if name in saved]
+        differences = [f"{name} was {saved[name]!r} and is {now[name]!r}" for name in known if saved[name] != now[name]]
         if differences:
             raise ValueError(
                 f"step {self._step} of the checkpoint means other samples in this loader: {', '.join(differences)}. "
@@ -418,7 +552,7 @@ class Run:
 
     def _report_progress(self, total: int) -> None:
         now = time.monotonic()
-        if now < self._progress_due_at:
+        if now < self._progress_due_at or not self._speaks:
             return
         self._progress_due_at = now + (self._progress_seconds if self._bar is None else REFRESH_SECONDS)
         self._show_progress(total)
@@ -455,7 +589,8 @@ class Run:
         self._log.write(LogEvent.FENCED, step=self._step, reason=error.reason)
 
     def _say(self, sentence: str) -> None:
-        print(f"spotkeeper: {sentence}", file=sys.stderr, flush=True)
+        if self._speaks:
+            print(f"spotkeeper: {sentence}", file=sys.stderr, flush=True)
 
     def _write_outcome(self, outcome: str) -> None:
         if self._outcome_file is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from spotkeeper.contract import environment_variables as names
 from spotkeeper.contract.names import check_run_id
 from spotkeeper.trainer.environment import EnvironmentReader, positive_int, positive_seconds
+from spotkeeper.trainer.rank_settings import RankSettings
 
 DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>s|m|h)")
 SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600}
@@ -30,6 +31,8 @@ class RunSettings:
     """Name of the environment that deployed the job; None elsewhere, where nobody reads metrics."""
     is_sagemaker: bool
     """Whether SageMaker runs the container: it takes any exit, whatever the code, for the end of the job."""
+    ranks: RankSettings | None
+    """None for a process that trains alone."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str], program: str) -> "RunSettings":
@@ -38,11 +41,6 @@ class RunSettings:
         Raises:
             ValueError: naming every variable that is missing or malformed.
         """
-        if environ.get("WORLD_SIZE", "1") != "1":
-            raise ValueError(
-                f"WORLD_SIZE={environ['WORLD_SIZE']!r}: this version checkpoints a training in one process; "
-                "start the program without torchrun"
-            )
         reader = EnvironmentReader(environ)
         run_id = reader.optional(names.RUN_ID, check_run_id)
         epoch = reader.optional(names.EPOCH, positive_int)
@@ -57,6 +55,7 @@ class RunSettings:
             progress_seconds=reader.optional(names.PROGRESS_SECONDS, positive_seconds) or 60,
             environment=environ.get(names.ENVIRONMENT) or None,
             is_sagemaker=bool(environ.get(names.SAGEMAKER_JOB)),
+            ranks=RankSettings.read(environ, reader),
         )
         reader.check()
         return settings

@@ -6,10 +6,11 @@ What JSON has, it says itself. What it has not is an object with one key that be
     {"$tuple": […]}             {"$counter": [[key, count], …]}         {"$number": [dtype, hex]}  a numpy scalar
     {"$dict": [[key, value], …]}            keys that are not plain text; optimizers number their parameters
     {"$module": {…}, "metadata": {…}}       a module's state dict, with the versions of its layers
+    {"$part": name, "cut": {…}} this process's part of a tensor that is cut over several (sharded_tensor)
     {"$float": hex}             infinity and not-a-number, bit for bit
 
 Everything comes back with the exact value it had, and with its type, but for these: a torch.Size as a tuple, an
-OrderedDict as a dict, a Parameter as a Tensor. Any other type is refused by its path.
+OrderedDict as a dict, a Parameter as a Tensor, a DTensor as a `Part`. Any other type is refused by its path.
 """
 
 import math
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 
 from spotkeeper.trainer.safetensors import check_storable
+from spotkeeper.trainer.sharded_tensor import Part, describe_cut, is_sharded
 
 PLAIN_TYPES: Final = (type(None), bool, int, str)
 DICT_TYPES: Final = (dict, OrderedDict)
@@ -53,8 +55,8 @@ class Encoder:
             return {"$counter": self._pairs(value, path)}
         if kind in DICT_TYPES:
             return self._dict(value, path)
-        if isinstance(value, torch.Tensor):
-            return {"$tensor": self._store(value, path)}
+        if isinstance(value, (torch.Tensor, Part)):
+            return self._tensor(value, path)
         if isinstance(value, np.ndarray):
             return {"$array": self._store(_tensor_of(value, path), path)}
         if isinstance(value, np.generic) and value.dtype.kind in "biufc":
@@ -85,6 +87,13 @@ class Encoder:
             [self.encode(key, f"{path} (key {key!r})"), self.encode(item, f"{path}.{key}")]
             for key, item in values.items()
         ]
+
+    def _tensor(self, tensor: torch.Tensor | Part, path: str) -> Any:
+        if is_sharded(tensor):
+            tensor = Part(tensor.to_local().detach(), describe_cut(tensor))
+        if isinstance(tensor, Part):
+            return {"$part": self._store(tensor.local, path), "cut": tensor.cut}
+        return {"$tensor": self._store(tensor, path)}
 
     def _store(self, tensor: torch.Tensor, path: str) -> str:
         check_storable(tensor, path)
@@ -117,6 +126,8 @@ def decode(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     form = next((key for key in value if key.startswith("$")), None)
     if form is None:
         return {key: decode(item, tensors) for key, item in value.items()}
+    if form == "$part":
+        return Part(_named(value[form], tensors), value["cut"])
     return _decode_form(form, value[form], tensors)
 
 

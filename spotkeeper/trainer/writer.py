@@ -5,11 +5,15 @@
 A process of its own, so that neither checksums nor S3 nor the commit protocol ever hold the interpreter that trains.
 It imports no torch. Its parent sends, as JSON:
 
-    {"step": 1200, "cause": "periodic", "bytes": 4096, "state": {…}}     then, until all bytes have come,
+    {"step": 1200, "cause": "periodic", "bytes": 4096, "state": {…}, "rank": 0, "has_others": false}
+                                                                         then, until all bytes have come,
     {"chunk": 4096}                                                      that many bytes stand in the arena
 and is told
     {"taken": 4096}      these bytes have been read; the arena may be filled again
     {"committed": key}   or {"failed": reason} or {"fenced": reason}
+
+Where several processes train together, the writer of another rank than 0 does not commit; it says {"written": object}.
+That of rank 0 says so too, before it commits, and is told {"parts": […]} of the others, or {"failed": reason}.
 
 When its parent dies it finishes the checkpoint that it has whole, if the run still belongs to that attempt, and ends.
 """
@@ -24,7 +28,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from spotkeeper.trainer.checkpoint import Checkpoints, FencedError
+from spotkeeper.contract.checkpoint_layout import StoredObject
+from spotkeeper.trainer.checkpoint import Checkpoints, FencedError, RankPart
 from spotkeeper.trainer.store_address import open_store
 
 NICE: Final = 10
@@ -71,9 +76,15 @@ class Writer:
         try:
             # Opened late: a store that does not answer now may do so for the next checkpoint.
             self._checkpoints = self._checkpoints or self._open()
-            stored = self._checkpoints.write_data(step=request["step"], chunks=chunks, total_bytes=request["bytes"])
+            step, rank = request["step"], request["rank"]
+            if rank > 0:
+                self._checkpoints.sweep_uncommitted()  # what became of those before is known by now
+            stored = self._checkpoints.write_data(step=step, chunks=chunks, total_bytes=request["bytes"], rank=rank)
+            if rank > 0:
+                return {"written": stored}
+            parts = self._ask_for_parts(stored) if request["has_others"] else []
             key = self._checkpoints.commit(
-                step=request["step"], cause=request["cause"], stored=stored, state=request["state"]
+                step=step, cause=request["cause"], stored=stored, state=request["state"], parts=parts
             )
         except FencedError as error:
             return {"fenced": error.reason}
@@ -82,6 +93,13 @@ class Writer:
                 pass  # the parent goes on sending until it has sent all
             return {"failed": str(error) or type(error).__name__}
         return {"committed": key}
+
+    def _ask_for_parts(self, stored: StoredObject) -> list[RankPart]:
+        self._send({"written": stored})
+        answer = self._receive()
+        if "failed" in answer:
+            raise OSError(answer["failed"])
+        return [RankPart(**part) for part in answer["parts"]]
 
     def _open(self) -> Checkpoints:
         settings = self._settings

@@ -4,12 +4,15 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from spotkeeper.trainer.arena import Arena
+from spotkeeper.trainer.checkpoint import RankPart
+from spotkeeper.trainer.rank_store import RankSilentError
 from spotkeeper.trainer.snapshot import Snapshot, VoidError
 
 STARTS: Final = 2
@@ -56,8 +59,18 @@ class WriterClient:
             )
         self._connection = Connection(ours.detach())
 
-    def save(self, snapshot: Snapshot, *, step: int, cause: str) -> dict[str, Any]:
+    def save(
+        self,
+        snapshot: Snapshot,
+        *,
+        step: int,
+        cause: str,
+        rank: int = 0,
+        collect_parts: Callable[[], Sequence[RankPart]] | None = None,
+    ) -> dict[str, Any]:
         """Have the snapshot written, and return the writer's last word on it.
+
+        `collect_parts` is called, in rank 0 of several, before the commit; an `OSError` of it ends this save.
 
         Raises:
             OSError: if the writer dies of it again and again, or cannot be started.
@@ -67,7 +80,8 @@ class WriterClient:
             try:
                 if self._connection is None:
                     self.start()
-                return self._exchange(snapshot, step, cause)
+                request = {"step": step, "cause": cause, "rank": rank, "has_others": collect_parts is not None}
+                return self._exchange(snapshot, request, collect_parts)
             except (EOFError, ConnectionError):
                 self.close()
             except VoidError:
@@ -91,8 +105,13 @@ class WriterClient:
                 self._process.wait()
             self._process = None
 
-    def _exchange(self, snapshot: Snapshot, step: int, cause: str) -> dict[str, Any]:
-        self._send({"step": step, "cause": cause, "bytes": snapshot.total_bytes, "state": snapshot.tree})
+    def _exchange(
+        self,
+        snapshot: Snapshot,
+        request: dict[str, Any],
+        collect_parts: Callable[[], Sequence[RankPart]] | None,
+    ) -> dict[str, Any]:
+        self._send({**request, "bytes": snapshot.total_bytes, "state": snapshot.tree})
         if not snapshot.is_chunked:
             self._send({"chunk": snapshot.total_bytes})
         else:
@@ -102,6 +121,12 @@ class WriterClient:
                 assert "taken" in reply
         while "taken" in (reply := self._receive()):
             pass
+        if "written" in reply and collect_parts is not None:
+            try:
+                self._send({"parts": [asdict(part) for part in collect_parts()]})
+            except RankSilentError as error:
+                self._send({"failed": str(error)})
+            return self._receive()
         return reply
 
     def _send(self, message: dict[str, Any]) -> None:

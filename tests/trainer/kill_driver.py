@@ -106,6 +106,7 @@ def main() -> None:
     options: dict[str, Any] = {
         "num_workers": int(os.environ.get("NUM_WORKERS", "0")),
         "accumulate": int(os.environ.get("ACCUMULATE", "1")),
+        "dataset": os.environ.get("DATASET", "shuffled"),
     }
     warm_up()
     match sys.argv[1:]:

@@ -207,6 +207,7 @@ def test_a_state_larger_than_the_memory_that_is_left_goes_through_a_smaller_aren
     writer = WriterClient(settings, arena)
     capture = Capture(borrows=False)
     capture.add_objects({"model": Holder(values=values, small=torch.tensor(3))})
+    capture.add_loop({}, {})
     snapshot = Snapshot(capture, arena)
     snapshot.copy()
 

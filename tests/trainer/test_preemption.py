@@ -69,6 +69,24 @@ def test_kills_with_worker_processes_change_no_bit(undisturbed: tuple[bytes, Any
     assert trained(tmp_path) == undisturbed
 
 
+@pytest.mark.parametrize("dataset", ["weighted", "sampler", "stream"])
+def test_a_kill_in_every_step_changes_no_bit_whatever_orders_the_samples(tmp_path: Path, dataset: str) -> None:
+    assert drive(tmp_path / "undisturbed", "none", DATASET=dataset) == 0
+
+    assert drive(tmp_path / "killed", "step", *map(str, range(TOTAL)), DATASET=dataset) == TOTAL
+
+    assert trained(tmp_path / "killed") == trained(tmp_path / "undisturbed")
+
+
+def test_kills_change_no_bit_of_a_training_on_a_stream_that_worker_processes_read(tmp_path: Path) -> None:
+    assert drive(tmp_path / "undisturbed", "none", DATASET="stream", NUM_WORKERS="2") == 0
+
+    # Twice in one epoch, at its end, and in two more.
+    assert drive(tmp_path / "killed", "step", "1", "2", "4", "9", "13", DATASET="stream", NUM_WORKERS="2") == 5
+
+    assert trained(tmp_path / "killed") == trained(tmp_path / "undisturbed")
+
+
 def test_a_kill_at_every_file_operation_of_the_training_process_changes_no_bit(
     undisturbed: tuple[bytes, Any], tmp_path: Path
 ) -> None:

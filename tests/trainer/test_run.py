@@ -122,8 +122,7 @@ def test_the_end_tells_where_all_the_time_went(capsys: pytest.CaptureFixture[str
 
     told = lines(capsys, "progress")[-1]
     by_the_thread = sum(seconds for name, seconds in told["seconds"].items() if name not in ("save", "slowdown"))
-    assert by_the_thread == pytest.approx(passed, abs=0.1)
-    assert told["seconds"]["stall"] == pytest.approx(told["seconds"]["save"], abs=0.002)
+    assert 0 < told["seconds"]["stall"] <= by_the_thread <= passed + 0.01  # rounded, each
     assert 0 <= told["checkpoint_age_seconds"] <= passed
 
 
@@ -288,6 +287,11 @@ def test_a_loader_with_another_meaning_of_the_position_is_refused() -> None:
         steps_of(run, batch_size=5, seed=8)
 
 
+def test_a_state_of_each_rank_must_be_that_of_an_object() -> None:
+    with pytest.raises(ValueError, match="per_rank names agent; the objects are model"):
+        Run(model=nn.Linear(2, 2), per_rank=["agent"])
+
+
 def test_what_cannot_be_saved_is_refused_before_training() -> None:
     class Counter:
         def state_dict(self) -> dict[str, Any]:
@@ -344,9 +348,22 @@ def test_every_unusable_variable_is_named_at_once() -> None:
         assert name in str(raised.value)
 
 
-def test_a_training_in_several_processes_is_refused() -> None:
-    with pytest.raises(ValueError, match="WORLD_SIZE='4': this version checkpoints a training in one process"):
-        RunSettings.read({"WORLD_SIZE": "4"}, "train.py")
+def test_a_world_of_processes_without_their_places_is_refused_with_what_is_missing() -> None:
+    with pytest.raises(ValueError, match="unusable environment") as raised:
+        RunSettings.read({"WORLD_SIZE": "4", "RANK": "-1"}, "train.py")
+
+    for name in (
+        "RANK='-1': must be",
+        "LOCAL_RANK is not set",
+        "MASTER_ADDR is not set",
+        "start the program by torchrun",
+    ):
+        assert name in str(raised.value)
+
+
+@pytest.mark.parametrize("environ", [{}, {"WORLD_SIZE": "1", "RANK": "0"}])
+def test_a_process_that_trains_alone_needs_nobody(environ: dict[str, str]) -> None:
+    assert RunSettings.read(environ, "train.py").ranks is None
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ short batch, an optimizer with moments, a schedule with a Counter in its state.
 """
 
 import random
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 import spotkeeper
 
@@ -28,6 +28,34 @@ class Noisy(Dataset[Any]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         noise = random.random() + float(np.random.rand()) + torch.rand(6)
         return torch.full((6,), float(index)) / NUM_SAMPLES + 0.1 * noise, torch.tensor(index % 3)
+
+
+class NoisyStream(IterableDataset[Any]):
+    """The same samples as a stream: shards of unequal length, shuffled through a buffer that outlives each item."""
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        worker = get_worker_info()
+        buffer: list[int] = []
+        for index in range(NUM_SAMPLES + 4):
+            if worker is not None and worker.id != (index % 3 == 2):
+                continue
+            buffer.append(index)
+            if len(buffer) == 3:
+                yield Noisy()[buffer.pop(random.randrange(3))]
+        yield from (Noisy()[index] for index in buffer)
+
+
+def by_hand(seed: int, epoch: int) -> list[int]:
+    """Return an order as a user's function may: the generator begins anew at each call."""
+    return random.Random(seed * 1000 + epoch).choices(range(NUM_SAMPLES), k=7)
+
+
+DATASETS: Final[dict[str, tuple[Dataset[Any], dict[str, Any]]]] = {
+    "shuffled": (Noisy(), {}),
+    "weighted": (Noisy(), {"weights": [index + 1.0 for index in range(NUM_SAMPLES)]}),
+    "sampler": (Noisy(), {"sampler": by_hand}),
+    "stream": (NoisyStream(), {}),
+}
 
 
 class Tied(nn.Module):
@@ -51,6 +79,7 @@ def train(
     total: int = TOTAL,
     num_workers: int = 0,
     accumulate: int = 1,
+    dataset: str = "shuffled",
 ) -> spotkeeper.Run:
     """Train to the end, calling `during_step` in the middle of each step, when the state is not whole.
 
@@ -64,7 +93,8 @@ def train(
     opt = torch.optim.AdamW(model.parameters(), lr=0.01)
     sched = torch.optim.lr_scheduler.MultiStepLR(opt, [5, 9])
     run = spotkeeper.Run(model=model, opt=opt, sched=sched)
-    data = run.loader(Noisy(), batch_size=BATCH_SIZE, num_workers=num_workers, seed=7)
+    samples, order = DATASETS[dataset]
+    data = run.loader(samples, batch_size=BATCH_SIZE, num_workers=num_workers, seed=7, **order)
     opt.zero_grad()
     for step, (inputs, targets) in run.steps(data, total=total):
         loss = functional.cross_entropy(model(inputs + 0.01 * random.random()), targets)
