@@ -21,7 +21,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help
 help: ## list these targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(READY) ## make .venv from the lock (the other targets do it by themselves)
@@ -162,7 +162,8 @@ dist: $(READY) ## build the source and wheel archives of VERSION into build/dist
 
 .PHONY: image
 image: $(READY) ## build the trainer image's VARIANT (cpu, gpu) into ENV's repository and print its digest
-	@$(BIN)/python -m trainer_image --env $(ENV) --variant $(VARIANT)
+	@region=$$($(BIN)/python -m stacks.region $(ENV)) \
+	  && $(BIN)/python -m trainer_image --env $(ENV) --variant $(VARIANT) --region "$$region"
 
 .PHONY: exercise-runbooks
 exercise-runbooks: $(READY) ## follow every runbook in the emulation, and write the date into it
@@ -190,4 +191,5 @@ lock: ## resolve pyproject.toml anew into the lock files (needs uv: pip install 
 
 .PHONY: clean
 clean: ## remove what these targets made
-	@rm -rf $(VENV) $(EMULATOR) node_modules cdk.out build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) $(EMULATOR) node_modules cdk.out build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -79,7 +79,11 @@ def select(
         str | None,
         typer.Option("--environment", "-e", envvar="SPOTKEEPER_ENV", help="The deployed environment; dev by default."),
     ] = None,
-    region: Annotated[str | None, typer.Option(help="AWS region; else that of the AWS settings.")] = None,
+    region: Annotated[
+        str | None,
+        # The AWS CLI and the CDK read AWS_REGION; boto3, left alone, reads AWS_DEFAULT_REGION and the profile only.
+        typer.Option(envvar="AWS_REGION", help="AWS region; else AWS_DEFAULT_REGION, or that of the AWS profile."),
+    ] = None,
     local: Annotated[bool, typer.Option("--local", help="Use the emulation that runs on this machine.")] = False,
 ) -> None:
     """Run machine-learning jobs on AWS spot capacity that keep their work."""
@@ -309,13 +313,7 @@ def _connect(environment: str | None, region: str | None, local: LocalEndpoint |
 
 
 def _pasteable(ctx: typer.Context, sentence: str) -> str:
-    given = ctx.find_root().params
-    return Invocation(
-        program=sys.argv[0],
-        environment=given.get("environment"),
-        region=given.get("region"),
-        is_local=bool(given.get("local")),
-    ).pasteable(sentence)
+    return Invocation.of(ctx, program=sys.argv[0]).pasteable(sentence)
 
 
 @contextmanager
