@@ -58,6 +58,11 @@ class Invocation:
         return self.program
 
 
+def pasteable(ctx: Any, sentence: str) -> str:
+    """Return the sentence with its commands as they have to be typed by who typed the command of a Click context."""
+    return Invocation.of(ctx, program=sys.argv[0]).pasteable(sentence)
+
+
 def python() -> str:
     """Return the Python that runs this, as a word for the shell."""
     return _from_here(Path(sys.executable))
