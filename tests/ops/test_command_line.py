@@ -298,7 +298,7 @@ def test_the_region_is_that_of_the_option_else_of_aws_region_else_of_what_boto3_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def asked(*words: str) -> str:
-        return spotkeeper(*words, "-e", "prod", "status").stderr.partition(" in region ")[2].partition(" ")[0]
+        return str(spotkeeper(*words, "-e", "prod", "status").stderr).partition(" in region ")[2].partition(" ")[0]
 
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
     assert asked() == "eu-north-1"
