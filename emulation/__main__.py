@@ -25,14 +25,31 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     world = argparse.ArgumentParser(add_help=False)
     world.add_argument("--seed", type=int, default=0, metavar="N", help="decides prices, names and interruptions")
-    world.add_argument("--speed", type=float, metavar="N", help="AWS seconds in a real second, from 1")
     world.add_argument(
-        "--trace", type=Path, metavar="FILE", help="recorded spot availability, .csv or .json, may be .gz"
+        "--speed",
+        type=float,
+        metavar="N",
+        help="from 1: AWS's own delays (booting, notices, queue limits, schedules) pass N times faster; programs run "
+        "in real time",
+    )
+    world.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="recorded spot availability, played over and over: .csv with the columns time,available[,spot_price] (ISO "
+        '8601 or seconds; 0 or 1; USD per hour), or .json as {"metadata": {"gap_seconds": 600}, "data": [1, 0, …]}; '
+        "may be .gz; an example: examples/spot_availability.csv",
     )
     world.add_argument("--keep", type=Path, metavar="DIR", help="write everything here and leave it")
     commands = argparse.ArgumentParser(prog="python -m emulation", description="AWS on this machine.")
     subcommands = commands.add_subparsers(dest="command", required=True)
-    up = subcommands.add_parser("up", parents=[world], help="keep an environment up until Ctrl-C")
+    up = subcommands.add_parser(
+        "up",
+        parents=[world],
+        help="keep an environment up until Ctrl-C",
+        description="Keep an environment up until Ctrl-C. Jobs of every profile are processes of this machine: no "
+        "image is used, so programs find the packages of this Python, and no job is given a GPU.",
+    )
     up.add_argument("--env", default="dev", metavar="NAME", help="an environment of stacks/environments.py (dev)")
     up.add_argument(
         "--port", type=int, default=0, metavar="N", help="of the AWS endpoint; 0, the default, is any free one"
@@ -46,13 +63,18 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--verbose", action="store_true", help="list all that differs from the templates, with reasons")
     demo = subcommands.add_parser("demo", parents=[world], help="train a model, take its capacity away, see it finish")
     demo.add_argument("--interruptions", type=int, metavar="N", help="how often capacity is taken away")
+    for subcommand in (up, demo):
+        subcommand.set_defaults(refuse=subcommand.error)
     return commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; what the user can do something about is one line."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    given = parser().parse_args(words)
+    given, unknown = parser().parse_known_args(words)
+    if unknown:
+        # By the subcommand, whose usage is the one to look at.
+        given.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return _run(given)
     except KeyboardInterrupt as interrupt:

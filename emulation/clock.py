@@ -20,6 +20,17 @@ SPOT_NOTICE_SECONDS: Final = 120.0
 _log = logging.getLogger(__name__)
 
 
+def check_speed(speed: float) -> float:
+    """Return a speed that a clock can have.
+
+    Raises:
+        ValueError: if it is out of range.
+    """
+    if not 1 <= speed <= 100_000:
+        raise ValueError(f"speed must be from 1 (real time) to 100000; got {speed:g}")
+    return speed
+
+
 class Timer:
     """A callback that is due later; `cancel` it as long as it has not run."""
 
@@ -51,9 +62,7 @@ class Clock:
     """
 
     def __init__(self, speed: float = 1.0, *, shortest_grace_seconds: float = 5.0) -> None:
-        if not 1 <= speed <= 100_000:
-            raise ValueError(f"speed must be from 1 (real time) to 100000; got {speed}")
-        self.speed = speed
+        self.speed = check_speed(speed)
         self.shortest_grace_seconds = shortest_grace_seconds
         self.failures: list[Exception] = []
         """What callbacks raised: bugs of the emulation. Whoever stops the clock looks here."""

@@ -13,7 +13,7 @@ import boto3
 from emulation import aws
 from emulation.batch.batch_api import BatchService
 from emulation.batch.processes import Reaper
-from emulation.clock import Clock
+from emulation.clock import Clock, check_speed
 from emulation.ec2.market import SpotMarket
 from emulation.ec2.traces import Trace
 from emulation.events.functions import FunctionHost, host_functions
@@ -39,6 +39,10 @@ class Conditions:
     """Which events are lost or duplicated (see `emulation.events.router`)."""
     entrypoint: tuple[str, ...] = ()
     """What the image's ENTRYPOINT puts before every job's command."""
+
+    def __post_init__(self) -> None:
+        """Refuse a speed before anything is said to start."""
+        check_speed(self.speed)
 
 
 class Cloud:

@@ -68,7 +68,7 @@ def _say_how_to_use(
         told = "those of the trace" if conditions.trace else "none (--interruptions N --every SECONDS, or --trace FILE)"
     print(f"interrupts  {told}")
     print(f"use it      {local_spotkeeper()} status")
-    print(f"            AWS_ENDPOINT_URL={cloud.endpoint_url} AWS_REGION={cloud.region}", end="")
+    print(f"            AWS_ENDPOINT_URL={cloud.endpoint_url} AWS_DEFAULT_REGION={cloud.region}", end="")
     print(f" AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY} aws s3 ls")
     print(f"files       {work_dir}")
     print("stop        Ctrl-C", flush=True)

@@ -1,6 +1,6 @@
 """Train a small convolutional network on scikit-learn's handwritten digits; kill it whenever you like.
 
-    python examples/train_digits.py            # Ctrl-C, or kill -9, and start it again: it continues
+    .venv/bin/python examples/train_digits.py --seconds-a-step 0.05  # Ctrl-C or kill -9, and again: it goes on
 
 Checkpoints go to the folder `checkpoints`; under `spotkeeper submit` to the environment's bucket. The lines
 that keep the run are those with `spotkeeper` or `run.` in them. Exit code 1 below 97 % test accuracy.
@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 import spotkeeper
 
 NUM_TEST_IMAGES = 360
+AFRESH = "To start afresh: another name (SPOTKEEPER_RUN_ID=digits-2), or remove the checkpoints (rm -r checkpoints)"
 
 
 class Digits(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -42,12 +43,20 @@ class Digits(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return functional.grid_sample(self.images[index][None], grid, align_corners=False)[0], self.labels[index]
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
+    return int(text)
+
+
 def main() -> None:
     """Train to the end, then look at the images that were held back."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=500, help="optimizer steps (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=128, help="images a step (default: %(default)s)")
-    parser.add_argument("--width", type=int, default=48, help="channels of the first layer (default: %(default)s)")
+    parser.add_argument("--steps", type=_positive, default=500, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--batch-size", type=_positive, default=128, help="images a step (default: %(default)s)")
+    parser.add_argument(
+        "--width", type=_positive, default=48, help="channels of the first layer (default: %(default)s)"
+    )
     parser.add_argument("--num-workers", type=int, default=0, help="processes that load images (default: %(default)s)")
     parser.add_argument("--seconds-a-step", type=float, default=0.0, help="take at least so long, to be watched")
     parser.add_argument("--seed", type=int, default=0)
@@ -72,15 +81,26 @@ def main() -> None:
     opt = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, max_lr=3e-3, total_steps=options.steps)
 
-    run = spotkeeper.Run(model=model, opt=opt, sched=sched, max_lost="5s")  # by default 15m; this is a short training
-    data = run.loader(
-        Digits(images[train], labels[train]),
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
-        seed=options.seed,
-    )
+    try:
+        run = spotkeeper.Run(model=model, opt=opt, sched=sched, max_lost="5s")  # by default 15m; this is a short one
+        data = run.loader(
+            Digits(images[train], labels[train]),
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            seed=options.seed,
+        )
+        steps = run.steps(data, total=options.steps)
+    except ValueError as error:
+        sys.exit(f"train_digits.py: {error}")
+    is_complete = run.step >= options.steps
+    # The schedule, too, is that of the checkpoint: it has no learning rate for steps beyond its end.
+    if options.steps > sched.total_steps:
+        sys.exit(
+            f"--steps must be at most {sched.total_steps}, for which this run's learning rates were laid out, got "
+            f"{options.steps}. {AFRESH}"
+        )
     began = time.monotonic()
-    for _step, (batch, targets) in run.steps(data, total=options.steps):
+    for _step, (batch, targets) in steps:
         loss = functional.cross_entropy(model(batch), targets)
         loss.backward()
         opt.step()
@@ -94,6 +114,8 @@ def main() -> None:
     with torch.no_grad():
         accuracy = (model(images[test]).argmax(1) == labels[test]).float().mean().item()
     print(f"test accuracy {accuracy:.1%} on {NUM_TEST_IMAGES} images")
+    if is_complete:
+        print(f"nothing was left to train. {AFRESH}")
     if accuracy < 0.97:
         sys.exit("below the 97 % that this network reaches when it trains to the end: see --steps")
 

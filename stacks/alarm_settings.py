@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from stacks.setting_types import check_types
+
 PERIOD_MINUTES: Final = 5
 """One period of the sweeper: no metric of ours has more values."""
 
@@ -42,6 +44,7 @@ class AlarmSettings:
 
     def __post_init__(self) -> None:
         """Check every field."""
+        check_types(self)
         _check_subscribers("emails", self.emails, _EMAIL, "e-mail addresses")
         _check_subscribers("urls", self.urls, _URL, "URLs that begin with 'https://', as SNS signs but does not hide")
         for name, low, high in (

@@ -1,7 +1,9 @@
 """dev, staging and prod as values, and the profiles that they enable: the file to edit.
 
 A profile is one accelerator class: a resumed run must fit wherever it lands, so every instance type of a profile has
-the same number of GPUs with the same memory. What may be set, and why, stands in `stacks.settings`.
+the same number of GPUs with the same memory. What may be set, and why, stands in `stacks.settings`. staging begins with
+what dev has and prod with what staging has, but each names its own region and zones; only the environment that is asked
+for is checked.
 """
 
 from dataclasses import replace
@@ -10,6 +12,8 @@ from typing import Final
 from aws_cdk import aws_logs as logs
 
 from spotkeeper.contract.descriptor import Caps
+from stacks.alarm_settings import AlarmSettings
+from stacks.game_day_settings import GameDay  # noqa: F401 - for whoever sets game_day
 from stacks.network_modes import Isolated, PublicEgress
 from stacks.settings import MAX_ATTEMPT_SECONDS_LIMIT, Environment, Profile
 
@@ -126,11 +130,16 @@ DEV: Final = Environment(
     standby_after_seconds=5 * 60,
     standby_age_seconds=5 * 60,
     standby_patience_seconds=30 * 60,
+    # Such as emails=("ml-oncall@example.com",): each must confirm a message of AWS's. Without, an alarm tells nobody.
+    alarms=AlarmSettings(emails=()),
+    # game_day=GameDay(profiles=("cpu",)) lets people drill an environment: runbooks/run-a-drill.md.
+    game_day=None,
 )
 
 STAGING: Final = replace(
     DEV,
     name="staging",
+    region="us-east-1",
     availability_zones=("us-east-1a", "us-east-1b", "us-east-1c"),
     # As in prod, so that a program which needs the internet fails here first; in one zone, since it may wait for AWS.
     network=Isolated(endpoint_zones=1),
@@ -152,6 +161,7 @@ STAGING: Final = replace(
 PROD: Final = replace(
     STAGING,
     name="prod",
+    region="us-east-1",
     availability_zones=("us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d", "us-east-1f"),
     network=Isolated(),
     profiles=(CPU, GPU_24GB, GPU_24GB_X4, GPU_48GB, GPU_80GB_X8),
@@ -180,5 +190,5 @@ def find_environment(name: str) -> Environment:
     """
     if name not in ENVIRONMENTS:
         problem = f"unknown environment {name!r}" if name else "no environment given"
-        raise ValueError(f"{problem}: choose one of {', '.join(ENVIRONMENTS)}")
+        raise ValueError(f"{problem}: choose one of {', '.join(ENVIRONMENTS)}, as in `make synth ENV=dev`")
     return ENVIRONMENTS[name]

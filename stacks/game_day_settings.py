@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from stacks.setting_types import check_types
+
 _SHARE: Final = range(1, 101)
 
 
@@ -20,6 +22,7 @@ class GameDay:
 
     def __post_init__(self) -> None:
         """Check the share; the environment checks the profiles."""
+        check_types(self)
         if type(self.share_percent) is not int or self.share_percent not in _SHARE:
             raise ValueError(f"GameDay.share_percent must be a whole number from 1 to 100, got {self.share_percent!r}")
 

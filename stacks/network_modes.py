@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from stacks.setting_types import check_types
+
 _VPC: Final = re.compile(r"vpc-([0-9a-f]{8}|[0-9a-f]{17})")
 _SUBNET: Final = re.compile(r"subnet-([0-9a-f]{8}|[0-9a-f]{17})")
 _SERVICE: Final = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9-]+)*")
@@ -40,6 +42,7 @@ class Isolated:
 
     def __post_init__(self) -> None:
         """Check what AWS would refuse while it deploys."""
+        check_types(self)
         if type(self.endpoint_zones) is not int or self.endpoint_zones < 1:
             raise ValueError(f"Isolated.endpoint_zones must be a whole number from 1, got {self.endpoint_zones!r}")
         for service in self.more_services:
@@ -68,6 +71,7 @@ class ExistingVpc:
 
     def __post_init__(self) -> None:
         """Check the form of the ids; whether they exist only AWS knows."""
+        check_types(self)
         if not _VPC.fullmatch(self.vpc_id):
             raise ValueError(
                 f"ExistingVpc.vpc_id must be a VPC id such as 'vpc-0123456789abcdef0', got {self.vpc_id!r}"

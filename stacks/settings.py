@@ -1,14 +1,17 @@
 """What can be set, and which settings are refused; `stacks.environments` holds the values.
 
-Everything is checked when it is built, because AWS refuses it minutes into a deployment, or never: a job that fits
-no host only waits. Quotas: docs.aws.amazon.com/batch/latest/userguide/service_limits.html
+Everything is checked before it is synthesized, because AWS refuses it minutes into a deployment, or never: a job that
+fits no host only waits. A profile is checked when it is made; an environment when it is asked for, so that one which is
+being edited does not stand in the way of the others.
+
+Quotas: docs.aws.amazon.com/batch/latest/userguide/service_limits.html
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from aws_cdk import aws_logs as logs
 
@@ -20,6 +23,7 @@ from stacks.game_day_settings import GameDay, check_game_day
 from stacks.instance_types import INSTANCE_TYPES, InstanceType
 from stacks.network_modes import ExistingVpc, Isolated, Network, PublicEgress, check_zones
 from stacks.on_demand_prices import ON_DEMAND_PRICES_USD
+from stacks.setting_types import OWN_CHECK, check_types
 
 MAX_ATTEMPT_SECONDS_LIMIT: Final = 7200 * 60
 """AWS Batch lets running jobs finish for at most 7,200 minutes after a compute environment was updated."""
@@ -41,6 +45,9 @@ MAX_USD: Final = 10_000_000
 
 MAX_BUDGET_SUBSCRIBERS: Final = 10
 """E-mail addresses that AWS Budgets lets one notification have."""
+
+Usd = Annotated[str, OWN_CHECK]
+"""US dollars as text: see `_check_usd`."""
 
 ImageBuilder = Literal["docker", "codebuild"]
 """Who builds the trainer image for `make image`: Docker on the machine of whoever calls it, or a CodeBuild project."""
@@ -125,6 +132,13 @@ class Profile:
 
     def __post_init__(self) -> None:
         """Check what AWS would refuse hours later."""
+        try:
+            self._check_fields()
+        except ValueError as error:
+            raise ValueError(f"profile {self.name!r}: {error}") from error
+
+    def _check_fields(self) -> None:
+        check_types(self)
         check_name("Profile.name", self.name)
         _check_range("Profile.vcpus", self.vcpus, 1, 1024, "vCPUs of one instance")
         _check_range("Profile.memory_mib", self.memory_mib, 4, 32 * 1024 * 1024, "AWS Batch, one instance")
@@ -225,14 +239,14 @@ class Environment:
     has_own_key: bool
     """True: a KMS key of the environment's own encrypts checkpoints and ledger, for a dollar a month. False: keys of
     AWS's. It may change at any time: what is stored keeps its key, and remains readable."""
-    fallback_cap_usd_per_month: str
+    fallback_cap_usd_per_month: Usd
     """US dollars as text that all runs together may spend on on-demand in a month (UTC); '0': there is no fallback. A
     month that has begun keeps its caps: `spotkeeper budget set` changes those."""
-    total_cap_usd_per_month: str | None
+    total_cap_usd_per_month: Usd | None
     """The same for spot and on-demand together; None: unlimited. It needs a price of every spot type, too."""
     team_caps: Mapping[str, Caps] = field(default_factory=dict)
     """Caps a month of single teams, within those of the environment; a team that is not here has none of its own."""
-    on_demand_prices_usd: Mapping[str, str] = field(default_factory=dict)
+    on_demand_prices_usd: Mapping[str, Usd] = field(default_factory=dict)
     """Instance type -> US dollars per hour as text: prices that you have checked for your region and contract. They
     come before `stacks.on_demand_prices`. A profile with a type of unknown price never falls back."""
     fallback_after_seconds: int
@@ -253,8 +267,19 @@ class Environment:
     game_day: GameDay | None = None
     """Drills with AWS FIS; None: there are none, and no role may interrupt a host."""
 
-    def __post_init__(self) -> None:
-        """Check each field and what they imply for one another."""
+    def check(self) -> None:
+        """Check each field and what they imply for one another.
+
+        Raises:
+            ValueError: naming the environment, the field, the value and those allowed.
+        """
+        try:
+            self._check_fields()
+        except ValueError as error:
+            raise ValueError(f"environment {self.name!r}: {error}") from error
+
+    def _check_fields(self) -> None:
+        check_types(self)
         check_name("Environment.name", self.name)
         self._check_zones()
         self._check_profiles()

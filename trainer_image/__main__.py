@@ -1,6 +1,6 @@
 """`make image`: build a variant of the trainer image into an environment's repository, and say where to set it.
 
-python -m trainer_image --env dev --variant gpu
+python -m trainer_image --env dev --variant gpu --region us-east-1
 
 The tag tells the source, and tags never move: what was built from the same source already is not built again.
 """
@@ -53,9 +53,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make image", description=__doc__.partition("\n")[0])
     parser.add_argument("--env", required=True, help="environment, such as dev")
     parser.add_argument("--variant", required=True, choices=IMAGE_VARIANTS)
+    parser.add_argument("--region", required=True, help="where the environment is, as its settings say")
     given = parser.parse_args()
     try:
-        image = push(given.env, given.variant, session=boto3.Session())
+        image = push(given.env, given.variant, session=boto3.Session(region_name=given.region))
     except (BuildError, BotoCoreError, ClientError) as error:
         sys.exit(f"make image: {error}")
     print(image)

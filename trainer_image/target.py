@@ -51,7 +51,7 @@ class Target:
         if image_build.REPOSITORY_OUTPUT not in storage:
             raise BuildError(
                 f"environment {environment!r} has no image repository in region {cloudformation.meta.region_name} of "
-                f"this AWS account: `make deploy ENV={environment}` first, or set AWS_DEFAULT_REGION to where it is"
+                f"this AWS account: `make deploy ENV={environment}` first, or sign in to the account in which it is"
             )
         images = _outputs(cloudformation, image_build.images_stack(environment))
         project = None

@@ -161,7 +161,7 @@ class _Demo:
         self._watch(run, logs)
         self._uninterrupted.wait(self._options.time_limit_seconds)
 
-        status = status_of(run.run_id, self._connection)
+        status = status_of(run.run_id, self._connection, now=datetime.now(UTC).isoformat())
         run = status.run
         rows = timeline(status.attempts, logs=logs.attempts, submitted_at=submitted_at)
         self._story.show_timeline(rows)

@@ -120,7 +120,10 @@ SKIPPED: Final[Mapping[str, str]] = {
 
 # What Ref and every Fn::GetAtt of a skipped resource return.
 _STAND_INS: Final[Mapping[str, Callable[[Scope, str], str]]] = {
-    "AWS::Budgets::Budget": lambda scope, logical_id: f"{scope.stack}-{logical_id}",
+    # Names: of both, Ref alone is used.
+    **dict.fromkeys(
+        ("AWS::Budgets::Budget", "AWS::CodeBuild::Project"), lambda scope, logical_id: f"{scope.stack}-{logical_id}"
+    ),
     # Fn::GetAtt of the ARN alone is used.
     **dict.fromkeys(
         ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"),

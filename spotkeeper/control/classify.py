@@ -171,7 +171,7 @@ _EXPLANATIONS: Final = {
     Cause.TWIN: "stopped as the second job of one submission",
     Cause.STANDBY: "stopped as a standby that was not needed any more",
     Cause.SWITCHED_OFF: "on-demand was switched off",
-    Cause.OVER_BUDGET: "a total cap is reached: raise it with `spotkeeper budget set`, then `spotkeeper resume`",
+    Cause.OVER_BUDGET: "a total cap is reached: raise it with `spotkeeper budget set`, then `spotkeeper resume RUN`",
     Cause.OVER_MONTH: "the total cap of this month is reached, of its team or the environment",
     Cause.NO_CAPACITY: "no capacity within the queue's time limit: {text}",
     Cause.MISCONFIGURED: "its queue cannot run this job: {text}",

@@ -50,7 +50,7 @@ def paused() -> dict[str, Any]:
         "pause_requested_at": None,
         "wait_until": None,
         "lacks": None,
-        "reason": "paused; `spotkeeper resume` lets it go on",
+        "reason": "`spotkeeper resume RUN` lets it go on",
         **standby.forgotten(),
     }
 

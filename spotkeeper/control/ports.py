@@ -27,6 +27,7 @@ class UnknownRun(LookupError):  # noqa: N818
 
     def __init__(self, run_id: str) -> None:
         super().__init__(f"there is no run {run_id!r}; `spotkeeper status` lists the runs")
+        self.run_id = run_id
 
 
 class Throttled(Exception):  # noqa: N818

@@ -149,7 +149,7 @@ class Run:
     waits_since: str | None = None
     """Since when its job waits for a machine; None: it has one, or the run has no job. Every claim removes it."""
     waits_why: str | None = None
-    """What AWS Batch says of that."""
+    """What AWS Batch says of that, if it says anything."""
     job_unknown_since: str | None = None
     """Since when AWS Batch does not know its job."""
     closed_at: str | None = None
@@ -192,7 +192,8 @@ class Run:
         if self.is_live and self.job_unknown_since is not None:
             return f"AWS Batch does not know job {self.job_id} (since {self.job_unknown_since})"
         if self.is_live and self.waits_since is not None:
-            return f"its job waits for a machine ({self.market}) since {self.waits_since}: {self.waits_why}"
+            because = f": {self.waits_why}" if self.waits_why else ""
+            return f"its job waits for a machine ({self.market}) since {self.waits_since}{because}"
         return self.reason
 
     @property

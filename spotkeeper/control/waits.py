@@ -8,8 +8,6 @@ from typing import Any
 from spotkeeper.control.ports import Conflict, Job, JobStatus, Ledger
 from spotkeeper.control.run import Attempt, Run
 
-NO_WORDS = "AWS Batch gives no reason"
-
 
 def forgotten() -> dict[str, Any]:
     """Return the changes by which a run has no job that waits."""
@@ -23,8 +21,9 @@ def waiting_since(run: Run, last: Attempt | None) -> str:
 
 def is_noted(run: Run, job: Job) -> bool:
     """Tell whether the run says already what its job, as it was just read, waits for."""
-    why = (job.status_reason or NO_WORDS) if _is_waiting(run, job) else None
-    return run.job_unknown_since is None and run.waits_why == why
+    is_waiting = _is_waiting(run, job)
+    why = _why(job) if is_waiting else None
+    return run.job_unknown_since is None and (run.waits_since is not None, run.waits_why) == (is_waiting, why)
 
 
 def note(run: Run, job: Job, last: Attempt | None, *, ledger: Ledger) -> Run:
@@ -35,12 +34,17 @@ def note(run: Run, job: Job, last: Attempt | None, *, ledger: Ledger) -> Run:
     if _is_waiting(run, job):
         # Batch's reason may change while the job waits; since when, does not.
         since = run.waits_since or waiting_since(run, last)
-        changes.update(waits_since=since, waits_why=job.status_reason or NO_WORDS)
+        changes.update(waits_since=since, waits_why=_why(job))
     try:
         return ledger.advance(run, **changes)
     except Conflict:
         # Somebody moves the run at this moment, perhaps by its claim; the next look tells.
         return run
+
+
+def _why(job: Job) -> str | None:
+    # A job that was submitted a moment ago waits for nothing in particular.
+    return job.status_reason or None
 
 
 def _is_waiting(run: Run, job: Job) -> bool:

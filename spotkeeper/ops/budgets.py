@@ -17,6 +17,9 @@ from spotkeeper.policy.money import format_usd, parse_usd
 UNLIMITED: Final = "unlimited"
 """What people write for a cap that nobody sets."""
 
+NO_SPOT: Final = "spot is not counted (no total cap)"
+"""Of a total that is on-demand alone: without a cap nobody asks for the prices of spot."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Holder:
@@ -28,6 +31,8 @@ class Holder:
     is_leased: bool
     """Whether spot money is reserved for it too, so that a total cap of it is kept."""
     run: Run | None = None
+    absence: str = ""
+    """What to say where the caps are not known."""
 
 
 def this_month(connection: Connection, *, now: str) -> tuple[Holder, ...]:
@@ -66,7 +71,14 @@ def sweep(name: str, connection: Connection) -> Holder:
     budget = connection.budgets.get(holder)
     is_capped = budget is not None and budget.total.limit != UNLIMITED_MICROUSD
     is_leased = is_capped or connection.ports.terms.limits.total_microusd is not None
-    return Holder(name=holder, limits=None, is_leased=is_leased)
+    if connection.sweeps.get(name) is not None:
+        absence = f"sweep {name!r} has no budget yet: the first of its members that reserves money makes it"
+    else:
+        absence = (
+            f"there is no sweep {name!r}, or its runs, submitted with --sweep {name}, have reserved no money yet: "
+            "`spotkeeper status` lists the runs"
+        )
+    return Holder(name=holder, limits=None, is_leased=is_leased, absence=absence)
 
 
 def run(run_id: str, connection: Connection, *, now: str) -> Holder:
@@ -95,10 +107,7 @@ def budget_of(holder: Holder, connection: Connection) -> Budget:
     if budget is not None:
         return budget
     if holder.limits is None:
-        raise OperationError(
-            f"{holder.name} has no budget yet: the first of its runs that reserves money makes it, with the caps given "
-            "to `spotkeeper submit`"
-        )
+        raise OperationError(holder.absence)
     return holder.limits.open(holder.name)
 
 
@@ -107,6 +116,7 @@ def set_caps(holder: Holder, connection: Connection, *, fallback: str | None, to
 
     Raises:
         ValueError: if none is given, one is no amount, or a total cap would not be kept.
+        OperationError: of a run that has ended.
     """
     if fallback is None and total is None:
         raise ValueError("nothing to set: give --fallback-cap, --total-cap or both")
@@ -117,6 +127,8 @@ def set_caps(holder: Holder, connection: Connection, *, fallback: str | None, to
             f"--total-cap cannot be kept for {holder.name}, because no spot money is reserved for it: give --total-cap "
             "when a run is submitted, or set total_cap_usd_per_month in stacks/environments.py and deploy"
         )
+    if holder.run is not None and holder.run.is_closed:
+        raise OperationError(f"{holder.run.run_id} has ended ({holder.run.state}): it spends nothing any more")
     begins = (holder.limits or Limits()).open(holder.name)
     while True:
         budget = connection.budgets.get(holder.name) or connection.budgets.open(begins)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spotkeeper.ops import checkpoints
-from spotkeeper.ops.status import elapsed
+from spotkeeper.ops.elapsed import elapsed
 
 _PLAIN_WIDTH = 200
 """Columns where the output is no terminal, so that lines can be searched."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.control import pause as pausing
 from spotkeeper.control import priority as prioritizing
 from spotkeeper.control.cancel import cancel as cancel_run
+from spotkeeper.control.ports import UnknownRun
 from spotkeeper.control.run import Run
 from spotkeeper.ops import (
     checkpoint_commands,
@@ -26,9 +28,11 @@ from spotkeeper.ops import (
     failure,
     log_stream,
     money_commands,
+    reason,
     spending,
     submission,
     sweep_commands,
+    sweep_status,
     waiting,
 )
 from spotkeeper.ops import others as others_jobs
@@ -36,7 +40,8 @@ from spotkeeper.ops import status as run_status
 from spotkeeper.ops import submit_options as options
 from spotkeeper.ops.connection import Connection, LocalEndpoint, connect
 from spotkeeper.ops.doctor.command import doctor
-from spotkeeper.ops.invocation import Invocation
+from spotkeeper.ops.failure import OperationError
+from spotkeeper.ops.invocation import pasteable
 from spotkeeper.ops.plan import Plan, Request
 from spotkeeper.ops.spending import Spending
 from spotkeeper.policy.placement import Mode
@@ -51,10 +56,17 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            return self._invoke(ctx)
         except failure.EXPECTED as error:
-            typer.echo(f"spotkeeper: {_pasteable(ctx, failure.sentence(error))}", err=True)
+            typer.echo(f"spotkeeper: {pasteable(ctx, failure.sentence(error))}", err=True)
             raise typer.Exit(failure.exit_code(error)) from error
+
+    def _invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UnknownRun as error:
+            sweep_status.refuse_sweep(error.run_id, ctx.obj())
+            raise
 
 
 app = typer.Typer(
@@ -79,12 +91,16 @@ def select(
         str | None,
         typer.Option("--environment", "-e", envvar="SPOTKEEPER_ENV", help="The deployed environment; dev by default."),
     ] = None,
-    region: Annotated[str | None, typer.Option(help="AWS region; else that of the AWS settings.")] = None,
+    region: Annotated[
+        str | None,
+        # The AWS CLI and the CDK read AWS_REGION; boto3, left alone, reads AWS_DEFAULT_REGION and the profile only.
+        typer.Option(envvar="AWS_REGION", help="AWS region; else AWS_DEFAULT_REGION, or that of the AWS profile."),
+    ] = None,
     local: Annotated[bool, typer.Option("--local", help="Use the emulation that runs on this machine.")] = False,
 ) -> None:
     """Run machine-learning jobs on AWS spot capacity that keep their work."""
     # Connected by the command, so that --help of a command asks nobody.
-    ctx.obj = lambda: _connect(environment, region, LocalEndpoint.find(os.environ) if local else None)
+    ctx.obj = cache(lambda: _connect(environment, region, LocalEndpoint.find(os.environ) if local else None))
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -197,18 +213,18 @@ def submit(
     )
     options.show_source(plan, folder, is_chosen=source is not None)
     for warning in plan.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"warning: {pasteable(ctx, warning)}", err=True)
     if dry_run:
         _show_plan(plan)
         return
     run = _submit(ctx, plan, connection)
-    watch = _pasteable(ctx, f"`spotkeeper logs --follow {run.run_id}`")
-    typer.echo(f"{_state_of(run)} on {run.market}, profile {run.profile}; watch: {watch}", err=True)
+    watch = pasteable(ctx, f"`spotkeeper logs --follow {run.run_id}`")
+    typer.echo(f"{pasteable(ctx, _state_of(run))} on {run.market}, profile {run.profile}; watch: {watch}", err=True)
     with _looking(ctx, run.run_id):
         if follow:
             _print_log(run.run_id, connection, attempt=None, follow=True)
         if wait or follow:
-            _exit_as(waiting.wait(run.run_id, connection, pause=_pause))
+            _exit_as(ctx, waiting.wait(run.run_id, connection, pause=_pause))
 
 
 @app.command()
@@ -234,13 +250,13 @@ def status(
         if as_json:
             typer.echo(json.dumps([run_status.plain(run) for run in runs], indent=2))
         else:
-            run_status.show_runs(runs, _console(), now=datetime.now(UTC))
+            run_status.show_runs(runs, _console(), now=datetime.now(UTC), pasteable=partial(pasteable, ctx))
         return
-    found = run_status.status_of(run_id, connection)
+    found = run_status.status_of(run_id, connection, now=_now())
     if as_json:
         typer.echo(json.dumps(run_status.plain(found), indent=2))
     else:
-        run_status.show_status(found, _console(), now=datetime.now(UTC))
+        run_status.show_status(found, _console(), now=datetime.now(UTC), pasteable=partial(pasteable, ctx))
 
 
 @app.command()
@@ -249,7 +265,9 @@ def logs(
     run_id: Annotated[str, typer.Argument(metavar="RUN")],
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Show new lines until the run ends.")] = False,
-    attempt: Annotated[int | None, typer.Option(min=1, help="Only this attempt.")] = None,
+    attempt: Annotated[
+        str | None, typer.Option(metavar="N.N", help="Only this attempt, as `status` shows it: 1.2.")
+    ] = None,
 ) -> None:
     """Print what a run's attempts wrote."""
     with _looking(ctx, run_id):
@@ -272,13 +290,15 @@ def pause(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RUN
     """Stop a run after it has saved, until `spotkeeper resume`."""
     connection: Connection = ctx.obj()
     run = pausing.pause(run_id, ledger=connection.ledger, batch=connection.batch, now=_now())
+    _refuse_ended(run)
     if run.pause_requested_at is not None:
         typer.echo(f"{run_id} is being paused; its job is stopping")
     else:
-        typer.echo(f"{run_id} is {_state_of(run)}")
+        typer.echo(pasteable(ctx, f"{run_id} is {_state_of(run)}"))
 
 
-@app.command("priority")
+# A negative number is a priority out of range, not an unknown option.
+@app.command("priority", context_settings={"ignore_unknown_options": True})
 def prioritize(
     ctx: typer.Context,
     run_id: Annotated[str, typer.Argument(metavar="RUN")],
@@ -287,7 +307,10 @@ def prioritize(
     """Let a run go before, or after, the others of its team; one that has a machine goes on."""
     connection: Connection = ctx.obj()
     run = prioritizing.prioritize(run_id, number, ports=connection.ports)
-    typer.echo(f"{run_id} has ended" if run.is_closed else f"{run_id} has priority {number}")
+    _refuse_ended(run)
+    has_machine = run.state is RunState.RUNNING and run.waits_since is None
+    later = " from its next job on: the one that runs goes on" if has_machine else ""
+    typer.echo(f"{run_id} has priority {number}{later}")
 
 
 @app.command()
@@ -295,27 +318,25 @@ def resume(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RU
     """Let a paused, parked or waiting run go on now."""
     connection: Connection = ctx.obj()
     run = pausing.resume(run_id, ports=connection.ports, now=_now())
-    typer.echo(f"{run_id} {'goes on: it' if run.is_live else 'cannot go on: it'} is {_state_of(run)}")
+    _refuse_ended(run)
+    if not run.is_live or run.cancel_requested_at is not None:
+        raise OperationError(f"{run_id} cannot go on: it is {_state_of(run)}")
+    typer.echo(f"{run_id} goes on: it is {_state_of(run)}")
+
+
+def _refuse_ended(run: Run) -> None:
+    if run.is_closed:
+        raise OperationError(f"{run.run_id} has ended: it is {_state_of(run)}")
 
 
 def _state_of(run: Run) -> str:
     if run.cancel_requested_at is not None and not run.is_closed:
         return "being cancelled"
-    return f"{run.state}: {run.why}" if run.why else run.state
+    return reason.state(run, now=datetime.now(UTC))
 
 
 def _connect(environment: str | None, region: str | None, local: LocalEndpoint | None) -> Connection:
     return connect(environment or (local.environment if local else "dev"), region=region, local=local)
-
-
-def _pasteable(ctx: typer.Context, sentence: str) -> str:
-    given = ctx.find_root().params
-    return Invocation(
-        program=sys.argv[0],
-        environment=given.get("environment"),
-        region=given.get("region"),
-        is_local=bool(given.get("local")),
-    ).pasteable(sentence)
 
 
 @contextmanager
@@ -328,7 +349,7 @@ def _looking(ctx: typer.Context, run_id: str) -> Iterator[None]:
             f"run {run_id} goes on without you. Look again: `spotkeeper logs --follow {run_id}`; "
             f"stop it for good: `spotkeeper cancel {run_id}`"
         )
-        typer.echo(f"\nspotkeeper: {_pasteable(ctx, told)}", err=True)
+        typer.echo(f"\nspotkeeper: {pasteable(ctx, told)}", err=True)
         raise typer.Exit(failure.EXIT_INTERRUPTED) from None
 
 
@@ -343,7 +364,7 @@ def _submit(ctx: typer.Context, plan: Plan, connection: Connection) -> Run:
         return submission.submit(plan, connection=connection, now=_now(), pause=time.sleep, announce=announce)
     except KeyboardInterrupt:
         for run_id in recorded:
-            typer.echo(f"spotkeeper: {_pasteable(ctx, submission.unconfirmed(run_id))}", err=True)
+            typer.echo(f"spotkeeper: {pasteable(ctx, submission.unconfirmed(run_id))}", err=True)
         raise
 
 
@@ -368,7 +389,7 @@ def _show_plan(plan: Plan) -> None:
         )
 
 
-def _print_log(run_id: str, connection: Connection, *, attempt: int | None, follow: bool) -> None:
+def _print_log(run_id: str, connection: Connection, *, attempt: str | None, follow: bool) -> None:
     shown = None
     for line in log_stream.read(run_id, connection, attempt=attempt, pause=_pause if follow else None):
         if line.attempt != shown:
@@ -381,7 +402,7 @@ def _pause() -> None:
     time.sleep(_POLL_SECONDS)
 
 
-def _exit_as(run: Run) -> None:
-    typer.echo(f"{run.run_id}: {run.state}" + (f": {run.why}" if run.why else ""), err=True)
+def _exit_as(ctx: typer.Context, run: Run) -> None:
+    typer.echo(pasteable(ctx, f"{run.run_id}: {_state_of(run)}"), err=True)
     if run.state is not RunState.SUCCEEDED:
         raise typer.Exit(failure.EXIT_FAILURE)

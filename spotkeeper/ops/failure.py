@@ -11,6 +11,8 @@ EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 """Ctrl-C: 128 and the number of SIGINT."""
 
+NO_CREDENTIALS: Final = "no AWS credentials found: sign in (`aws sso login`), or set AWS_PROFILE"
+
 
 class OperationError(Exception):
     """What was asked cannot be done now. The message is for the user, with the fix."""
@@ -44,7 +46,7 @@ def sentence(error: Exception) -> str:
     """Return what to tell the user."""
     match error:
         case aws.NoCredentialsError() | aws.PartialCredentialsError():
-            return "no AWS credentials found: sign in (`aws sso login`), set AWS_PROFILE, or use --local"
+            return f"{NO_CREDENTIALS}; --local needs none"
         case aws.ProfileNotFound():
             return f"{error}: correct AWS_PROFILE; `aws configure list-profiles` lists the profiles"
         case aws.NoRegionError():

@@ -10,6 +10,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,23 @@ class Invocation:
     environment: str | None = None
     region: str | None = None
     is_local: bool = False
+
+    @classmethod
+    def of(cls, ctx: Any, *, program: str) -> Self:
+        """Return how the command of a Click context was started."""
+        root = ctx.find_root()
+        # What stands in the shell's environment is there for the pasted command, too.
+        typed = {
+            name: value
+            for name, value in root.params.items()
+            if (source := root.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+        }
+        return cls(
+            program=program,
+            environment=typed.get("environment"),
+            region=typed.get("region"),
+            is_local=bool(typed.get("local")),
+        )
 
     def pasteable(self, sentence: str) -> str:
         """Return the sentence with its commands in backticks as they have to be typed here."""
@@ -38,6 +56,11 @@ class Invocation:
         if Path(self.program).name != "spotkeeper" or shutil.which("spotkeeper") == self.program:
             return "spotkeeper"
         return self.program
+
+
+def pasteable(ctx: Any, sentence: str) -> str:
+    """Return the sentence with its commands as they have to be typed by who typed the command of a Click context."""
+    return Invocation.of(ctx, program=sys.argv[0]).pasteable(sentence)
 
 
 def python() -> str:

@@ -11,6 +11,7 @@ from spotkeeper.control.ports import Throttled
 from spotkeeper.control.run import Run
 from spotkeeper.ops import waiting
 from spotkeeper.ops.connection import Connection
+from spotkeeper.ops.failure import OperationError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,19 +24,20 @@ class LogLine:
 
 
 def read(
-    run_id: str, connection: Connection, *, attempt: int | None = None, pause: Callable[[], object] | None = None
+    run_id: str, connection: Connection, *, attempt: str | None = None, pause: Callable[[], object] | None = None
 ) -> Iterator[LogLine]:
     """Yield the lines of a run's attempts, in their order.
 
     Args:
         run_id: The run.
         connection: Its environment.
-        attempt: Batch's attempt number, to read only this one.
+        attempt: Submission and attempt, such as "1.2", to read only this one.
         pause: Waits a moment; given, new lines are followed until the run has ended or needs a person, through short
             outages.
 
     Raises:
         UnknownRun: the ledger has no such run.
+        OperationError: the run has no such attempt.
     """
     positions: dict[str, str] = {}
     failures = 0
@@ -43,8 +45,12 @@ def read(
         # The run before its lines: what it wrote until it ended is then read after it is known to have ended.
         try:
             run = waiting.read(run_id, connection) if pause is not None else connection.run_of(run_id)
-            for number, stream in _streams(run, connection):
-                if attempt is None or number.endswith(f".{attempt}"):
+            streams = _streams(run, connection)
+            if attempt is not None and attempt not in streams:
+                known = f"there are {', '.join(streams)}" if streams else "it has none yet"
+                raise OperationError(f"run {run_id} has no attempt {attempt!r}: {known}")
+            for number, stream in streams.items():
+                if stream is not None and attempt in (None, number):
                     yield from _new_lines(number, stream, connection, positions)
         except waiting.PASSING:
             failures += 1
@@ -57,19 +63,16 @@ def read(
         pause()
 
 
-def _streams(run: Run, connection: Connection) -> list[tuple[str, str]]:
-    """Return number and log stream of the attempts that have one; Batch may know one that the ledger does not yet."""
+def _streams(run: Run, connection: Connection) -> dict[str, str | None]:
+    """Return the attempts by number, with their log streams; Batch may know one that the ledger does not yet."""
     known = {
-        (attempt.submission, attempt.attempt): attempt.log_stream
-        for attempt in connection.ledger.attempts(run.run_id)
-        if attempt.log_stream is not None
+        (attempt.submission, attempt.attempt): attempt.log_stream for attempt in connection.ledger.attempts(run.run_id)
     }
     job = connection.batch.describe(run.job_id) if run.job_id is not None and not run.is_closed else None
     if job is not None and job.name == job_name(run.run_id, run.submission):
         for number, told in enumerate(job.attempts, start=1):
-            if told.log_stream is not None:
-                known.setdefault((run.submission, number), told.log_stream)
-    return [(f"{submission}.{number}", stream) for (submission, number), stream in sorted(known.items())]
+            known[run.submission, number] = known.get((run.submission, number)) or told.log_stream
+    return {f"{submission}.{number}": known[submission, number] for submission, number in sorted(known)}
 
 
 def _new_lines(number: str, stream: str, connection: Connection, positions: dict[str, str]) -> Iterator[LogLine]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from spotkeeper.control.budget import Budget, Switch
 from spotkeeper.ops import budgets, fallback
 from spotkeeper.ops.connection import Connection
+from spotkeeper.ops.invocation import pasteable
 from spotkeeper.policy.money import format_usd
 
 _WIDTH = 160
@@ -47,14 +48,15 @@ def show(
     now = _now()
     holder = _holder(connection, run=run, team=team, sweep=sweep, now=now)
     holders = (holder,) if holder is not None else budgets.this_month(connection, now=now)
-    found = [budgets.budget_of(one, connection) for one in holders]
+    found = [(one, budgets.budget_of(one, connection)) for one in holders]
     if as_json:
-        typer.echo(json.dumps([asdict(budget) for budget in found], indent=2))
+        typer.echo(json.dumps([asdict(budget) for _, budget in found], indent=2))
         return
     _print(found)
     switch = connection.budgets.switch()
     if switch.is_off:
-        typer.echo(f"on-demand is switched off: {switch.reason}; `spotkeeper fallback on` switches it on", err=True)
+        told = f"on-demand is switched off: {switch.reason}; `spotkeeper fallback on` switches it on"
+        typer.echo(pasteable(ctx, told), err=True)
 
 
 @budget_app.command("set")
@@ -83,8 +85,8 @@ def set_(
     holder = _holder(connection, run=run, team=team, sweep=sweep, environment=environment, now=now)
     if holder is None:
         raise ValueError("whose caps? give one of --run RUN, --team TEAM, --sweep NAME, --this-environment")
-    _print([budgets.set_caps(holder, connection, fallback=fallback_cap, total=total_cap)])
-    typer.echo(budgets.let_go_on(holder, connection, now=now), err=True)
+    _print([(holder, budgets.set_caps(holder, connection, fallback=fallback_cap, total=total_cap))])
+    typer.echo(pasteable(ctx, budgets.let_go_on(holder, connection, now=now)), err=True)
 
 
 @fallback_app.command()
@@ -131,17 +133,19 @@ def _holder(
     return budgets.environment(connection, now=now) if environment else None
 
 
-def _print(found: list[Budget]) -> None:
+def _print(found: list[tuple[budgets.Holder, Budget]]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("HOLDER", "CAP"):
         table.add_column(column, no_wrap=True)
     for column in ("LIMIT", "RESERVED", "SPENT", "LEFT"):
         table.add_column(column, justify="right", no_wrap=True)
-    for budget in found:
+    table.add_column(no_wrap=True)
+    for holder, budget in found:
         for name, cap in (("on-demand", budget.fallback), ("total", budget.total)):
             limit = budgets.limit_text(cap.limit)
             left = limit if limit == budgets.UNLIMITED else format_usd(cap.available)
-            cells = (budget.holder, name, limit, format_usd(cap.reserved), format_usd(cap.spent), left)
+            note = budgets.NO_SPOT if cap is budget.total and not holder.is_leased else ""
+            cells = (budget.holder, name, limit, format_usd(cap.reserved), format_usd(cap.spent), left, note)
             table.add_row(*(Text(cell) for cell in cells))
     Console(width=_WIDTH).print(table)
 

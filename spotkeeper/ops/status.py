@@ -1,5 +1,6 @@
 """What is known of a run, gathered and shown."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -11,10 +12,13 @@ from rich.text import Text
 from spotkeeper.contract.budgets import run_holder
 from spotkeeper.contract.checkpoint_layout import commit_prefix, parse_manifest_key
 from spotkeeper.contract.ledger import LISTING_CLOSED, LISTING_OPEN
+from spotkeeper.control import reserve
 from spotkeeper.control.budget import Budget, Cap
 from spotkeeper.control.run import Attempt, HistoryEvent, Run
-from spotkeeper.ops.budgets import limit_text, run_limits
+from spotkeeper.ops import reason
+from spotkeeper.ops.budgets import NO_SPOT, limit_text, run_limits
 from spotkeeper.ops.connection import Connection
+from spotkeeper.ops.elapsed import elapsed
 from spotkeeper.policy.money import format_usd
 
 
@@ -37,6 +41,8 @@ class RunStatus:
     history: tuple[HistoryEvent, ...]
     budget: Budget
     """What it may spend; of a run that has reserved nothing yet, as it was submitted."""
+    counts_spot: bool
+    """Whether the total of its budget has what it spends on spot in it."""
 
 
 def plain(value: Run | RunStatus) -> dict[str, Any]:
@@ -44,7 +50,7 @@ def plain(value: Run | RunStatus) -> dict[str, Any]:
     return asdict(value)
 
 
-def status_of(run_id: str, connection: Connection) -> RunStatus:
+def status_of(run_id: str, connection: Connection, *, now: str) -> RunStatus:
     """Gather what ledger and bucket know of a run.
 
     Raises:
@@ -57,6 +63,7 @@ def status_of(run_id: str, connection: Connection) -> RunStatus:
         checkpoint=_newest_checkpoint(run_id, connection),
         history=connection.ledger.history(run_id),
         budget=connection.budgets.get(run_holder(run_id)) or run_limits(run).open(run_holder(run_id)),
+        counts_spot=reserve.leases_spot(run, ports=connection.ports, now=now),
     )
 
 
@@ -81,21 +88,22 @@ def _newest_checkpoint(run_id: str, connection: Connection) -> CheckpointSummary
     return CheckpointSummary(epoch=epoch, step=step, committed_at=committed_at.isoformat())
 
 
-def show_runs(runs: tuple[Run, ...], console: Console, *, now: datetime) -> None:
-    """Print a table of runs."""
+def show_runs(runs: tuple[Run, ...], console: Console, *, now: datetime, pasteable: Callable[[str], str] = str) -> None:
+    """Print a table of runs; `pasteable` puts their hints as they have to be typed."""
     table = Table(box=None, pad_edge=False)
     for column in ("RUN", "STATE", "TEAM", "PROFILE", "MARKET", "EPOCH", "AGE", "REASON"):
         table.add_column(column, overflow="fold", no_wrap=column not in ("RUN", "REASON"))
     for run in runs:
         age = elapsed(run.created_at, now)
-        _add_row(table, run.run_id, run.state, run.team, run.profile, run.market, run.epoch, age, run.why)
+        why = pasteable(reason.reason(run, now=now) or "")
+        _add_row(table, run.run_id, run.state, run.team, run.profile, run.market, run.epoch, age, why)
     console.print(table)
 
 
-def show_status(status: RunStatus, console: Console, *, now: datetime) -> None:
-    """Print one run with its attempts."""
+def show_status(status: RunStatus, console: Console, *, now: datetime, pasteable: Callable[[str], str] = str) -> None:
+    """Print one run with its attempts; `pasteable` puts hints as they have to be typed."""
     run = status.run
-    state = f"{run.state}: {run.why}" if run.why else str(run.state)
+    state = pasteable(reason.state(run, now=now))
     if run.cancel_requested_at is not None and not run.is_closed:
         state += " (cancelling)"
     elif run.pause_requested_at is not None and run.is_live:
@@ -105,6 +113,7 @@ def show_status(status: RunStatus, console: Console, *, now: datetime) -> None:
     _add_row(table, "state", state)
     _add_row(table, "command", " ".join(run.command))
     _add_row(table, "where", f"{run.profile}, {run.market}, team {run.team}, environment {run.environment}")
+    _add_row(table, "priority", run.priority)
     _add_row(table, "created", f"{run.created_at} ({elapsed(run.created_at, now)} ago)")
     if run.wait_until is not None:
         _add_row(table, "waits until", run.wait_until)
@@ -119,8 +128,8 @@ def show_status(status: RunStatus, console: Console, *, now: datetime) -> None:
         _add_row(table, "checkpoint", "none yet")
     if run.standby_submission is not None:
         _add_row(table, "standby", _standby(run))
-    for name, cap in (("on-demand $", status.budget.fallback), ("total $", status.budget.total)):
-        _add_row(table, name, _money(cap))
+    _add_row(table, "on-demand cost", _money(status.budget.fallback))
+    _add_row(table, "total cost", _money(status.budget.total) + ("" if status.counts_spot else f"; {NO_SPOT}"))
     for event in status.history:
         _add_row(table, event.kind, f"{event.at}: {event.message}")
     console.print(table)
@@ -160,14 +169,3 @@ def _attempts_table(attempts: tuple[Attempt, ...], now: datetime) -> Table:
 def _add_row(table: Table, *cells: object) -> None:
     # Text, so that brackets in a program's words are not read as markup.
     table.add_row(*(Text("" if cell is None else str(cell)) for cell in cells))
-
-
-def elapsed(since: str, until: datetime) -> str:
-    """Return the time between, in its two largest units."""
-    seconds = max(0, int((until - datetime.fromisoformat(since)).total_seconds()))
-    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
-    if days:
-        return f"{days}d{hours:02}h"
-    if hours:
-        return f"{hours}h{minutes:02}m"
-    return f"{minutes}m{seconds % 60:02}s" if minutes else f"{seconds}s"

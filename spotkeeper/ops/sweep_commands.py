@@ -5,6 +5,7 @@ import sys
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,9 @@ from spotkeeper.ops import spending, submission, sweep_status, sweep_submission
 from spotkeeper.ops import submit_options as options
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.failure import OperationError
+from spotkeeper.ops.invocation import pasteable
 from spotkeeper.ops.plan import Request
+from spotkeeper.ops.reason import reason
 from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.sweep_plan import SweepPlan, cross_product, plan_sweep
 from spotkeeper.ops.waiting import PASSING
@@ -132,17 +135,15 @@ def submit(
     plan = plan_sweep(base, request, name=name, members=parameters)
     options.show_source(base, folder, is_chosen=source is not None)
     for warning in base.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"warning: {pasteable(ctx, warning)}", err=True)
     if dry_run:
         _show_plan(plan)
         return
     typer.echo(name)
     array_id = _submit(plan, connection, now)
-    if array_id is None:
-        typer.echo(f"no array job is needed: see `spotkeeper sweep status {name}`", err=True)
-    else:
-        typer.echo(f"{len(plan.members)} members, array job {array_id}", err=True)
-    _tell_resting(sweep_status.sweep_of(name, connection)[1])
+    told = "no array job is needed" if array_id is None else f"{len(plan.members)} members, array job {array_id}"
+    typer.echo(pasteable(ctx, f"{told}; watch: `spotkeeper sweep status {name}`"), err=True)
+    _tell_resting(ctx, sweep_status.sweep_of(name, connection)[1])
 
 
 @app.command()
@@ -165,7 +166,14 @@ def status(
         typer.echo(json.dumps({**told, "members": [asdict(member) for member in chosen]}, indent=2))
         return
     console = Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
-    sweep_status.show(record, chosen, sweep_status.look_at(chosen[:limit], connection), console)
+    sweep_status.show(
+        record,
+        chosen,
+        sweep_status.look_at(chosen[:limit], connection),
+        console,
+        now=datetime.now(UTC),
+        pasteable=partial(pasteable, ctx),
+    )
 
 
 @app.command()
@@ -236,10 +244,11 @@ def _submit(plan: SweepPlan, connection: Connection, now: str) -> str | None:
         raise OperationError(sweep_submission.unconfirmed(plan.record.name)) from None
 
 
-def _tell_resting(members: tuple[Run, ...]) -> None:
+def _tell_resting(ctx: typer.Context, members: tuple[Run, ...]) -> None:
     resting = [member for member in members if member.state in (RunState.PARKED, RunState.WAITING)]
     if resting:
-        typer.echo(f"{len(resting)} members rest, the first, {resting[0].run_id}: {resting[0].reason}", err=True)
+        first = f"{resting[0].run_id}: {reason(resting[0], now=datetime.now(UTC))}"
+        typer.echo(pasteable(ctx, f"{len(resting)} members rest, the first, {first}"), err=True)
 
 
 def _show_plan(plan: SweepPlan) -> None:

@@ -1,8 +1,9 @@
 """What is known of a sweep and its members, gathered and shown."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +14,7 @@ from spotkeeper.control.run import Run
 from spotkeeper.control.sweep_record import SweepRecord
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.failure import OperationError
+from spotkeeper.ops.reason import reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +40,19 @@ def sweep_of(name: str, connection: Connection) -> tuple[SweepRecord, tuple[Run,
             f"`spotkeeper budget --sweep {name}` shows the caps of runs that were submitted with --sweep"
         )
     return record, tuple(connection.sweeps.members(record))
+
+
+def refuse_sweep(name: str, connection: Connection) -> None:
+    """Say of a name that is taken for a run's that it is a sweep's.
+
+    Raises:
+        OperationError: if it is.
+    """
+    if connection.sweeps.get(name) is not None:
+        raise OperationError(
+            f"{name!r} is a sweep: `spotkeeper sweep status {name}` shows its members, each a run; "
+            f"`spotkeeper sweep cancel {name}` cancels them all"
+        )
 
 
 def counts(record: SweepRecord, members: Sequence[Run]) -> dict[str, int]:
@@ -66,8 +81,11 @@ def show(
     members: Sequence[Run],
     shown: Sequence[MemberStatus],
     console: Console,
+    *,
+    now: datetime,
+    pasteable: Callable[[str], str] = str,
 ) -> None:
-    """Print how many members are in each state, and a table of those that are shown."""
+    """Print how many members are in each state, and a table of those that are shown, their hints `pasteable`."""
     told = ", ".join(f"{number} {state}" for state, number in counts(record, members).items())
     console.print(Text(f"sweep {record.name}: {record.size} members: {told}"))
     table = Table(box=None, pad_edge=False)
@@ -76,7 +94,8 @@ def show(
     for member in shown:
         run = member.run
         own = (run.variables.get(name) for name in record.parameters)
-        cells = (run.run_id, *own, run.state, member.num_attempts, member.step, run.why)
+        why = pasteable(reason(run, now=now) or "")
+        cells = (run.run_id, *own, run.state, member.num_attempts, member.step, why)
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in cells))
     console.print(table)
     if len(shown) < len(members):

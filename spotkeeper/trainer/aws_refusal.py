@@ -13,7 +13,7 @@ from botocore.exceptions import (
 NO_PERMISSION: Final = "give the job's role this permission, or use the bucket and the table of its own environment"
 NOT_THERE: Final = "there is no such thing in this account and region: correct its name, or deploy the environment"
 NO_CREDENTIALS: Final = "there are no AWS credentials: give the job a role, or set AWS_PROFILE"
-NO_REGION: Final = "set AWS_REGION"
+NO_REGION: Final = "set AWS_DEFAULT_REGION"
 
 _OF_CODE: Final = {
     "AccessDenied": NO_PERMISSION,

@@ -46,7 +46,7 @@ def test_a_paused_run_rests_when_its_job_was_unknown_for_a_day() -> None:
     assert world.run.state is RunState.RUNNING
     assert world.look(minute=DAY + 15) is Outcome.PAUSED
 
-    assert (world.run.state, world.run.why) == (RunState.PAUSED, "paused; `spotkeeper resume` lets it go on")
+    assert (world.run.state, world.run.why) == (RunState.PAUSED, "`spotkeeper resume RUN` lets it go on")
 
 
 def test_a_complete_run_has_succeeded_when_its_job_was_unknown_for_a_day() -> None:

@@ -28,7 +28,7 @@ def test_a_running_run_whose_job_waits_for_its_retry_says_so_and_is_counted_when
     assert (world.run.state, world.run.waits_since) == (RunState.RUNNING, after(20))
     done = world.sweep(3 * 24 * 60)
 
-    words = f"its job waits for a machine (spot) since {after(20)}: AWS Batch gives no reason"
+    words = f"its job waits for a machine (spot) since {after(20)}"
     assert done.waits == {RUN: words}
     assert world.run.why == words
 

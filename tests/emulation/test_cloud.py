@@ -312,7 +312,19 @@ def test_bad_input_is_answered_with_one_clear_line(environ: dict[str, str], tmp_
             assert refused.returncode == 1
             assert told in refused.stderr
             assert_one_line(refused.stderr)
+            assert refused.stdout == "" or "--speed" not in arguments
     assert not local_endpoint_file(environ).exists()
+
+
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_an_option_that_there_is_not_is_answered_with_the_usage_of_its_command(
+    environ: dict[str, str], command: str
+) -> None:
+    refused = run(environ, command, "--sed", "3")
+
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"usage: python -m emulation {command} [-h] [--seed N]")
+    assert f"python -m emulation {command}: error: unrecognized arguments: --sed 3" in refused.stderr
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing_behind(

@@ -18,7 +18,7 @@ from emulation.templates.load import LoadError, load, location
 from emulation.templates.verify import differences
 from spotkeeper.contract.descriptor import Descriptor
 from spotkeeper.contract.names import descriptor_parameter
-from stacks.environments import DEV
+from stacks.environments import DEV, ENVIRONMENTS
 from tests.emulation import sample_stack
 
 
@@ -49,6 +49,17 @@ def test_every_resource_of_dev_is_created_or_skipped_for_a_known_reason(
         "AWS::SNS::TopicPolicy",
         "AWS::SQS::QueuePolicy",
     }
+    assert server.failures == ()
+
+
+@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
+def test_every_environment_that_is_shipped_loads(environment: str, aws: Aws, server: Server, tmp_path: Path) -> None:
+    deployment, report = load(
+        synthesize(environment, tmp_path), aws, environment=environment, failures=lambda: server.failures
+    )
+
+    assert len(deployment.job_queues) == 2 * len(ENVIRONMENTS[environment].profiles)
+    assert report.created
     assert server.failures == ()
 
 

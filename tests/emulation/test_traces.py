@@ -34,6 +34,13 @@ def test_a_json_trace_is_read(tmp_path: Path, compressed: bool) -> None:
     assert read_trace(path) == Trace((Sample(0, True), Sample(600, True), Sample(1200, False)), seconds=1800)
 
 
+def test_the_example_that_the_help_names_takes_capacity_away_and_brings_it_back() -> None:
+    trace = read_trace(Path(__file__).parents[2] / "examples" / "spot_availability.csv")
+
+    assert [sample.available for sample in trace.changes()] == [True, False, True, False, True, True]
+    assert {sample.spot_usd_per_hour is None for sample in trace.samples if sample.available} == {False}
+
+
 def test_only_changes_matter(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     path.write_text(json.dumps({"metadata": {"gap_seconds": 60}, "data": [1, 1, 0, 0, 0, 1]}))

@@ -12,7 +12,8 @@ from tests.ops.deployed_environment import deployed
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Connection]:
     """A deployed environment, a shell that is set up for it, and a folder with a program."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.delenv("SPOTKEEPER_ENV", raising=False)
+    for name in ("SPOTKEEPER_ENV", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     program = tmp_path / "program"
     program.mkdir()

@@ -1,8 +1,11 @@
 """The commands as a user types them, against an environment in moto."""
 
 import json
+import os
 import re
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -264,8 +267,52 @@ def test_without_credentials_the_sentence_says_how_to_get_some(monkeypatch: pyte
 
     assert result.exit_code == 1
     assert result.stderr == (
-        "spotkeeper: no AWS credentials found: sign in (`aws sso login`), set AWS_PROFILE, or use --local\n"
+        "spotkeeper: no AWS credentials found: sign in (`aws sso login`), or set AWS_PROFILE; --local needs none\n"
     )
+
+
+@pytest.mark.parametrize("target", ["diff", "deploy", "destroy", "image"])
+def test_make_says_the_same_before_the_cdk_says_it_at_length(target: str, tmp_path: Path) -> None:
+    nobody = {
+        "HOME": str(tmp_path),
+        "PATH": os.defpath,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    venv = f"BIN={Path(sys.executable).parent}"
+
+    refused = subprocess.run(
+        ["make", target, venv, "--assume-old=.venv/.ready"],
+        cwd=Path(__file__).parents[2], env=nobody, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert refused.returncode != 0
+    assert refused.stdout == ""
+    said, *from_make = refused.stderr.splitlines()
+    assert said == "no AWS credentials found: sign in (`aws sso login`), or set AWS_PROFILE"
+    assert [line for line in from_make if not line.startswith("make")] == []
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_region_is_that_of_the_option_else_of_aws_region_else_of_what_boto3_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def asked(*words: str) -> str:
+        return str(spotkeeper(*words, "-e", "prod", "status").stderr).partition(" in region ")[2].partition(" ")[0]
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
+    assert asked() == "eu-north-1"
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert asked() == "eu-west-1"
+    assert asked("--region", "eu-west-3") == "eu-west-3"
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_hint_leaves_out_what_the_shell_says_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setenv("SPOTKEEPER_ENV", "dev")
+
+    assert "watch: `spotkeeper logs --follow " in spotkeeper("submit", "--", "python", "train.py").stderr
 
 
 @pytest.mark.usefixtures("environment")
@@ -377,7 +424,19 @@ def test_logs_prints_every_attempts_lines_in_order_and_attempts_apart(environmen
 
     assert result.stdout == "one\ntwo\nthree\n"
     assert result.stderr == "--- attempt 1.1\n--- attempt 1.2\n"
-    assert spotkeeper("logs", "digits-7fq2", "--attempt", "2").stdout == "three\n"
+    assert spotkeeper("logs", "digits-7fq2", "--attempt", "1.2").stdout == "three\n"
+
+
+@pytest.mark.parametrize("follow", [(), ("--follow",)], ids=["once", "follow"])
+def test_an_attempt_that_there_is_not_is_answered_with_those_there_are(
+    environment: Connection, follow: tuple[str, ...]
+) -> None:
+    with_history(environment)
+
+    result = spotkeeper("logs", "digits-7fq2", "--attempt", "99", *follow)
+
+    assert result.exit_code == 1
+    assert result.stderr == "spotkeeper: run digits-7fq2 has no attempt '99': there are 1.1, 1.2\n"
 
 
 def test_logs_of_an_attempt_that_has_not_written_yet_are_empty(environment: Connection) -> None:
@@ -460,7 +519,7 @@ def test_pausing_a_run_that_waits_takes_effect_at_once(environment: Connection) 
 
     result = spotkeeper("pause", "digits-7fq2")
 
-    assert result.stdout == "digits-7fq2 is paused: paused; `spotkeeper resume` lets it go on\n"
+    assert result.stdout == "digits-7fq2 is paused: `spotkeeper resume digits-7fq2` lets it go on\n"
     assert only_run(environment).state is RunState.PAUSED
 
 
@@ -480,7 +539,63 @@ def test_resuming_what_has_ended_says_how_it_ended(environment: Connection) -> N
 
     result = spotkeeper("resume", "digits-7fq2")
 
-    assert result.stdout == "digits-7fq2 cannot go on: it is failed: the program failed with exit code 3\n"
+    assert result.stderr == "spotkeeper: digits-7fq2 has ended: it is failed: the program failed with exit code 3\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pause", "digits-7fq2"),
+        ("resume", "digits-7fq2"),
+        ("priority", "digits-7fq2", "5"),
+        ("budget", "set", "--run", "digits-7fq2", "--fallback-cap", "5"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_cannot_be_done_to_an_ended_run_fails_and_says_so(environment: Connection, words: tuple[str, ...]) -> None:
+    ended = environment.ledger.create(new_run(state=RunState.SUCCEEDED))
+
+    result = spotkeeper(*words)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("spotkeeper: digits-7fq2 has ended")
+    assert environment.ledger.get(ended.run_id) == ended
+
+
+def test_a_run_that_is_being_cancelled_is_not_resumed_and_the_command_fails(environment: Connection) -> None:
+    environment.ledger.create(new_run(state=RunState.RUNNING, job_id="job-1", cancel_requested_at=NOW))
+
+    result = spotkeeper("resume", "digits-7fq2")
+
+    assert result.exit_code == 1
+    assert result.stderr == "spotkeeper: digits-7fq2 cannot go on: it is being cancelled\n"
+
+
+def test_a_hint_that_is_recorded_with_a_run_can_be_typed_as_it_is_shown(environment: Connection) -> None:
+    environment.ledger.create(new_run(state=RunState.PAUSED, reason="`spotkeeper resume RUN` lets it go on"))
+
+    for words in (("status",), ("status", "digits-7fq2")):
+        shown = spotkeeper("-e", "dev", *words).stdout
+        assert "`spotkeeper --environment dev resume digits-7fq2` lets it go on" in shown
+
+
+def test_priority_is_shown_and_says_from_when_it_counts(environment: Connection) -> None:
+    run = environment.ledger.create(new_run(state=RunState.SUBMITTED))
+    assert spotkeeper("priority", run.run_id, "200").stdout == "digits-7fq2 has priority 200\n"
+    environment.ledger.advance(only_run(environment), state=RunState.RUNNING)
+
+    assert spotkeeper("priority", run.run_id, "300").stdout == (
+        "digits-7fq2 has priority 300 from its next job on: the one that runs goes on\n"
+    )
+    assert re.search(r"^priority +300 *$", spotkeeper("status", run.run_id).stdout, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_negative_priority_is_out_of_range_and_no_unknown_option() -> None:
+    result = spotkeeper("priority", "digits-7fq2", "-5")
+
+    assert result.exit_code == 2
+    assert result.stderr == "spotkeeper: a priority must be 0 to 9999 (higher goes first; usual: 100), got -5\n"
 
 
 @pytest.mark.parametrize("command", ["pause", "resume", "cancel"])

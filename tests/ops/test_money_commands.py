@@ -84,7 +84,8 @@ def test_the_environment_and_its_teams_are_shown_for_this_month_before_anything_
 
     assert result.exit_code == 0
     assert row(result, environment_holder(this_month()), "on-demand") == ["$50.00", "$0.00", "$0.00", "$50.00"]
-    assert row(result, environment_holder(this_month()), "total") == ["unlimited", "$0.00", "$0.00", "unlimited"]
+    assert row(result, environment_holder(this_month()), "total")[:4] == ["unlimited", "$0.00", "$0.00", "unlimited"]
+    assert result.stdout.count("spot is not counted (no total cap)") == 2
     assert row(result, team_holder("research", this_month()), "on-demand")[0] == "unlimited"
     assert environment.budgets.get(environment_holder(this_month())) is None
 
@@ -258,7 +259,10 @@ def test_what_the_user_mistyped_ends_with_one_sentence_and_exit_code_2(words: li
     [
         (["budget", "--run", "nobody-1"], "there is no run 'nobody-1'"),
         (["budget", "set", "--run", "nobody-1", "--fallback-cap", "5"], "there is no run 'nobody-1'"),
-        (["budget", "--sweep", "lr"], "sweep/lr has no budget yet: the first of its runs that reserves money makes it"),
+        (
+            ["budget", "--sweep", "lr"],
+            "there is no sweep 'lr', or its runs, submitted with --sweep lr, have reserved no money",
+        ),
     ],
 )
 def test_what_cannot_be_done_ends_with_one_sentence_and_exit_code_1(words: list[str], sentence: str) -> None:
@@ -274,6 +278,7 @@ def test_a_total_cap_is_set_where_spot_is_leased(environment: Connection) -> Non
     result = spotkeeper("budget", "set", "--team", "research", "--total-cap", "300")
 
     assert row(result, team_holder("research", this_month()), "total")[0] == "$300.00"
+    assert "spot is not counted" not in spotkeeper("budget").stdout
 
 
 def test_switching_on_demand_off_reserves_nothing_more_and_names_no_run_without_anything_to_stop(
@@ -361,8 +366,10 @@ def test_status_shows_market_standby_and_money_of_a_run(environment: Connection)
 
     assert "cpu, on-demand, team research" in told
     assert re.search(rf"standby +submission 3 on spot has had a machine since {re.escape(NOW)}", told)
-    assert re.search(r"on-demand \$ +\$0.00 spent, \$6.93 reserved, cap \$20.00", told)
-    assert re.search(r"total \$ +\$0.00 spent, \$6.93 reserved, cap unlimited", told)
+    assert re.search(r"on-demand cost +\$0.00 spent, \$6.93 reserved, cap \$20.00", told)
+    assert re.search(
+        r"total cost +\$0.00 spent, \$6.93 reserved, cap unlimited; spot is not counted \(no total cap\)", told
+    )
     budget = json.loads(spotkeeper("status", run.run_id, "--json").stdout)["budget"]
     assert budget["fallback"]["reserved"] == 6_930_000
 
@@ -371,7 +378,7 @@ def test_status_shows_the_caps_of_a_run_that_has_reserved_nothing(environment: C
     environment.ledger.create(new_run(fallback_cap_microusd=20_000_000))
 
     assert re.search(
-        r"on-demand \$ +\$0.00 spent, \$0.00 reserved, cap \$20.00", spotkeeper("status", "digits-7fq2").stdout
+        r"on-demand cost +\$0.00 spent, \$0.00 reserved, cap \$20.00", spotkeeper("status", "digits-7fq2").stdout
     )
 
 

@@ -1,6 +1,8 @@
 """`spotkeeper status` says of a run at work what its job waits for."""
 
-from datetime import datetime
+import re
+from dataclasses import replace
+from datetime import datetime, timedelta
 from io import StringIO
 
 import pytest
@@ -20,18 +22,23 @@ ENDED = new_run(state=RunState.FAILED, job_id="job-1", waits_since=NOW, waits_wh
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        (RETRIED, f"its job waits for a machine (spot) since {NOW}: CAPACITY"),
-        (FORGOTTEN, f"AWS Batch does not know job job-1 (since {NOW})"),
-        (ENDED, "exit code 3"),
+        (RETRIED, "running: waits for a machine (spot), 12s: CAPACITY"),
+        (replace(RETRIED, waits_why=None), "running: waits for a machine (spot), 12s"),
+        (FORGOTTEN, f"running: AWS Batch does not know job job-1 (since {NOW})"),
+        (ENDED, "failed: exit code 3"),
     ],
 )
 def test_what_a_run_waits_for_stands_in_the_list_and_in_its_status(run: Run, words: str) -> None:
     said = StringIO()
     console = Console(file=said, width=400)
-    now = datetime.fromisoformat(NOW)
+    now = datetime.fromisoformat(NOW) + timedelta(seconds=12)
 
     show_runs((run,), console, now=now)
-    budget = run_limits(run).open("run/x")
-    show_status(RunStatus(run=run, attempts=(), checkpoint=None, history=(), budget=budget), console, now=now)
+    _, listed = said.getvalue().splitlines()
+    assert listed.rstrip().endswith(words.partition(": ")[2])
 
-    assert said.getvalue().count(words) == 2
+    budget = run_limits(run).open("run/x")
+    status = RunStatus(run=run, attempts=(), checkpoint=None, history=(), budget=budget, counts_spot=False)
+    show_status(status, console, now=now)
+    (told,) = re.findall(r"^state +(.*?) *$", said.getvalue(), re.MULTILINE)
+    assert told == words

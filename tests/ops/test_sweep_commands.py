@@ -57,6 +57,7 @@ def test_submit_records_every_combination_and_sends_one_array(environment: Conne
     assert result.exit_code == 0, result.stderr
     assert result.stdout == "lr\n"
     (array,) = arrays(environment)
+    assert f"6 members, array job {array['jobId']}; watch: `spotkeeper sweep status lr`\n" in result.stderr
     assert array["jobName"] == "lr-array"
     told = {pair["name"]: pair["value"] for pair in array["container"]["environment"]}
     assert (told["SPOTKEEPER_SWEEP"], told["MODEL"]) == ("lr", "small")
@@ -67,6 +68,40 @@ def test_submit_records_every_combination_and_sends_one_array(environment: Conne
         (rate, seed) for rate in ("0.1", "0.01") for seed in ("0", "1", "2")
     ]
     assert {(run.state, run.sweep, run.variables["MODEL"]) for run in found} == {(RunState.SUBMITTING, "lr", "small")}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "lr"),
+        ("logs", "lr"),
+        ("cancel", "lr"),
+        ("pause", "lr"),
+        ("resume", "lr"),
+        ("priority", "lr", "5"),
+        ("budget", "--run", "lr"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.usefixtures("environment")
+def test_a_sweep_that_is_taken_for_a_run_is_called_a_sweep(words: tuple[str, ...]) -> None:
+    spotkeeper("sweep", "submit", "lr", *GRID, *PROGRAM)
+
+    result = spotkeeper("-e", "dev", *words)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("spotkeeper: 'lr' is a sweep: `spotkeeper --environment dev sweep status lr` shows")
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_sweep_without_a_budget_is_told_from_one_that_nobody_submitted() -> None:
+    spotkeeper("sweep", "submit", "lr", *GRID, *PROGRAM)
+
+    told = [spotkeeper("budget", "--sweep", name) for name in ("lr", "rl")]
+
+    assert [result.exit_code for result in told] == [1, 1]
+    assert "sweep 'lr' has no budget yet: the first of its members that reserves money makes it" in told[0].stderr
+    assert "there is no sweep 'rl', or its runs, submitted with --sweep rl, have reserved no money" in told[1].stderr
 
 
 def test_a_dry_run_prints_the_array_request_and_the_first_members_and_changes_nothing(environment: Connection) -> None:

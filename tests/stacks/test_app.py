@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,10 +15,12 @@ from tests.stacks.synthesized import Assembly
 ROOT = Path(app.__file__).parent
 
 
-def run_app(arguments: list[str], environ: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+def run_app(
+    arguments: list[str], environ: dict[str, str], program: Path = ROOT / "app.py"
+) -> "subprocess.CompletedProcess[str]":
     """Run app.py with nothing in the environment but `environ`: no AWS variables, no HOME, no PATH."""
     return subprocess.run(
-        [sys.executable, str(ROOT / "app.py"), *arguments],
+        [sys.executable, str(program), *arguments],
         env={"PYTHONDONTWRITEBYTECODE": "1", **environ},
         capture_output=True,
         text=True,
@@ -42,8 +45,42 @@ def test_make_synth_refuses_before_it_takes_the_former_templates_away(tmp_path: 
     )
 
     assert refused.returncode != 0
-    assert "unknown environment 'nope': choose one of dev, staging, prod" in refused.stderr
+    assert "app.py: unknown environment 'nope': choose one of dev, staging, prod, as in `make" in refused.stderr
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "former.template.json"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (
+            ('region="us-east-1"', 'region="eu-west-1"'),
+            "app.py: environment 'dev': Environment.availability_zones must be zones of region 'eu-west-1'",
+        ),
+        (("vcpus=4,", "vcpus=5,"), "app.py: profile 'cpu': Profile.vcpus must be at most 4"),
+        (
+            ("alarms=AlarmSettings(emails=())", 'alarms=("me@example.com",)'),
+            "app.py: environment 'dev': Environment.alar",
+        ),
+    ],
+    ids=["environment", "profile", "type"],
+)
+def test_settings_that_are_refused_are_one_line_and_no_traceback(
+    edit: tuple[str, str], told: str, tmp_path: Path
+) -> None:
+    """Whoever edits the settings for the first time sees this message before any other."""
+    for name in ("stacks", "spotkeeper", "trainer_image", "lambdas", "cdk.json"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "app.py").write_text((ROOT / "app.py").read_text())
+    (tmp_path / "stacks").unlink()
+    shutil.copytree(ROOT / "stacks", tmp_path / "stacks", ignore=shutil.ignore_patterns("__pycache__"))
+    settings = tmp_path / "stacks" / "environments.py"
+    settings.write_text(settings.read_text().replace(*edit, 1))
+
+    refused = run_app(["dev"], {"CDK_OUTDIR": str(tmp_path / "out")}, tmp_path / "app.py")
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(told)
+    assert refused.stderr.count("\n") == 1
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from moto.ec2.models.instance_types import INSTANCE_TYPES as SNAPSHOT
 
@@ -93,6 +95,21 @@ def test_the_emulated_market_takes_the_prices_that_are_reserved_with(settings: E
     for profile in settings.profiles:
         for name, usd_per_hour in settings.prices_of(profile).items():
             assert instance_type(name).on_demand_usd_per_hour == float(usd_per_hour), name
+
+
+@pytest.mark.parametrize("settings", ENVIRONMENTS.values(), ids=lambda settings: settings.name)
+def test_every_environment_is_one_that_can_be_synthesized(settings: Environment) -> None:
+    settings.check()
+
+
+def test_a_refusal_begins_with_the_environment_and_does_not_stand_in_the_way_of_the_others() -> None:
+    elsewhere = replace(ENVIRONMENTS["dev"], region="eu-west-1", availability_zones=("eu-west-1a", "eu-west-1b"))
+    elsewhere.check()
+
+    half_edited = replace(elsewhere, name="staging", region="us-east-1")
+
+    with pytest.raises(ValueError, match=r"^environment 'staging': Environment.availability_zones must be zones of"):
+        half_edited.check()
 
 
 def test_an_unknown_environment_is_answered_with_the_names_there_are() -> None:

@@ -145,4 +145,4 @@ def test_the_gate_refuses_any_other_action(drilled: Assembly, action: str) -> No
 )
 def test_what_makes_no_sense_is_refused(profiles: tuple[str, ...], share: int, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        replace(DEV, game_day=GameDay(profiles=profiles, share_percent=share))
+        replace(DEV, game_day=GameDay(profiles=profiles, share_percent=share)).check()

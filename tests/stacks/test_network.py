@@ -232,4 +232,4 @@ def test_a_mode_that_cannot_work_is_refused_with_field_rule_and_value(
 )
 def test_a_network_that_does_not_fit_its_environment_is_refused(network: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
-        replace(DEV, network=network)
+        replace(DEV, network=network).check()

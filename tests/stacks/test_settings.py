@@ -7,6 +7,7 @@ import pytest
 from spotkeeper.contract.descriptor import Caps
 from spotkeeper.policy import money
 from spotkeeper.policy.money import check_microusd, parse_usd
+from stacks.alarm_settings import AlarmSettings
 from stacks.environments import CPU, DEV, GPU_24GB, GPU_80GB_X8
 from stacks.instance_types import INSTANCE_TYPES
 from stacks.settings import MAX_USD, Profile, memory_for_a_job_mib
@@ -121,7 +122,7 @@ def test_an_environment_that_cannot_work_is_refused_with_field_rule_and_value(
     change: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(ValueError, match=expected):
-        replace(DEV, **change)
+        replace(DEV, **change).check()
 
 
 NOT_MONEY: list[Any] = [
@@ -134,12 +135,12 @@ NOT_MONEY: list[Any] = [
 @pytest.mark.parametrize("cap", ["fallback_cap_usd_per_month", "total_cap_usd_per_month"])
 def test_what_is_no_plain_amount_of_dollars_is_refused(cap: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"Environment.{cap} must be US dollars as text .* such as '20'"):
-        replace(DEV, **{cap: value})
+        replace(DEV, **{cap: value}).check()
 
 
 @pytest.mark.parametrize("value", ["0", "20", "12.50", "0.000001", "10000000"])
 def test_the_control_plane_reads_every_amount_that_the_settings_take(value: str) -> None:
-    assert replace(DEV, fallback_cap_usd_per_month=value).fallback_cap_usd_per_month == value
+    replace(DEV, fallback_cap_usd_per_month=value).check()
     assert check_microusd(parse_usd(value)) == Decimal(value) * 1_000_000
     assert MAX_USD == money.MAX_USD
 
@@ -197,9 +198,48 @@ def test_a_profile_that_cannot_work_is_refused_with_field_rule_and_value(change:
         replace(GPU_24GB, **change)
 
 
-def test_a_refused_secret_is_not_repeated_in_the_message() -> None:
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"alarms": ("me@example.com",)},
+            r"Environment.alarms must be AlarmSettings\(…\), got \('me@example.com',\): name its fields, emails, urls",
+        ),
+        (
+            {"teams": "research"},
+            r"Environment.teams must be a tuple, \('…',\), got 'research': a tuple of one has a comma",
+        ),
+        ({"teams": ["research"]}, r"Environment.teams must be a tuple, \('…',\), got \['research'\]$"),
+        ({"teams": (1,)}, "Environment.teams must be text, '…', got 1"),
+        ({"profiles": CPU}, r"Environment.profiles must be a tuple, \(Profile\(…\),\), got Profile.*: a tuple of one"),
+        ({"profiles": ("cpu",)}, r"Environment.profiles must be Profile\(…\), got 'cpu': name its fields, name, vcpus"),
+        ({"trainer_images": IMAGE}, "Environment.trainer_images must be a mapping, {'…': '…'}, got '1234"),
+        ({"trainer_images": {"cpu": None}}, "Environment.trainer_images must be text, '…', got None"),
+        (
+            {"team_caps": {"research": "20"}},
+            r"Environment.team_caps must be Caps\(…\), got '20': name its fields, fall",
+        ),
+        ({"game_day": True}, r"Environment.game_day must be GameDay\(…\), got True"),
+        ({"region": None}, "Environment.region must be text, '…', got None"),
+    ],
+)
+def test_a_setting_of_another_type_is_refused_with_the_form_that_it_has(change: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        replace(DEV, **change).check()
+
+
+def test_nested_settings_say_their_own_name() -> None:
+    slip: Any = "me@example.com"
+    with pytest.raises(
+        ValueError, match=r"AlarmSettings.emails must be a tuple, \('…',\), got 'me@example.com': a tuple"
+    ):
+        AlarmSettings(emails=slip)
+
+
+@pytest.mark.parametrize("secrets", [("correct-horse-battery-staple",), "correct-horse-battery-staple"])
+def test_a_refused_secret_is_not_repeated_in_the_message(secrets: Any) -> None:
     with pytest.raises(ValueError, match="secret_arns") as refusal:
-        replace(DEV, secret_arns=("correct-horse-battery-staple",))
+        replace(DEV, secret_arns=secrets).check()
 
     assert "battery" not in str(refusal.value)
 
@@ -232,7 +272,7 @@ def test_a_refused_secret_is_not_repeated_in_the_message() -> None:
     ],
 )
 def test_the_limits_themselves_are_allowed(change: dict[str, Any]) -> None:
-    assert replace(DEV, **change) != DEV
+    replace(DEV, **change).check()
 
 
 def test_a_job_leaves_an_eighth_of_the_memory_to_the_host_more_than_aws_measures_and_advises() -> None:

@@ -382,7 +382,7 @@ def test_a_region_that_is_not_known_is_refused_with_what_to_do(environ: dict[str
     done = run_exec(["true"], environ)
 
     assert done.code == EXIT_REFUSED
-    assert done.output.splitlines() == ["spotkeeper-exec: You must specify a region. set AWS_REGION"]
+    assert done.output.splitlines() == ["spotkeeper-exec: You must specify a region. set AWS_DEFAULT_REGION"]
 
 
 # The source

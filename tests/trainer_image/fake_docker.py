@@ -24,4 +24,5 @@ if arguments[0] == "push":
             "config": {"digest": tag},
         }
     )
-    boto3.client("ecr").put_image(repositoryName=repository.partition("/")[2], imageManifest=manifest, imageTag=tag)
+    ecr = boto3.client("ecr", region_name=repository.split(".")[3])
+    ecr.put_image(repositoryName=repository.partition("/")[2], imageManifest=manifest, imageTag=tag)

@@ -18,7 +18,8 @@ from trainer_image.target import BuildError, Project, Target
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-north-1"}
+"""Whatever region the shell is set to, the environment's settings say where it is."""
 
 
 class Account:
@@ -76,7 +77,7 @@ class Account:
 
     def make_image(self, variant: str = "cpu", **changes: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "trainer_image", "--env", "dev", "--variant", variant],
+            [sys.executable, "-m", "trainer_image", "--env", "dev", "--variant", variant, "--region", "us-east-1"],
             cwd=ROOT,
             env={**self.environ, **changes},
             capture_output=True,
