@@ -35,7 +35,9 @@ def test_without_somebody_to_tell_there_is_no_budget(any_environment: Assembly) 
         assert not any_environment.resources(stack, "AWS::Budgets::BudgetsAction")
 
 
-def test_the_budget_is_the_environments_total_cap_a_month_over_its_hosts_and_nothing_that_no_cap_counts(watched: Assembly) -> None:
+def test_the_budget_is_the_environments_total_cap_a_month_over_its_hosts_and_nothing_that_no_cap_counts(
+    watched: Assembly,
+) -> None:
     budget = property_of(watched, "AWS::Budgets::Budget")
 
     assert budget["Budget"] == {
