@@ -104,6 +104,7 @@ def _add_stacks(app: cdk.App, environment: Environment) -> None:
         checkpoints=storage.checkpoints,
         ledger=storage.ledger,
         job_queue_arns=batch.job_queue_arns,
+        on_demand_queue_arns=batch.on_demand_queue_arns,
     )
     observability = ObservabilityStack(
         app,

@@ -31,6 +31,7 @@ class BatchStack(EnvironmentStack):
 
     job_queue_arns: list[str]
     """Of both markets."""
+    on_demand_queue_arns: list[str]
     descriptor_characters: int
     """Characters of the descriptor, at most: names are known only once they are deployed."""
 
@@ -81,11 +82,12 @@ class BatchStack(EnvironmentStack):
         self.job_queue_arns = [
             arn for profile in profiles.values() for arn in (profile.spot_queue, profile.on_demand_queue)
         ]
+        self.on_demand_queue_arns = [profile.on_demand_queue for profile in profiles.values()]
         SubmitPolicy(
             self,
             "SubmitPolicy",
             spot_queue_arns=[profile.spot_queue for profile in profiles.values()],
-            on_demand_queue_arns=[profile.on_demand_queue for profile in profiles.values()],
+            on_demand_queue_arns=self.on_demand_queue_arns,
         )
         self._add_descriptor(profiles, checkpoints, ledger)
 

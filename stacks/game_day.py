@@ -73,13 +73,13 @@ class GameDayStack(EnvironmentStack):
         template = fis.CfnExperimentTemplate(
             self,
             id_,
-            description=f"Spotkeeper: interrupt {game_day.share_percent} % of the spot hosts for drills; {words}",
+            description=f"Spotkeeper: interrupt {game_day.num_hosts} of the spot hosts for drills; {words}",
             role_arn=role.role_arn,
             targets={
                 "spot": fis.CfnExperimentTemplate.ExperimentTemplateTargetProperty(
                     # Of all instance types of FIS only this one takes the action.
                     resource_type="aws:ec2:spot-instance",
-                    selection_mode=f"PERCENT({game_day.share_percent})",
+                    selection_mode=f"COUNT({game_day.num_hosts})",
                     resource_tags=target_tags,
                     filters=[
                         fis.CfnExperimentTemplate.ExperimentTemplateTargetFilterProperty(

@@ -5,7 +5,7 @@ from typing import Final
 
 from stacks.setting_types import check_types
 
-_SHARE: Final = range(1, 101)
+_NUM_HOSTS: Final = range(1, 101)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,14 +17,15 @@ class GameDay:
 
     profiles: tuple[str, ...]
     """Names of the environment's profiles whose spot hosts may be interrupted; none else can be."""
-    share_percent: int = 25
-    """Percent of those hosts that one drill interrupts, 1 to 100. AWS FIS has a quota on an experiment's targets."""
+    num_hosts: int = 1
+    """How many of those hosts one drill interrupts, 1 to 100. A number and no share of them: AWS FIS has a quota of
+    targets, 5 until AWS raises it, that a share of a large environment would exceed (runbooks/run-a-drill.md)."""
 
     def __post_init__(self) -> None:
-        """Check the share; the environment checks the profiles."""
+        """Check the number; the environment checks the profiles."""
         check_types(self)
-        if type(self.share_percent) is not int or self.share_percent not in _SHARE:
-            raise ValueError(f"GameDay.share_percent must be a whole number from 1 to 100, got {self.share_percent!r}")
+        if type(self.num_hosts) is not int or self.num_hosts not in _NUM_HOSTS:
+            raise ValueError(f"GameDay.num_hosts must be a whole number from 1 to 100, got {self.num_hosts!r}")
 
 
 def check_game_day(game_day: GameDay | None, profiles: list[str]) -> None:

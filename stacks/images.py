@@ -124,6 +124,8 @@ class ImagesStack(EnvironmentStack):
                 sid="Push",
                 actions=[
                     "ecr:BatchCheckLayerAvailability",
+                    # docker push asks for the manifest of the tag first: AWS's page image-push-iam lists it.
+                    "ecr:BatchGetImage",
                     "ecr:CompleteLayerUpload",
                     "ecr:InitiateLayerUpload",
                     "ecr:PutImage",

@@ -74,6 +74,7 @@ class RecoveryStack(EnvironmentStack):
         checkpoints: s3.IBucket,
         ledger: dynamodb.ITable,
         job_queue_arns: list[str],
+        on_demand_queue_arns: list[str],
         **kwargs: Any,
     ) -> None:
         super().__init__(scope, id_, environment=environment, **kwargs)
@@ -145,7 +146,13 @@ class RecoveryStack(EnvironmentStack):
             self._allow_moving_runs(unit.role, checkpoints, queues, descriptor_parameter(environment.name))
         self.functions = (record_interruption, observe_job, record_blocked_queue, sweep_runs)
         if environment.budget_alert_emails:
-            SpendingStop(self, "SpendingStop", environment=environment, roles=[observe_job.role, sweep_runs.role])
+            SpendingStop(
+                self,
+                "SpendingStop",
+                environment=environment,
+                roles=[observe_job.role, sweep_runs.role],
+                on_demand_queue_arns=[weak(arn) for arn in on_demand_queue_arns],
+            )
 
     def _allow_moving_runs(self, role: iam.Role, checkpoints: s3.IBucket, queues: list[str], descriptor: str) -> None:
         """Submit to the queues of both markets: these two functions reserve before they do, and nobody else may."""

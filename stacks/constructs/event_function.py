@@ -15,7 +15,7 @@ from constructs import Construct
 
 from spotkeeper.contract import environment_variables, metrics
 from stacks.constructs.cfn_lint import accept_lint
-from stacks.constructs.service_trust import own_account
+from stacks.constructs.service_trust import any_account
 
 TIMEOUT_SECONDS: Final = 60
 """More than twice what a call takes that AWS does not answer, so that one such call leaves time for other messages."""
@@ -120,7 +120,7 @@ class EventFunction(Construct):
                 )
             ],
         )
-        self.role = iam.Role(self, "Role", assumed_by=own_account("lambda.amazonaws.com"))
+        self.role = iam.Role(self, "Role", assumed_by=any_account("lambda.amazonaws.com"))
         self.function = self._add_function(
             handler=handler,
             description=description,

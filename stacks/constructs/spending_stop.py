@@ -15,15 +15,23 @@ STOP_PERCENT: Final = 100
 
 
 class SpendingStop(Construct):
-    """A monthly budget of the environment's tagged costs; when it is spent, the functions submit no jobs any more.
+    """A monthly budget of the environment's tagged hosts; when it is spent, the functions submit no jobs any more.
 
     AWS updates budgets some three times a day, so this is no cap: caps are reserved in the ledger. What runs goes on,
     and saves; what the functions would submit is refused by AWS, and its run is parked. They alone submit to on-demand.
-    People's roles are their own, so `spotkeeper submit` still reaches spot. To go on, detach the policy from the roles
-    (docs/live-checks.md) and resume the runs.
+    Without a total cap only on-demand counts, and spot goes on. People's roles are their own, so `spotkeeper submit`
+    still reaches spot. To go on, detach the policy from the roles (docs/live-checks.md) and resume the runs.
     """
 
-    def __init__(self, scope: Construct, id_: str, *, environment: Environment, roles: list[iam.Role]) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        environment: Environment,
+        roles: list[iam.Role],
+        on_demand_queue_arns: list[str],
+    ) -> None:
         super().__init__(scope, id_)
         stop = iam.ManagedPolicy(
             self,
@@ -31,7 +39,10 @@ class SpendingStop(Construct):
             description="Spotkeeper: AWS Budgets found the month's cap spent, so no jobs are submitted",
             statements=[
                 iam.PolicyStatement(
-                    sid="NoMoreJobs", effect=iam.Effect.DENY, actions=["batch:SubmitJob"], resources=["*"]
+                    sid="NoMoreJobs",
+                    effect=iam.Effect.DENY,
+                    actions=["batch:SubmitJob"],
+                    resources=["*"] if environment.total_cap_usd_per_month else on_demand_queue_arns,
                 )
             ],
         )
@@ -108,6 +119,12 @@ def _cap_usd(environment: Environment) -> str:
 
 
 def _cost_filters(environment: Environment) -> dict[str, list[str]]:
-    """Return which costs count: those of tagged hosts and volumes, and without a total cap those of on-demand only."""
-    tagged = {"TagKeyValue": [f"user:{tags.ENVIRONMENT}${environment.name}"]}
-    return tagged if environment.total_cap_usd_per_month else {**tagged, "PurchaseType": ["On Demand Instances"]}
+    """Return which costs count: those that caps are kept for, so tagged hosts, and without a total cap on-demand only.
+
+    Bucket, table, key and endpoints carry the tag too, and stand in no cap; volumes are billed as `EC2 - Other`.
+    """
+    hosts = {
+        "Service": ["Amazon Elastic Compute Cloud - Compute"],
+        "TagKeyValue": [f"user:{tags.ENVIRONMENT}${environment.name}"],
+    }
+    return hosts if environment.total_cap_usd_per_month else {**hosts, "PurchaseType": ["On Demand Instances"]}

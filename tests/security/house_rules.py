@@ -19,6 +19,8 @@ Found = Iterator[tuple[str, str]]
 UNCONDITIONAL_TRUST: Final = {
     "ec2.amazonaws.com": "An instance profile is attached by ec2:RunInstances of the own account, under iam:PassRole; "
     "No document says that EC2 sends a source; if it does not, a condition locks every host out (docs/live-checks.md).",
+    "lambda.amazonaws.com": "A function is given a role of its own account alone, under iam:PassRole; no document says "
+    "that Lambda sends a source; if it does not, a condition keeps every function from being made.",
 }
 """Services whose trust cannot be bound to a source, and why."""
 

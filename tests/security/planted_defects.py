@@ -89,12 +89,12 @@ def game_day() -> dict[str, Any]:
     return {
         "Type": "AWS::FIS::ExperimentTemplate",
         "Properties": {
-            "Description": "Interrupt a share of the spot hosts",
+            "Description": "Interrupt some of the spot hosts",
             "RoleArn": "arn:aws:iam::123456789012:role/drill",
             "Targets": {
                 "spot": {
                     "ResourceType": "aws:ec2:spot-instance",
-                    "SelectionMode": "PERCENT(25)",
+                    "SelectionMode": "COUNT(3)",
                     "ResourceTags": {"spotkeeper:environment": "dev", "chaos-ready": "true"},
                 }
             },

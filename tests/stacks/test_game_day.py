@@ -23,7 +23,7 @@ INSTANCE = "arn:aws:ec2:us-east-1:123456789012:instance/i-0123456789abcdef0"
 @pytest.fixture(scope="module")
 def drilled(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
     folder = tmp_path_factory.mktemp("drilled") / "prod"
-    app.assemble(replace(PROD, game_day=GameDay(profiles=("cpu",), share_percent=10)), str(folder)).synth()
+    app.assemble(replace(PROD, game_day=GameDay(profiles=("cpu",), num_hosts=3)), str(folder)).synth()
     return Assembly(folder, "prod")
 
 
@@ -51,7 +51,7 @@ def test_an_experiment_has_the_shape_that_fis_takes(drilled: Assembly) -> None:
         assert template["Targets"] == {
             "spot": {
                 "ResourceType": "aws:ec2:spot-instance",
-                "SelectionMode": "PERCENT(10)",
+                "SelectionMode": "COUNT(3)",
                 "ResourceTags": TAGS,
                 "Filters": [{"Path": "State.Name", "Values": ["running"]}],
             }
@@ -122,6 +122,10 @@ def test_the_security_gate_and_cfn_lint_find_nothing_in_a_drilled_environment(dr
     assert (linted.returncode, linted.stdout) == (0, "")
 
 
+def test_a_drill_stays_within_the_default_quota_of_fis_unless_somebody_sets_more() -> None:
+    assert 1 <= GameDay(profiles=("cpu",)).num_hosts <= 5
+
+
 @pytest.mark.parametrize("action", ["aws:ec2:terminate-instances", "aws:ec2:stop-instances"])
 def test_the_gate_refuses_any_other_action(drilled: Assembly, action: str) -> None:
     template = drilled.templates["game-day"]
@@ -135,14 +139,14 @@ def test_the_gate_refuses_any_other_action(drilled: Assembly, action: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("profiles", "share", "words"),
+    ("profiles", "num_hosts", "words"),
     [
-        (("cpu", "gpu-1tb"), 25, "GameDay.profiles must name at least one"),
-        ((), 25, "GameDay.profiles must name at least one"),
-        (("cpu",), 0, "GameDay.share_percent must be a whole number from 1 to 100, got 0"),
-        (("cpu",), True, "GameDay.share_percent must be a whole number from 1 to 100, got True"),
+        (("cpu", "gpu-1tb"), 1, "GameDay.profiles must name at least one"),
+        ((), 1, "GameDay.profiles must name at least one"),
+        (("cpu",), 0, "GameDay.num_hosts must be a whole number from 1 to 100, got 0"),
+        (("cpu",), True, "GameDay.num_hosts must be a whole number from 1 to 100, got True"),
     ],
 )
-def test_what_makes_no_sense_is_refused(profiles: tuple[str, ...], share: int, words: str) -> None:
+def test_what_makes_no_sense_is_refused(profiles: tuple[str, ...], num_hosts: int, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        replace(DEV, game_day=GameDay(profiles=profiles, share_percent=share)).check()
+        replace(DEV, game_day=GameDay(profiles=profiles, num_hosts=num_hosts)).check()

@@ -91,6 +91,7 @@ def test_every_function_has_a_role_of_its_own_that_only_lambda_takes_on(any_envi
     for role in functions:
         (trust,) = found[role]["AssumeRolePolicyDocument"]["Statement"]
         assert trust["Principal"] == {"Service": "lambda.amazonaws.com"}
+        assert "Condition" not in trust, "no document says that Lambda would meet one: service_trust.py"
 
 
 def test_a_role_trusts_one_service_and_no_role_of_jobs_or_functions_trusts_people(any_environment: Assembly) -> None:

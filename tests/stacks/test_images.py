@@ -141,6 +141,7 @@ def test_a_build_may_read_its_source_push_to_one_repository_and_write_its_log(pr
         ("s3:GetBucketAcl", f"arn:aws:s3:::{bucket}"),
         ("s3:GetBucketLocation", f"arn:aws:s3:::{bucket}"),
         ("ecr:BatchCheckLayerAvailability", repository),
+        ("ecr:BatchGetImage", repository),
         ("ecr:CompleteLayerUpload", repository),
         ("ecr:InitiateLayerUpload", repository),
         ("ecr:PutImage", repository),

@@ -8,7 +8,9 @@ import app
 from stacks.environments import DEV, PROD
 from stacks.settings import Environment
 from tests.stacks.synthesized import Assembly
+from tests.stacks.test_identity import queues_of
 
+HOSTS = "Amazon Elastic Compute Cloud - Compute"
 EMAILS = ("finance@example.org", "ml@example.org")
 
 
@@ -33,30 +35,35 @@ def test_without_somebody_to_tell_there_is_no_budget(any_environment: Assembly) 
         assert not any_environment.resources(stack, "AWS::Budgets::BudgetsAction")
 
 
-def test_the_budget_is_the_environments_total_cap_a_month_over_what_it_tags(watched: Assembly) -> None:
+def test_the_budget_is_the_environments_total_cap_a_month_over_its_hosts_and_nothing_that_no_cap_counts(
+    watched: Assembly,
+) -> None:
     budget = property_of(watched, "AWS::Budgets::Budget")
 
     assert budget["Budget"] == {
         "BudgetType": "COST",
         "TimeUnit": "MONTHLY",
         "BudgetLimit": {"Amount": 20000, "Unit": "USD"},
-        "CostFilters": {"TagKeyValue": ["user:spotkeeper:environment$prod"]},
+        "CostFilters": {"Service": [HOSTS], "TagKeyValue": ["user:spotkeeper:environment$prod"]},
     }
     (warning,) = budget["NotificationsWithSubscribers"]
     assert (warning["Notification"]["Threshold"], warning["Notification"]["NotificationType"]) == (80, "ACTUAL")
     assert [subscriber["Address"] for subscriber in warning["Subscribers"]] == list(EMAILS)
 
 
-def test_where_spot_is_unlimited_only_on_demand_counts_against_its_cap(tmp_path: Path) -> None:
+def test_where_spot_is_unlimited_only_on_demand_counts_and_only_its_queues_are_denied(tmp_path: Path) -> None:
     watched = synthesized(replace(DEV, budget_alert_emails=EMAILS[:1]), tmp_path)
 
     budget = property_of(watched, "AWS::Budgets::Budget")["Budget"]
 
     assert budget["BudgetLimit"]["Amount"] == 50
     assert budget["CostFilters"] == {
+        "Service": [HOSTS],
         "TagKeyValue": ["user:spotkeeper:environment$dev"],
         "PurchaseType": ["On Demand Instances"],
     }
+    (denied,) = property_of(watched, "AWS::IAM::ManagedPolicy")["PolicyDocument"]["Statement"]
+    assert set(denied["Resource"]) == set(queues_of(watched, "on_demand"))
 
 
 def test_a_spent_budget_denies_the_two_functions_that_submit_to_submit_by_itself(watched: Assembly) -> None:

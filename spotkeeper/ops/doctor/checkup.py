@@ -12,18 +12,20 @@ from spotkeeper.ops.doctor import (
     alarms,
     cost_tags,
     dead_letters,
+    event_sources,
     host_network,
     job_queues,
     kill_switch,
     metadata_service,
     quotas,
     service_roles,
+    spending_stop,
     stop_timeout,
     sweeper,
     trainer_images,
 )
 from spotkeeper.ops.doctor.examined import Examined, StackMissing
-from spotkeeper.ops.doctor.finding import Finding, NotChecked
+from spotkeeper.ops.doctor.finding import Finding, NotChecked, NotCheckedHere
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +57,17 @@ CHECKS: Final = (
     ),
     Check(name="dead letters", find=dead_letters.dead_letters_are_empty),
     Check(name="kill switch", find=kill_switch.on_demand_is_switched_on),
+    Check(
+        name="spending stop",
+        find=spending_stop.functions_may_submit,
+        absent_locally="no bill is spent there",
+    ),
     Check(name="rules", find=sweeper.sweeper_is_called),
+    Check(
+        name="event sources",
+        find=event_sources.functions_read_their_queues,
+        absent_locally="its own pollers call the functions",
+    ),
     Check(
         name="sweeper heartbeat",
         find=sweeper.sweeper_has_finished,
@@ -71,7 +83,7 @@ class Verdict(StrEnum):
     FINDING = "finding"
     NOT_CHECKED = "not checked"
     NOT_CHECKED_HERE = "not checked here"
-    """The emulation has nothing to look at."""
+    """Not to be seen from here, whoever asks: the emulation lacks it, or another account has it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +122,8 @@ def _made(check: Check, examined: Examined) -> Result:
         )
     except NotChecked as not_checked:
         reason = str(not_checked)
+    except NotCheckedHere as elsewhere:
+        return Result(check=check.name, verdict=Verdict.NOT_CHECKED_HERE, reason=str(elsewhere))
     except (ClientError, BotoCoreError) as error:
         reason = failure.sentence(error)
     verdict = Verdict.FINDING if findings else Verdict.NOT_CHECKED if reason else Verdict.WELL

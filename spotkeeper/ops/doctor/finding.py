@@ -17,5 +17,9 @@ class Finding:
     """What to do: a command in backticks where there is one."""
 
 
+class NotCheckedHere(Exception):  # noqa: N818 - a state that the report shows, not a failure
+    """Nobody can make the check from this account; the message says where. That keeps nothing from being well."""
+
+
 class NotChecked(Exception):  # noqa: N818 - a state that the report shows, not a failure
     """The check could not be made; the message says why. That is no pass."""

@@ -17,9 +17,11 @@ from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.doctor import (
     alarms,
     cost_tags,
+    event_sources,
     job_queues,
     quotas,
     service_roles,
+    spending_stop,
     sweeper,
     trainer_images,
 )
@@ -31,6 +33,7 @@ from tests.control.ledger_table import REGION
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 TOPIC_LOGICAL_ID = "AlarmsTopicDFD7EB1E"
+MAPPING = "14e0db71-5d35-4eb5-b481-8945cf9d10c2"
 
 Answers = Callable[[str], Stubber]
 
@@ -205,6 +208,98 @@ def test_cost_allocation_tags_that_are_not_active_are_found(account: Connection,
 
     assert (inactive.subject, inactive.value) == ("cost-allocation tag spotkeeper:market", "Inactive")
     assert (unknown.subject, unknown.value) == ("cost-allocation tag spotkeeper:project", "not known to the bill yet")
+
+
+def test_a_member_account_is_sent_to_the_management_account_and_may_still_be_well(
+    account: Connection, stub: Answers
+) -> None:
+    words = "Failed to list Cost Allocation Tags: Linked account doesn't have access to cost allocation tags."
+    stub("ce").add_client_error("list_cost_allocation_tags", "AccessDeniedException", words)
+
+    (result,) = made(account, cost_tags.cost_tags_are_active)
+
+    assert result.verdict is Verdict.NOT_CHECKED_HERE
+    assert result.reason is not None
+    assert "management account" in result.reason
+    assert result.is_pass
+
+
+def test_a_role_that_may_not_ask_for_cost_allocation_tags_is_no_pass(account: Connection, stub: Answers) -> None:
+    words = "User: arn:aws:sts::123456789012:assumed-role/x is not authorized to perform: ce:ListCostAllocationTags"
+    stub("ce").add_client_error("list_cost_allocation_tags", "AccessDeniedException", words)
+
+    (result,) = made(account, cost_tags.cost_tags_are_active)
+
+    assert result.verdict is Verdict.NOT_CHECKED
+    assert not result.is_pass
+
+
+# Spending stop
+
+
+def role_of_the_dispatcher() -> None:
+    boto3.client("iam").create_role(RoleName="dispatcher", AssumeRolePolicyDocument="{}")
+
+
+def stop_policy() -> Any:
+    document = {
+        "Version": "2012-10-17",
+        "Statement": {"Effect": "Deny", "Action": "batch:SubmitJob", "Resource": "*"},
+    }
+    created = boto3.client("iam").create_policy(PolicyName="stop", PolicyDocument=json.dumps(document))
+    return created["Policy"]["Arn"]
+
+
+def test_a_role_that_aws_budgets_denied_to_submit_is_found_and_no_other(account: Connection, stub: Answers) -> None:
+    role_of_the_dispatcher()
+    stop = stop_policy()
+    listed = [
+        ("SpendingStopPolicy0123ABCD", stop, "AWS::IAM::ManagedPolicy"),
+        ("ObserveJobRole0123ABCD", "dispatcher", "AWS::IAM::Role"),
+    ]
+    stack_lists(stub, "recovery", listed, times=4)
+
+    before = found(account, spending_stop.functions_may_submit)
+    boto3.client("iam").attach_role_policy(RoleName="dispatcher", PolicyArn=stop)
+    (finding,) = found(account, spending_stop.functions_may_submit)
+
+    assert before == []
+    assert (finding.subject, finding.value) == ("role dispatcher", "denied to submit by stop")
+    assert "budget-exhausted.md" in finding.fix
+
+
+# Event sources
+
+
+def answer_mapping(stub: Answers, state: str, reserved: dict[str, int]) -> None:
+    stack_lists(stub, "recovery", [("SweepRunsMapping", MAPPING, "AWS::Lambda::EventSourceMapping")], times=1)
+    stubber = stub("lambda")
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:sweeper"
+    mapping = {"State": state, "FunctionArn": arn, "ScalingConfig": {"MaximumConcurrency": 2}}
+    stubber.add_response("get_event_source_mapping", mapping, {"UUID": MAPPING})
+    stubber.add_response("get_function_concurrency", reserved, {"FunctionName": "sweeper"})
+
+
+@pytest.mark.parametrize("reserved", [{}, {"ReservedConcurrentExecutions": 2}])
+def test_a_function_that_reads_its_queue_as_often_at_once_as_it_should_is_well(
+    account: Connection, stub: Answers, reserved: dict[str, int]
+) -> None:
+    answer_mapping(stub, "Enabled", reserved)
+
+    assert found(account, event_sources.functions_read_their_queues) == []
+
+
+def test_a_disabled_mapping_and_a_function_that_may_not_run_are_found_each_with_its_fix(
+    account: Connection, stub: Answers
+) -> None:
+    answer_mapping(stub, "Disabled", {"ReservedConcurrentExecutions": 0})
+
+    mapping, concurrency = found(account, event_sources.functions_read_their_queues)
+
+    assert (mapping.subject, mapping.value) == ("event source mapping of sweeper", "Disabled")
+    assert mapping.fix == f"`aws lambda update-event-source-mapping --uuid {MAPPING} --enabled --region us-east-1`"
+    assert (concurrency.subject, concurrency.value) == ("reserved concurrency of sweeper", "0")
+    assert concurrency.fix == "`aws lambda delete-function-concurrency --function-name sweeper --region us-east-1`"
 
 
 # Alarms

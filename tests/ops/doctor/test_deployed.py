@@ -55,7 +55,7 @@ def test_a_fresh_environment_is_well_and_what_the_emulation_lacks_is_named() -> 
     }  # fmt: skip
     assert {check for check, verdict in told.items() if verdict == "not checked here"} == {
         "quotas", "service-linked roles", "trainer images", "cost-allocation tags", "alarms", "alarm subscribers",
-        "sweeper heartbeat",
+        "spending stop", "event sources", "sweeper heartbeat",
     }  # fmt: skip
 
 
