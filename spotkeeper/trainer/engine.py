@@ -81,6 +81,10 @@ class Engine:
         self._save: _Save | None = None
         self._begun: SimpleQueue[_Save | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self.saved_bytes = 0
+        """Of the checkpoint that was committed last; 0 before the first."""
+        self.upload_seconds = 0.0
+        """From the end of its stall until it was committed."""
         self._changes_early: set[int] = set()
         """Addresses of tensors that were found to change while they were being copied."""
         self._hooks = [
@@ -217,6 +221,8 @@ class Engine:
             raise FencedError(save.reply["fenced"])
         if "failed" in save.reply:
             return self._failed(save, save.reply["failed"])
+        self.saved_bytes = save.snapshot.total_bytes
+        self.upload_seconds = max(0.0, save.seconds - save.stall_seconds)
         self._log.write(
             LogEvent.COMMITTED,
             step=save.step,

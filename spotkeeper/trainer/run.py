@@ -14,6 +14,9 @@ from spotkeeper.contract.exit_codes import EXIT_YIELDED
 from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.contract.metrics import CHECKPOINT_AGE
 from spotkeeper.contract.outcome import COMPLETED, FENCED, REFUSED, STARTED, YIELDED
+from spotkeeper.policy.checkpoint_interval import check_max_lost
+from spotkeeper.policy.emergency_save import EmergencySave
+from spotkeeper.policy.measured_saves import MeasuredSave
 from spotkeeper.trainer import gradients, live_runs, optimization, rng
 from spotkeeper.trainer.checkpoint import Checkpoint, Checkpoints, FencedError
 from spotkeeper.trainer.engine import Engine, Progress, check_storable
@@ -30,6 +33,7 @@ from spotkeeper.trainer.ranks import Ranks
 from spotkeeper.trainer.restore import restored
 from spotkeeper.trainer.run_settings import RunSettings, parse_duration
 from spotkeeper.trainer.sample_order import OrderFunction, Weights
+from spotkeeper.trainer.save_pace import SavePace
 from spotkeeper.trainer.sharded_tensor import is_cut
 from spotkeeper.trainer.stateful import Stateful, check_stateful, restore_objects
 from spotkeeper.trainer.store import StoreRefusedError
@@ -78,7 +82,8 @@ class Run:
     ) -> None:
         """Restore `objects`, each under the name it is given here.
 
-        `max_lost` bounds the time between two checkpoints ("90s", "15m", "1h" or seconds; by default 15 minutes);
+        `max_lost` bounds the time between two checkpoints ("90s", "15m" or seconds; at most an hour, by default 15
+        minutes). They come more often, down to one a minute, where what they are measured to cost is worth it.
         `SPOTKEEPER_MAX_LOST_SECONDS` goes before it. `keep`, at least 2, is the number of valid checkpoints kept.
 
         The learning rate comes from the checkpoint too, with the optimizer; a line tells where the program has another
@@ -102,7 +107,7 @@ class Run:
         settings = RunSettings.read(os.environ, sys.argv[0])
         live_runs.refuse_if_live(settings.checkpoint_uri, settings.run_id)
         self._settings = settings
-        self._interval_seconds = settings.max_lost_seconds or interval_seconds
+        self._max_lost_seconds = check_max_lost(settings.max_lost_seconds or interval_seconds)
         self._progress_seconds = settings.progress_seconds
         self._ranks = Ranks.of_run(settings.ranks, settings.run_id) if settings.ranks is not None else None
         self._speaks = self._ranks is None or self._ranks.leads
@@ -115,7 +120,7 @@ class Run:
         self._goodput = Goodput()
         self._bar: ProgressBar | None = None
         self._step = 0
-        self._saved_at = self._progress_due_at = time.monotonic()
+        self._saved_at = self._progress_due_at = self._began_at = time.monotonic()
         self._committed_step: int | None = None
         self._is_finished = self._wants_to_finish = False
         self._requested: Cause | None = None
@@ -291,8 +296,8 @@ class Run:
             else:
                 self._engine.start()
                 self._say(
-                    f"saves every {self._interval_seconds:g} s (max_lost), on a notice and at the end; what a kill "
-                    "loses is what came after the last save"
+                    f"saves at least every {self._max_lost_seconds:g} s (max_lost), on a notice and at the end; what a "
+                    "kill loses is what came after the last save"
                 )
                 self._goodput.enter(Activity.DATA)
                 for batch in loader.batches(self._step, total - self._step):
@@ -367,9 +372,15 @@ class Run:
             return None  # what is due is begun when this one has ended
         if self._requested is not None:
             return {"cause": self._requested, "waits": self._waits}
-        if self._speaks and time.monotonic() - self._saved_at >= self._interval_seconds:
+        if self._speaks and self._is_save_due():
             return {"cause": "periodic"}
         return None
+
+    def _is_save_due(self) -> bool:
+        now = time.monotonic()
+        return self._pace.is_due(
+            since_save_seconds=now - self._saved_at, attempt_seconds=now - self._began_at, rebalance_recommended=False
+        )
 
     def _act_on(self, news: News) -> None:
         match news["cause"]:
@@ -380,7 +391,7 @@ class Run:
             case "notice":
                 self._watch.hear(Interruption(news["action"], datetime.fromisoformat(news["deadline"])))
                 self._report_notices()
-                self._save_persistently("notice", URGENT_ATTEMPTS)
+                self._save_before_the_host_goes()
                 self._linger()
             case ("signal" | "requested") as cause if news.get("stops"):
                 self._save_persistently(cause, URGENT_ATTEMPTS)
@@ -420,6 +431,20 @@ class Run:
         self._write_outcome(COMPLETED)
 
     # Saving
+
+    def _save_before_the_host_goes(self) -> None:
+        self._learn(wait=True)  # what is in flight comes first: once committed, it cannot be lost any more
+        budget_seconds, total_bytes = self._watch.budget_seconds(), self._engine.saved_bytes
+        # Several processes save all together or not at all, so they do not decide by clocks of their own.
+        fits = self._ranks is not None or (
+            self._pace.choose_last(budget_seconds=budget_seconds, total_bytes=total_bytes, in_flight=None)
+            is not EmergencySave.NOTHING
+        )
+        if fits:
+            self._save_persistently("notice", URGENT_ATTEMPTS)
+        else:
+            reason = f"{total_bytes} bytes cannot be written in the {budget_seconds:.1f} s that are left"
+            self._log.write(LogEvent.SAVE_FAILED, step=self._step, cause="notice", reason=reason)
 
     def _save_persistently(self, cause: Cause, attempts: int) -> bool:
         for attempt in range(1, attempts + 1):
@@ -472,7 +497,12 @@ class Run:
             self._report_fenced(error)
             raise
         if progress in (Progress.COMMITTED, Progress.FAILED, Progress.VOID):
-            self._goodput.end_save(is_committed=progress is Progress.COMMITTED)
+            lost_seconds = self._goodput.end_save(is_committed=progress is Progress.COMMITTED)
+            if progress is Progress.COMMITTED:
+                took = self._engine.upload_seconds
+                self._pace.add(
+                    MeasuredSave(lost_seconds=lost_seconds, upload_seconds=took, bytes=self._engine.saved_bytes)
+                )
         self._goodput.enter(Activity.OTHER)
         if progress is Progress.COMMITTED:
             self._committed_step = self._saving_step
@@ -489,6 +519,9 @@ class Run:
         self._goodput.enter(Activity.RESTORE)
         checkpoints, checkpoint = self._open_checkpoints(settings, keep)
         self._log = EventLog(settings.run_id, checkpoints.epoch, is_silent=not self._speaks)
+        self._pace = SavePace(
+            max_lost_seconds=self._max_lost_seconds, num_interruptions=checkpoints.epoch - 1, run_seconds=0
+        )
         check_storable(self._object_states())
         writes = WriterSettings(
             checkpoint_uri=settings.checkpoint_uri,
@@ -499,7 +532,7 @@ class Run:
         )
         self._engine = Engine(self._objects, writes, self._log, ranks=self._ranks, per_rank=self._per_rank)
         if checkpoint is None:
-            self._log.write(LogEvent.STARTED, step=0, max_lost_seconds=self._interval_seconds)
+            self._log.write(LogEvent.STARTED, step=0, max_lost_seconds=self._max_lost_seconds)
             return
         began = time.monotonic()
         self._restore(checkpoint)
@@ -509,7 +542,7 @@ class Run:
             step=self._step,
             manifest=checkpoint.key,
             seconds=round(time.monotonic() - began, 3),
-            max_lost_seconds=self._interval_seconds,
+            max_lost_seconds=self._max_lost_seconds,
         )
         self._write_outcome(STARTED)
 

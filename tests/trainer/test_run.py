@@ -271,7 +271,7 @@ def test_how_much_work_a_kill_can_cost_is_said_at_the_start_and_after_a_resume(
     said = capsys.readouterr()
     (started,) = [line for text in said.out.splitlines() if (line := parse_line(text)) and line["event"] == "started"]
     assert started["max_lost_seconds"] == 900
-    assert "saves every 900 s (max_lost)" in said.err
+    assert "saves at least every 900 s (max_lost)" in said.err
 
     Run(model=nn.Linear(2, 2), max_lost="90s")
 
