@@ -46,6 +46,7 @@ PROCESSES: Final = (
     ("dcp_async_cached_stager",),
     ("dcp_async_process",),
     ("spotkeeper",),
+    ("spotkeeper_blocking",),
 )
 """Methods that leave no memory or threads behind share a process."""
 DCP: Final = ("dcp_async", "dcp_async_cached_stager", "dcp_async_process")
@@ -171,7 +172,7 @@ LEAST: Final = "local_save_vs_raw"
 def _ratios_of(of: Mapping[str, Case]) -> dict[str, float]:
     """Return the ratios of one size and number of threads."""
     ours = of["spotkeeper"]
-    blocking = of.get("spotkeeper_blocking", ours)
+    blocking = of["spotkeeper_blocking"]
     best_stall = min(of[method]["stall_ms"] for method in DCP)
     best_lost = min(_lost_ms(of[method]) for method in DCP)
     return {

@@ -71,9 +71,6 @@ class Method:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         del self._saved[:-1]
 
-    def close(self) -> None:
-        """End what the method has started."""
-
     def _new_path(self) -> Path:
         path = self.folder / f"save-{next(self._numbers)}"
         self._saved.append(path)
@@ -246,10 +243,6 @@ class DcpCachedStager(DcpSave):
         )
         self._options["async_stager"] = self._stager
 
-    def close(self) -> None:
-        """Let the memory go."""
-        self._stager.close()
-
 
 class DcpProcess(DcpSave):
     """The same in a process of its own, over shared memory that is kept from save to save."""
@@ -263,11 +256,6 @@ class DcpProcess(DcpSave):
             )
         )
         self._options = {"async_stager": self._stager, "async_checkpointer_type": AsyncCheckpointerType.PROCESS}
-
-    def close(self) -> None:
-        """Let the memory and the group go."""
-        self._stager.close()
-        dist.destroy_process_group()
 
 
 def _publish(partial: Path, path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.checkpointing import methods
 from benchmarks.checkpointing.methods import Measured
-from benchmarks.checkpointing.ours import Spotkeeper
+from benchmarks.checkpointing.ours import Spotkeeper, SpotkeeperBlocking
 from benchmarks.checkpointing.training import Training, seconds_of
 
 METHODS: dict[str, type[methods.Method]] = {
@@ -29,6 +29,7 @@ METHODS: dict[str, type[methods.Method]] = {
     "dcp_async_cached_stager": methods.DcpCachedStager,
     "dcp_async_process": methods.DcpProcess,
     "spotkeeper": Spotkeeper,
+    "spotkeeper_blocking": SpotkeeperBlocking,
 }
 WARM_UP_STEPS = 3
 LEAST_STEPS = 2
@@ -47,6 +48,7 @@ class Round:
         """Save twice and restore, so that all memory has been used once; check that it was restored."""
         for _ in range(2):
             self._steps_with_save()
+            self._method.forget()
         if Measured.RESTORE in self._method.measured:
             self._method.save()
             self._method.wait()
@@ -137,7 +139,7 @@ def main() -> None:
     print(json.dumps({"bytes": training.num_bytes()}), file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(rounds[line.strip()].run()), file=answers, flush=True)
-    os._exit(0)  # methods that leave threads or processes behind must not keep this one
+    os._exit(0)  # threads and processes of methods end with this one, and must not keep it
 
 
 if __name__ == "__main__":

@@ -577,7 +577,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "crossing-untold": _mutant(
             "a run that values its deadline crosses its cap in silence",
-            {submit: (("            ledger.append_event(run.run_id, cap_crossed(run))", "            pass"),)},
+            {submit: (("        ports.ledger.append_event(run.run_id, cap_crossed(run))", "        pass"),)},
         ),
         "denied-is-refused": _mutant(
             "a run fails because whoever submits it is not allowed to",

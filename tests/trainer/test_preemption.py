@@ -270,7 +270,7 @@ def test_the_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
         while program.process.poll() is None:
             assert time.monotonic() < give_up_at
             program.process.send_signal(signal.SIGINT)
-            time.sleep(0.2)
+            time.sleep(0.02)
 
         assert program.end() == -signal.SIGINT
 
