@@ -24,6 +24,9 @@ from spotkeeper.trainer.rank_store import RankSilentError, RankStore
 
 ANSWER_SECONDS: Final = 20.0
 """A thread answers within milliseconds, unless its process does something long that lets no other thread run."""
+DECISION_SECONDS: Final = 1800.0
+"""Rank 0 may be held up for long by its own program; if it has died, torchrun ends us all. Who misses its word can
+agree on nothing any more, which is a training without checkpoints."""
 ASLEEP_SECONDS: Final = 10 * 365 * 86_400.0
 
 News = dict[str, Any]
@@ -51,6 +54,7 @@ class RankAgreement:
         world_size: int,
         boundary: int,
         answer_seconds: float = ANSWER_SECONDS,
+        decision_seconds: float = DECISION_SECONDS,
     ) -> None:
         """Take part, beginning with the step that comes after `boundary`; `connect` makes a connection to the store."""
         self._store = connect()
@@ -58,6 +62,7 @@ class RankAgreement:
         self._rank = rank
         self._world_size = world_size
         self._answer_seconds = answer_seconds
+        self._decision_seconds = decision_seconds
         self._changed = threading.Condition()
         self._round = self._oldest = 0
         self._earliest = boundary + 1
@@ -148,8 +153,7 @@ class RankAgreement:
             if said["void"] is None:
                 self._forget_rounds_before(number)
         else:
-            # Longer than rank 0 waits for the others: to miss its word is to lose touch.
-            said = self._thread_store.get(_decision(number), 3 * self._answer_seconds)
+            said = self._thread_store.get(_decision(number), self._decision_seconds)
         with self._changed:
             self._decisions.append(Decision(**said))
             self._round = number + 1

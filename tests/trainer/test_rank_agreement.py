@@ -45,9 +45,16 @@ def connect(settings: RankSettings) -> Iterator[Callable[[int], RankStore]]:
 def join(connect: Callable[[int], RankStore]) -> Iterator[Callable[..., RankAgreement]]:
     joined = []
 
-    def join_as(rank: int, *, boundary: int = 0, world_size: int = 2, answer_seconds: float = 10) -> RankAgreement:
+    def join_as(
+        rank: int, *, boundary: int = 0, world_size: int = 2, answer_seconds: float = 10, decision_seconds: float = 30
+    ) -> RankAgreement:
         agreement = RankAgreement(
-            lambda: connect(rank), rank=rank, world_size=world_size, boundary=boundary, answer_seconds=answer_seconds
+            lambda: connect(rank),
+            rank=rank,
+            world_size=world_size,
+            boundary=boundary,
+            answer_seconds=answer_seconds,
+            decision_seconds=decision_seconds,
         )
         joined.append(agreement)
         return agreement
@@ -159,7 +166,7 @@ def test_a_rank_that_does_not_answer_makes_the_round_void_in_time_and_later_ones
 
 
 def test_a_rank_that_never_hears_the_decision_goes_on_alone_and_knows_it(join: Callable[..., RankAgreement]) -> None:
-    follower = join(1, answer_seconds=0.1)
+    follower = join(1, decision_seconds=0.1)
 
     assert follower.at(1, SAVE) is None
     assert follower.lost is not None
