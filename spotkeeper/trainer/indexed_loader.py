@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset, default_collate
 
 from spotkeeper.trainer import rng
 from spotkeeper.trainer.loader import (
@@ -17,8 +17,8 @@ from spotkeeper.trainer.loader import (
     Fingerprint,
     Loader,
     Share,
-    as_it_is,
     check_sizes,
+    in_workers,
     refuse_own_generators,
 )
 from spotkeeper.trainer.sample_order import OrderFunction, SampleOrder, Shuffled, Weights, choose_order
@@ -66,17 +66,7 @@ class IndexedLoader(Loader):
 
     def batches(self, start: int, count: int) -> Iterator[Any]:
         """Yield `count` batches, beginning after the first `start` of the whole training, epochs included."""
-        return iter(
-            DataLoader(
-                self._batches,
-                sampler=range(start, start + count),
-                batch_size=None,
-                num_workers=self._num_workers,
-                collate_fn=as_it_is,
-                # Its own, because building an iterator draws once from the global one otherwise.
-                generator=torch.Generator(),
-            )
-        )
+        return in_workers(self._batches, num_workers=self._num_workers, numbers=range(start, start + count))
 
     def fingerprint(self) -> Fingerprint:
         """Return what must be the same for a position to mean the same batches: the number of processes need not."""

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch.utils.data import DataLoader, Dataset
+
 from spotkeeper.trainer.own_generators import find_own_generator
 
 Fingerprint = dict[str, int | bool | str]
@@ -77,6 +80,20 @@ def refuse_own_generators(**parts: object) -> None:
             )
 
 
-def as_it_is(batch: Any) -> Any:
-    """Return the batch: it is collated already when torch's DataLoader sees it."""
+def in_workers(batches: Dataset[Any], *, num_workers: int, numbers: range | None = None) -> Iterator[Any]:
+    """Yield what `batches` holds, whole batches already, loaded by so many processes; of an indexed one, `numbers`."""
+    return iter(
+        DataLoader(
+            batches,
+            sampler=numbers,
+            batch_size=None,
+            num_workers=num_workers,
+            collate_fn=_as_it_is,
+            # Its own, because building an iterator draws once from the global one otherwise.
+            generator=torch.Generator(),
+        )
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
     return batch

@@ -12,8 +12,7 @@ asks it to. Batches are taken from the workers in turn; one that has no more is 
 from collections.abc import Iterator
 from typing import Any, Final
 
-import torch
-from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
+from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
 from spotkeeper.trainer import rng
 from spotkeeper.trainer.loader import (
@@ -22,8 +21,8 @@ from spotkeeper.trainer.loader import (
     Fingerprint,
     Loader,
     Share,
-    as_it_is,
     check_sizes,
+    in_workers,
     refuse_own_generators,
 )
 
@@ -121,16 +120,7 @@ class StreamLoader(Loader):
             (self._seed, epoch, self._share.rank),
             num_skipped,
         )
-        return iter(
-            DataLoader(
-                shards,
-                batch_size=None,
-                num_workers=self._num_workers,
-                collate_fn=as_it_is,
-                # Its own, because building an iterator draws once from the global one otherwise.
-                generator=torch.Generator(),
-            )
-        )
+        return in_workers(shards, num_workers=self._num_workers)
 
 
 class _Shards(IterableDataset[Any]):
