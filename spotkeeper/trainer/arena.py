@@ -8,6 +8,7 @@ import ctypes
 import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Callable
 from typing import Final
 
@@ -27,6 +28,8 @@ class Arena:
         """Take how to ask for the memory that is left."""
         self._available_bytes = available_bytes
         self.descriptor = _nameless_file()
+        # The memory goes with the last that refers to it: this object, a view, the writer.
+        weakref.finalize(self, os.close, self.descriptor)
         self.size_bytes = 0
         self._mapping: mmap.mmap | None = None
         self.address = 0
@@ -49,12 +52,6 @@ class Arena:
         """Return these bytes."""
         assert self._mapping is not None
         return memoryview(self._mapping)[begin:end]
-
-    def close(self) -> None:
-        """Give the memory back, once the writer has ended too."""
-        os.close(self.descriptor)
-        # A mapping cannot be closed while a view of it lives; it goes with the last one.
-        self._mapping = None
 
     def _map(self, size: int) -> None:
         os.ftruncate(self.descriptor, size)

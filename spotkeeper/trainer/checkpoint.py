@@ -8,6 +8,7 @@
 5. Only after a commit, and behind the newest valid ones, checkpoints are deleted: manifest before data.
 """
 
+import json
 import re
 import secrets
 import sys
@@ -113,6 +114,7 @@ class Checkpoints:
         """Return the newest checkpoint that is whole, and report every newer one that is not.
 
         Raises:
+            FencedError: if one is missing because a newer attempt has started.
             OSError: if the store does not answer: no reason to fall back to older work.
         """
         for key in reversed(self._manifest_keys()):
@@ -123,6 +125,7 @@ class Checkpoints:
                     self._check_stored(stored)
                 tensors = self._verified_content(manifest["objects"][0])
             except (DamagedError, FileNotFoundError) as error:
+                self._refuse_if_fenced()  # a newer attempt may have let it go since it was listed
                 self._report_damaged(key, error)
                 continue
             self._intact[key] = True
@@ -253,6 +256,15 @@ class Checkpoints:
         self.epoch = epoch
         self._refuse_if_fenced()
         return epoch
+
+    def run_seconds(self) -> float:
+        """Return how long ago the first attempt of the run began, by its host's clock; 0 if its mark does not tell."""
+        try:
+            mark = json.loads(self._store.get(epoch_key(self._run_id, 1)))
+            began = datetime.fromisoformat(mark["started_at"])
+        except (FileNotFoundError, KeyError, TypeError, ValueError):
+            return 0.0
+        return max(0.0, (datetime.now(UTC) - began).total_seconds())
 
     def _mark(self, epoch: int) -> bool:
         started = seal({"started_at": datetime.now(UTC).isoformat(timespec="milliseconds")})

@@ -1,4 +1,4 @@
-"""How a state becomes a checkpoint while training goes on, and how a checkpoint becomes the state again.
+"""How a state becomes a checkpoint while training goes on.
 
 1. At a step boundary the state is captured: a fraction of a millisecond (`capture`).
 2. A thread copies it into the arena while the next forward and backward compute; the hook before `optimizer.step`
@@ -7,6 +7,7 @@
 4. At a later boundary `poll` learns of that.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Collection, Mapping
@@ -41,7 +42,7 @@ class Progress(Enum):
     COMMITTED = auto()
     FAILED = auto()
     VOID = auto()
-    """The state changed under the copy, as `.data` tricks or a forward that renormalizes weights do: save again."""
+    """The state changed under the copy, as a forward that renormalizes weights does: save again."""
 
 
 @dataclass(eq=False)
@@ -101,7 +102,8 @@ class Engine:
             self._writer.start()
         except OSError as error:
             # It is tried again for the first save, which then says so itself.
-            print(f"spotkeeper: the process that writes checkpoints cannot be started yet: {error}", flush=True)
+            message = f"spotkeeper: the process that writes checkpoints cannot be started yet: {error}"
+            print(message, file=sys.stderr, flush=True)
 
     @property
     def is_busy(self) -> bool:
@@ -146,10 +148,10 @@ class Engine:
         self._save = None
         return self._ended(save)
 
-    def wait(self, seconds: float | None = None) -> Progress:
-        """Wait for the save that was begun, at most so long, and tell what became of it. Raises as `poll` does."""
+    def wait(self) -> Progress:
+        """Wait for the save that was begun, and tell what became of it. Raises as `poll` does."""
         if self._save is not None:
-            self._save.ended.wait(seconds)
+            self._save.ended.wait()
         return self.poll()
 
     def close(self) -> None:

@@ -126,6 +126,7 @@ class Run:
         self._requested: Cause | None = None
         self._waits = self._copies_at_once = False
         self._fenced: FencedError | None = None
+        self._has_said_lost = False
         self._cause: Cause = "periodic"
         self._saving_step = 0
         self._logged: dict[str, Any] = {}
@@ -354,8 +355,8 @@ class Run:
             self._act_on({**first, "waits": any(news.get("waits") for news in decision.news)})
             if self._is_finished:
                 return
-        if ranks.lost is not None and self.yield_requested:
-            self._yield(f"no agreement with the other processes: {ranks.lost}")
+        if ranks.lost is not None:
+            self._report_lost(ranks.lost)
 
     def _news(self) -> News | None:
         """Return why this process would save or stop at this boundary, the most urgent reason first."""
@@ -520,7 +521,9 @@ class Run:
         checkpoints, checkpoint = self._open_checkpoints(settings, keep)
         self._log = EventLog(settings.run_id, checkpoints.epoch, is_silent=not self._speaks)
         self._pace = SavePace(
-            max_lost_seconds=self._max_lost_seconds, num_interruptions=checkpoints.epoch - 1, run_seconds=0
+            max_lost_seconds=self._max_lost_seconds,
+            num_interruptions=checkpoints.epoch - 1,
+            run_seconds=checkpoints.run_seconds() if checkpoints.epoch > 1 else 0.0,
         )
         check_storable(self._object_states())
         writes = WriterSettings(
@@ -616,6 +619,14 @@ class Run:
             f"{rate.name} goes on with the checkpoint's learning rate {saved}, not with the program's {given}; to "
             f"change it, set it in {rate.name}.param_groups after making the run, or start a new run"
         )
+
+    def _report_lost(self, reason: str) -> None:
+        """Say, once, that no agreement is possible any more; an attempt that is to stop does so without one."""
+        if self.yield_requested:
+            self._yield(f"no agreement with the other processes: {reason}")
+        if not self._has_said_lost:
+            self._has_said_lost = True
+            self._say(f"no checkpoints from here on, as the processes cannot agree any more: {reason}")
 
     def _report_fenced(self, error: FencedError) -> None:
         self._write_outcome(FENCED)

@@ -24,7 +24,10 @@ class SavePace:
     """The saves of one attempt, as far as they say something about the next."""
 
     def __init__(self, *, max_lost_seconds: float, num_interruptions: int, run_seconds: float) -> None:
-        """Take the user's bound, and the run's past: how often it was interrupted in how many seconds."""
+        """Take the user's bound, and the run's past: how often it was interrupted, in how many seconds since it began.
+
+        Those include its waits for machines, which are not known here.
+        """
         self._max_lost_seconds = max_lost_seconds
         self._num_interruptions = num_interruptions
         self._run_seconds = run_seconds

@@ -1,12 +1,13 @@
 """A training, or an attempt, in a process of its own, followed by its structured lines."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from spotkeeper.contract.log_lines import parse_line
+from spotkeeper.contract.log_lines import PREFIX, parse_line
 from tests.trainer.conftest import REPOSITORY
 
 POLLS_QUICKLY = "from spotkeeper.trainer.exec import main; main(poll_seconds=0.05)"
@@ -34,7 +35,8 @@ class Program:
     def _read(self) -> Iterator[dict[str, Any]]:
         assert self.process.stdout is not None
         for text in self.process.stdout:
-            line = parse_line(text.rstrip())
+            # Another process of the program, or torch, may have begun a line of its own in front of it.
+            line = parse_line(text[max(0, text.find(PREFIX)) :].rstrip())
             if line is None:
                 self.other_output.append(text)
             else:
@@ -46,10 +48,10 @@ class Program:
 
 
 @contextmanager
-def attempt(command: list[str], environ: dict[str, str]) -> Iterator[Program]:
-    """Start `spotkeeper-exec` with this command; it looks at its run more often than it would elsewhere."""
+def running(arguments: list[str], environ: dict[str, str], *, end_by: int = signal.SIGKILL) -> Iterator[Program]:
+    """Start Python with these arguments in the repository; what still runs after the block is sent `end_by`."""
     with subprocess.Popen(
-        [sys.executable, "-c", POLLS_QUICKLY, "--", *command],
+        [sys.executable, *arguments],
         env=environ,
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
@@ -59,4 +61,11 @@ def attempt(command: list[str], environ: dict[str, str]) -> Iterator[Program]:
         try:
             yield Program(process)
         finally:
-            process.kill()
+            process.send_signal(end_by)
+
+
+@contextmanager
+def attempt(command: list[str], environ: dict[str, str]) -> Iterator[Program]:
+    """Start `spotkeeper-exec` with this command; it looks at its run more often than it would elsewhere."""
+    with running(["-c", POLLS_QUICKLY, "--", *command], environ) as program:
+        yield program

@@ -5,6 +5,7 @@ import re
 import resource
 import threading
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from spotkeeper.trainer.checksum import crc64nvme
 from spotkeeper.trainer.local_store import LocalStore
 from spotkeeper.trainer.manifest import seal
 from spotkeeper.trainer.s3_store import S3Store
-from spotkeeper.trainer.store import Store
+from spotkeeper.trainer.store import Stat, Store
 from spotkeeper.trainer.store_address import open_store
 
 RUN = "tiny"
@@ -90,6 +91,21 @@ def test_a_store_lists_reads_and_deletes_what_it_holds(store: Store) -> None:
     store.delete("data/a/2")
 
 
+def test_a_folder_counts_no_checksum_again_of_what_it_has_written_unless_the_size_has_changed(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    put(store, "data/a/1", b"written")
+    (tmp_path / "data" / "a" / "1").write_bytes(b"damaged")
+    (tmp_path / "data" / "a" / "2").write_bytes(b"another's")
+
+    known, unknown = store.head("data/a/1"), store.head("data/a/2")
+    (tmp_path / "data" / "a" / "1").write_bytes(b"cut")
+
+    assert known == Stat(bytes=7, crc64nvme=crc64nvme(b"written"))
+    assert unknown == Stat(bytes=9, crc64nvme=crc64nvme(b"another's"))
+    assert store.head("data/a/1") == Stat(bytes=3, crc64nvme=crc64nvme(b"cut"))
+    assert LocalStore(tmp_path).head("data/a/1") == Stat(bytes=3, crc64nvme=crc64nvme(b"cut"))
+
+
 def test_crc64nvme_is_the_published_one() -> None:
     # "123456789" -> AE8B14860A799888, the check value of CRC-64/NVME in the catalogue of parametrised CRCs
     assert crc64nvme(b"123456789") == "rosUhgp5mIg="
@@ -143,6 +159,35 @@ def test_data_without_a_manifest_is_no_checkpoint(store: Store) -> None:
     put(store, "data/tiny/e000001-s000000000007-0badcafe/r0.safetensors", CONTENT)
 
     assert join_run(store).newest_valid() is None
+
+
+def test_an_attempt_that_finds_a_checkpoint_gone_because_a_newer_one_let_it_go_is_fenced(tmp_path: Path) -> None:
+    commit(join_run(LocalStore(tmp_path)), 5)
+
+    class Overtaken(LocalStore):
+        """A folder in which a newer attempt starts, and deletes, between the listing of manifests and their reading."""
+
+        def get(self, key: str) -> bytes:
+            if key.startswith("commit/") and not newer:
+                newer.append(join_run(LocalStore(tmp_path)))
+                self.delete(key)
+            return super().get(key)
+
+    newer: list[Checkpoints] = []
+
+    with pytest.raises(FencedError):
+        join_run(Overtaken(tmp_path)).newest_valid()
+
+
+def test_a_run_is_as_old_as_its_first_attempt(store: Store) -> None:
+    began = {"started_at": (datetime.now(UTC) - timedelta(hours=2)).isoformat()}
+    store.put_if_absent(epoch_key("tiny", 1), json.dumps(began).encode())
+
+    assert join_run(store).run_seconds() == pytest.approx(7200, abs=60)
+    store.delete(epoch_key("tiny", 1))
+    assert join_run(store).run_seconds() == 0
+    store.put_if_absent(epoch_key("tiny", 1), b"nothing that tells")
+    assert join_run(store).run_seconds() == 0
 
 
 def test_the_manifest_says_what_it_continues(store: Store) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from spotkeeper.contract.exit_codes import EXIT_FENCED, EXIT_YIELDED
 from spotkeeper.trainer.notice import INTERRUPTION_PATH, REBALANCE_PATH
 from tests.trainer.conftest import REPOSITORY, clean_environ
 from tests.trainer.fake_imds import FakeImds
-from tests.trainer.program import Program
+from tests.trainer.program import Program, running
 from tests.trainer.tiny_training import TOTAL
 
 
@@ -110,17 +110,8 @@ def started(folder: Path, *arguments: str, **variables: str) -> Iterator[Program
     environ = clean_environ(
         SPOTKEEPER_URI=str(folder), SPOTKEEPER_RUN_ID="tiny", SPOTKEEPER_PROGRESS_SECONDS="0.1", **variables
     )
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.trainer.slow_training", *arguments],
-        env=environ,
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield Program(process)
-        finally:
-            process.kill()
+    with running(["-m", "tests.trainer.slow_training", *arguments], environ) as program:
+        yield program
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -145,7 +136,7 @@ def test_code_after_the_loop_does_not_run_when_the_attempt_yields(tmp_path: Path
         program.process.send_signal(signal.SIGTERM)
         assert program.end() == EXIT_YIELDED
 
-    assert program.other_output == []
+    assert [line for line in program.other_output if not line.startswith("spotkeeper: ")] == []
 
 
 def test_worker_processes_survive_the_signal_until_the_save_is_done(tmp_path: Path) -> None:
@@ -270,7 +261,8 @@ def test_the_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
         while program.process.poll() is None:
             assert time.monotonic() < give_up_at
             program.process.send_signal(signal.SIGINT)
-            time.sleep(0.02)
+            with suppress(subprocess.TimeoutExpired):
+                program.process.wait(0.02)
 
         assert program.end() == -signal.SIGINT
 

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,9 +15,9 @@ from spotkeeper.contract.exit_codes import EXIT_FENCED
 from spotkeeper.trainer.checkpoint import Checkpoints
 from spotkeeper.trainer.local_store import LocalStore
 from spotkeeper.trainer.notice import INTERRUPTION_PATH
-from tests.trainer.conftest import REPOSITORY, clean_environ
+from tests.trainer.conftest import clean_environ
 from tests.trainer.fake_imds import FakeImds
-from tests.trainer.program import Program
+from tests.trainer.program import Program, running
 from tests.trainer.tiny_training import TOTAL
 
 PROGRAM = ["-m", "tests.trainer.ddp_training"]
@@ -39,19 +37,9 @@ def started(folder: Path, *, processes: int = 2, restarts: int = 0, **variables:
         SPOTKEEPER_OUTCOME_FILE=str(folder.parent / f"{folder.name}.json"),
         **variables,
     )
-    with subprocess.Popen(
-        [sys.executable, *(launcher if processes > 1 else []), *PROGRAM],
-        env=environ,
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        try:
-            yield Program(process)
-        finally:
-            if process.poll() is None:
-                process.terminate()  # torchrun takes its processes with it
+    arguments = [*(launcher if processes > 1 else []), *PROGRAM]
+    with running(arguments, environ, end_by=signal.SIGTERM) as program:  # torchrun takes its processes with it
+        yield program
 
 
 def finish(folder: Path, **options: Any) -> Program:
