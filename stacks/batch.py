@@ -86,8 +86,14 @@ class BatchStack(EnvironmentStack):
         SubmitPolicy(
             self,
             "SubmitPolicy",
+            environment_name=environment.name,
+            descriptor_parameter=descriptor_parameter(environment.name),
             spot_queue_arns=[profile.spot_queue for profile in profiles.values()],
             on_demand_queue_arns=self.on_demand_queue_arns,
+            job_roles=[self._job_role, self._execution_role],
+            job_logs=self._logs,
+            checkpoints=checkpoints,
+            ledger=ledger,
         )
         self._add_descriptor(profiles, checkpoints, ledger)
 

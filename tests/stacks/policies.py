@@ -1,6 +1,7 @@
 """Who is allowed what, over everything that was synthesized."""
 
 import fnmatch
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,3 +67,10 @@ def allowed_holders(assembly: Assembly, action: str, resource: str) -> set[str]:
     return {holder for holder, effect in said if effect == "Allow"} - {
         holder for holder, effect in said if effect == "Deny"
     }
+
+
+def queues_of(assembly: Assembly, market: str) -> list[str]:
+    """ARNs of the queues of a market, by what the environment tells the command line."""
+    (parameter,) = assembly.resources("batch", "AWS::SSM::Parameter").values()
+    stored = json.loads(assembly.resolved("batch", parameter["Properties"]["Value"]))
+    return [profile[f"{market}_queue"] for profile in stored["profiles"].values()]

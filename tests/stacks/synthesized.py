@@ -82,8 +82,10 @@ class Assembly:
 
     def attribute(self, stack: str, logical_id: str, name: str) -> str:
         """What Fn::GetAtt gives."""
-        del stack
-        return f"arn:aws:service:{REGION}:{ACCOUNT}:{logical_id}.{name}"
+        type_ = self.templates[stack]["Resources"][logical_id]["Type"]
+        # The ARN of a log group ends with its streams.
+        streams = ":*" if (type_, name) == ("AWS::Logs::LogGroup", "Arn") else ""
+        return f"arn:aws:service:{REGION}:{ACCOUNT}:{logical_id}.{name}{streams}"
 
     def _ref(self, stack: str, logical_id: str) -> str:
         type_ = self.templates[stack]["Resources"][logical_id]["Type"]

@@ -10,7 +10,7 @@ import app
 from stacks.constructs.deploy_role import BOOTSTRAP_ROLES
 from stacks.environments import DEV, PROD
 from stacks.settings import Environment
-from tests.stacks.policies import allowed_holders, applies, as_list, statements
+from tests.stacks.policies import allowed_holders, applies, as_list, queues_of, statements
 from tests.stacks.synthesized import Assembly
 
 BOUNDARY = "arn:aws:iam::123456789012:policy/boundary"
@@ -20,13 +20,6 @@ SUBJECT = "repo:acme/spotkeeper:environment:prod"
 def synthesized(settings: Environment, folder: Path) -> Assembly:
     app.assemble(settings, str(folder)).synth()
     return Assembly(folder, settings.name)
-
-
-def queues_of(assembly: Assembly, market: str) -> list[str]:
-    """ARNs of the queues of a market, by what the environment tells the command line."""
-    (parameter,) = assembly.resources("batch", "AWS::SSM::Parameter").values()
-    stored = json.loads(assembly.resolved("batch", parameter["Properties"]["Value"]))
-    return [profile[f"{market}_queue"] for profile in stored["profiles"].values()]
 
 
 def roles(assembly: Assembly) -> dict[str, dict[str, Any]]:

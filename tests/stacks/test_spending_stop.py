@@ -7,8 +7,8 @@ import pytest
 import app
 from stacks.environments import DEV, PROD
 from stacks.settings import Environment
+from tests.stacks.policies import queues_of
 from tests.stacks.synthesized import Assembly
-from tests.stacks.test_identity import queues_of
 
 HOSTS = "Amazon Elastic Compute Cloud - Compute"
 EMAILS = ("finance@example.org", "ml@example.org")
