@@ -1,6 +1,8 @@
 """Workflows call what people call, pin what they use, and may do no more than they must."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import yaml
 
 from spotkeeper.contract.names import stack_name
 from stacks.environments import ENVIRONMENTS
+from tests.stacks.synthesized import Assembly
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = {path.stem: path for path in (ROOT / ".github" / "workflows").glob("*.yml")}
@@ -27,6 +30,11 @@ def jobs(name: str) -> dict[str, dict[str, Any]]:
 
 def steps(name: str) -> list[dict[str, Any]]:
     return [step for job in jobs(name).values() for step in job["steps"]]
+
+
+def commands(job: str) -> list[str]:
+    """What a job of the deployment runs."""
+    return [step["run"] for step in jobs("deploy")[job]["steps"] if "run" in step]
 
 
 def triggers(name: str) -> dict[str, Any]:
@@ -112,9 +120,41 @@ def test_a_deployment_is_started_by_a_person_in_an_environment_that_may_ask_for_
     assert trigger == "workflow_dispatch"
     assert triggers("deploy")[trigger]["inputs"]["environment"]["options"] == list(ENVIRONMENTS)
     assert deploy["environment"] == "${{ inputs.environment }}"
-    assert deploy["needs"] == "check"
-    commands = [step["run"] for step in deploy["steps"] if "run" in step]
-    assert commands == ["make setup", 'make diff ENV="$ENV"', 'make deploy ENV="$ENV" APPROVAL=never']
+    assert deploy["needs"] == "build"
+    assert commands("build") == ["make check", 'make synth ENV="$ENV" OUT=build/assembly']
+
+
+def test_the_job_that_may_deploy_runs_the_pinned_cdk_and_nothing_else() -> None:
+    build, deploy = jobs("deploy")["build"], jobs("deploy")["deploy"]
+    (checkout,) = (step["with"] for step in deploy["steps"] if step.get("uses", "").startswith("actions/checkout@"))
+    (uploaded,) = (step["with"] for step in build["steps"] if step.get("uses", "").startswith("actions/upload-"))
+    (downloaded,) = (step["with"] for step in deploy["steps"] if step.get("uses", "").startswith("actions/download-"))
+
+    assert checkout["sparse-checkout"].split() == ["/package.json", "/package-lock.json"]
+    assert (uploaded["path"], uploaded["name"]) == ("build/assembly", downloaded["name"])
+    assert commands("deploy") == [
+        "npm ci --ignore-scripts --no-audit --no-fund",
+        "node node_modules/aws-cdk/bin/cdk diff --app assembly",
+        "node node_modules/aws-cdk/bin/cdk deploy --app assembly --all --require-approval never",
+    ]
+    locked = json.loads((ROOT / "package-lock.json").read_text())["packages"]
+    assert set(locked) == {"", "node_modules/aws-cdk"}
+    assert locked["node_modules/aws-cdk"]["integrity"].startswith("sha512-")
+
+
+def test_an_assembly_can_be_deployed_from_another_folder(dev: Assembly, tmp_path: Path) -> None:
+    moved = tmp_path / "assembly"
+    shutil.copytree(dev.folder, moved)
+    named = [
+        moved / asset["source"]["path"]
+        for manifest in moved.glob("*.assets.json")
+        for asset in json.loads(manifest.read_text())["files"].values()
+    ]
+
+    assert named
+    for path in named:
+        assert path.exists()
+        assert path.resolve().is_relative_to(moved)
 
 
 def test_deployments_take_on_the_role_that_the_delivery_stack_tells() -> None:
