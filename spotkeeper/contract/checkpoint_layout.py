@@ -2,6 +2,7 @@
 
     epoch/<run>/<epoch:06>                          marks that an attempt with this epoch has started
     data/<run>/e<epoch:06>-s<step:012>-<nonce>/r<rank>.safetensors   immutable, never overwritten
+    data/<run>/e<epoch:06>-s<step:012>-<nonce>/f<number:06>          the same, a file of a checkpoint folder
     commit/<run>/<epoch:06>-<step:012>.json         the manifest: its creation is the only commit point
 
 The kind stands before the run because S3 lifecycle rules and bucket policies match by prefix: noncurrent
@@ -34,6 +35,19 @@ class StoredObject(TypedDict):
     version_id: str | None
 
 
+class StoredFile(TypedDict):
+    """A file, or a symbolic link, of a checkpoint folder."""
+
+    path: str
+    """Relative to the folder, with slashes."""
+    mode: int
+    """Permission bits."""
+    object: NotRequired[int]
+    """Index of its content among the manifest's objects; files of earlier checkpoints share those."""
+    link: NotRequired[str]
+    """Of a link instead: where it points, relative to itself."""
+
+
 class Manifest(TypedDict):
     """The JSON of a manifest. `crc64nvme` covers the canonical JSON of everything else in it."""
 
@@ -54,6 +68,8 @@ class Manifest(TypedDict):
     """Everything of rank 0 that is not a tensor; tensors are named by reference into its object."""
     rank_states: NotRequired[list[dict[str, Any]]]
     """The same of rank 1, 2 and so on; not there for a single process."""
+    files: NotRequired[list[StoredFile]]
+    """Of a checkpoint folder: what lay in it. Objects are then files' contents, and `state` is empty."""
     crc64nvme: str
 
 
@@ -86,6 +102,11 @@ def parse_manifest_key(key: str) -> tuple[int, int] | None:
 def data_key(run_id: str, epoch: int, step: int, nonce: str, rank: int) -> str:
     """Key of the tensors that one rank writes for one checkpoint. `nonce` makes every save's folder new."""
     return f"{DATA_PREFIX}{run_id}/e{epoch:06d}-s{step:012d}-{nonce}/r{rank}.safetensors"
+
+
+def file_key(run_id: str, epoch: int, step: int, nonce: str, number: int) -> str:
+    """Key of the content of one file of a checkpoint folder."""
+    return f"{DATA_PREFIX}{run_id}/e{epoch:06d}-s{step:012d}-{nonce}/f{number:06d}"
 
 
 def source_key(sha256: str) -> str:

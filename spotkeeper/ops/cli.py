@@ -137,6 +137,17 @@ def submit(
     requirements: Annotated[
         str | None, typer.Option(help="pip requirements file, as a path inside the source folder.")
     ] = None,
+    checkpoint_folder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the program saves by itself (Hugging Face, Lightning, …): committed and restored.",
+        ),
+    ] = None,
+    notice_signal: Annotated[
+        str | None,
+        typer.Option(metavar="TERM|INT|USR1|USR2", help="What such a program is sent when its host is taken; TERM."),
+    ] = None,
     max_lost: Annotated[
         str | None, typer.Option(help="Most work to lose, 1s to 1h, instead of what the code says.")
     ] = None,
@@ -188,6 +199,8 @@ def submit(
         secrets=options.pairs("--secret", secret),
         environment_variables=options.pairs("--env", env),
         requirements=requirements,
+        checkpoint_folder=checkpoint_folder,
+        notice_signal=notice_signal,
         max_lost_seconds=options.max_lost(max_lost),
         attempt_seconds=options.time_limit(time_limit),
         progress_seconds=progress_seconds,

@@ -37,6 +37,7 @@ MAX_REQUEST_BYTES: Final = 30 * 1024
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}")
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _S3_URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\s]*)?")
+NOTICE_SIGNALS: Final = ("TERM", "INT", "USR1", "USR2")
 RESERVED: Final = ("AWS_BATCH", "SPOTKEEPER")
 
 
@@ -63,6 +64,10 @@ class Request:
     """The user says that the trainer image has all that the command needs."""
     requirements: str | None = None
     """A pip requirements file, as a path inside the source folder."""
+    checkpoint_folder: str | None = None
+    """Folder, in the working directory, into which the program saves by itself; spotkeeper-exec commits it."""
+    notice_signal: str | None = None
+    """What such a program is sent when its host is taken: TERM, INT, USR1 or USR2; TERM by default."""
     max_lost_seconds: int | None = None
     """Longest time between two checkpoints, 1 second to 1 hour, instead of what the program's code says."""
     attempt_seconds: int | None = None
@@ -126,6 +131,7 @@ def plan(
         **_source_variables(request, descriptor, source),
         **{variables.DATA_PREFIX + name.upper(): uri for name, uri in request.data.items()},
     }
+    run_variables |= _folder_variables(request)
     if request.max_lost_seconds is not None:
         run_variables[variables.MAX_LOST_SECONDS] = str(_check_max_lost(request.max_lost_seconds))
     if request.progress_seconds is not None:
@@ -325,6 +331,28 @@ def _source_variables(request: Request, descriptor: Descriptor, source: PackedSo
         if path not in source.files:
             raise ValueError(f"--requirements must be a file inside the source folder, got {request.requirements!r}")
         found[variables.REQUIREMENTS_FILE] = path
+    return found
+
+
+def _folder_variables(request: Request) -> dict[str, str]:
+    folder, number = request.checkpoint_folder, request.notice_signal
+    if folder is None:
+        if number is not None:
+            raise ValueError("--notice-signal is for programs that save into a --checkpoint-folder: give that too")
+        return {}
+    path = PurePosixPath(folder)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"--checkpoint-folder must be a folder inside the program's working directory, got {folder!r}")
+    if request.max_lost_seconds is not None:
+        raise ValueError(
+            "--max-lost is for programs that use the library; with --checkpoint-folder the program itself decides how "
+            "often it saves: set that in the program"
+        )
+    found = {variables.CHECKPOINT_FOLDER: path.as_posix()}
+    if number is not None:
+        if number not in NOTICE_SIGNALS:
+            raise ValueError(f"--notice-signal must be one of {', '.join(NOTICE_SIGNALS)}, got {number!r}")
+        found[variables.NOTICE_SIGNAL] = number
     return found
 
 

@@ -1,8 +1,10 @@
 """What the job definition, submit and AWS Batch tell `spotkeeper-exec` about its attempt."""
 
 import re
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from spotkeeper.contract import environment_variables as names
 from spotkeeper.contract.names import check_run_id
@@ -11,6 +13,7 @@ from spotkeeper.trainer.environment import EnvironmentReader, positive_int, posi
 
 S3_OBJECT = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+NOTICE_SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT, "USR1": signal.SIGUSR1, "USR2": signal.SIGUSR2}
 EVIDENCE = (names.STANDBY_AGE_SECONDS, names.STANDBY_PATIENCE_SECONDS)
 
 
@@ -46,6 +49,10 @@ class AttemptSettings:
     """Path inside the source folder."""
     limit_seconds: float | None
     """Batch ends the attempt so long after its start; None if it does not."""
+    checkpoint_folder: Path | None
+    """Into which the program saves by itself; None for one that uses the library, or saves nothing."""
+    notice_signal: signal.Signals
+    """What such a program is sent when EC2 takes the host."""
     evidence: Evidence | None
     """What it goes by should it be its run's standby; None for one that was not submitted as such."""
 
@@ -64,6 +71,8 @@ class AttemptSettings:
             source=_read_source(reader) if environ.get(names.SOURCE_URI) or environ.get(names.SOURCE_SHA256) else None,
             requirements_file=reader.optional(names.REQUIREMENTS_FILE, _path_inside),
             limit_seconds=reader.optional(names.ATTEMPT_SECONDS, positive_seconds),
+            checkpoint_folder=reader.optional(names.CHECKPOINT_FOLDER, _path_inside_or_absolute),
+            notice_signal=reader.optional(names.NOTICE_SIGNAL, _signal) or signal.SIGTERM,
             evidence=_read_evidence(reader) if any(environ.get(name) for name in EVIDENCE) else None,
         )
         reader.check()
@@ -106,6 +115,20 @@ def _sha256(text: str) -> str:
     if not SHA256.fullmatch(text):
         raise ValueError("must be 64 hexadecimal digits in lower case")
     return text
+
+
+def _path_inside_or_absolute(text: str) -> Path:
+    path = Path(text)
+    if ".." in path.parts or path in (Path(), Path("/")):
+        raise ValueError("must be a folder of its own, inside the working directory or absolute")
+    return path
+
+
+def _signal(text: str) -> signal.Signals:
+    try:
+        return NOTICE_SIGNALS[text.upper().removeprefix("SIG")]
+    except KeyError:
+        raise ValueError(f"must be one of {', '.join(NOTICE_SIGNALS)}") from None
 
 
 def _path_inside(text: str) -> str:

@@ -12,20 +12,22 @@ import json
 import re
 import secrets
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from spotkeeper.contract.checkpoint_layout import (
     DATA_PREFIX,
     FORMAT_VERSION,
     Manifest,
+    StoredFile,
     StoredObject,
     commit_prefix,
     data_key,
     epoch_key,
     epoch_prefix,
+    file_key,
     manifest_key,
     parse_manifest_key,
 )
@@ -36,9 +38,12 @@ from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.manifest import DamagedError, seal, unseal
 from spotkeeper.trainer.store import Stat, Store
 
-MAX_EPOCH_RACES = 100
+Content = TypeVar("Content")
+
+MAX_EPOCH_RACES: Final = 100
 """Attempts that start at the same moment without a ledger; each race has a winner, so this is never reached."""
 
+_FILE = re.compile(r"/f\d{6}$")
 _DATA_FOLDER = re.compile(r"e(?P<epoch>\d{6})-s(?P<step>\d{12})-[^/]+/")
 
 
@@ -116,22 +121,50 @@ class Checkpoints:
         Raises:
             FencedError: if one is missing because a newer attempt has started.
             OSError: if the store does not answer: no reason to fall back to older work.
+            ValueError: if it is that of a folder.
         """
+        return self._newest(self._read)
+
+    def newest_folder(
+        self, read: Callable[[Manifest, Callable[[StoredObject], memoryview]], Content]
+    ) -> Content | None:
+        """Return what `read` makes of the newest checkpoint of a folder that is whole.
+
+        It gets the manifest, and a function that returns the verified content of an object.
+
+        Raises:
+            FencedError, OSError: as `newest_valid`, and what `read` raises of its own.
+            ValueError: if it is not that of a folder.
+        """
+
+        def read_folder(key: str, manifest: Manifest) -> Content:
+            if "files" not in manifest:
+                raise ValueError(
+                    f"{key} was saved by spotkeeper.Run and is no checkpoint folder: give no --checkpoint-folder to a "
+                    "program that uses the library, or start a new run"
+                )
+            return read(manifest, self._verified_content)
+
+        return self._newest(read_folder)
+
+    def _newest(self, read: Callable[[str, Manifest], Content]) -> Content | None:
         for key in reversed(self._manifest_keys()):
             try:
-                manifest = unseal(self._store.get(key), key, self._run_id)
-                _check_objects(manifest)
-                for stored in manifest["objects"][1:]:
-                    self._check_stored(stored)
-                tensors = self._verified_content(manifest["objects"][0])
+                content = read(key, unseal(self._store.get(key), key, self._run_id))
             except (DamagedError, FileNotFoundError) as error:
                 self._refuse_if_fenced()  # a newer attempt may have let it go since it was listed
                 self._report_damaged(key, error)
                 continue
             self._intact[key] = True
             self._parent = key
-            return Checkpoint(key, manifest, tensors)
+            return content
         return None
+
+    def _read(self, key: str, manifest: Manifest) -> Checkpoint:
+        _check_objects(key, manifest)
+        for stored in manifest["objects"][1:]:
+            self._check_stored(stored)
+        return Checkpoint(key, manifest, self._verified_content(manifest["objects"][0]))
 
     def load(self, key: str, rank: int) -> Checkpoint:
         """Return, for a rank other than 0, the checkpoint that rank 0 has found valid.
@@ -141,7 +174,7 @@ class Checkpoints:
         """
         try:
             manifest = unseal(self._store.get(key), key, self._run_id)
-            _check_objects(manifest)
+            _check_objects(key, manifest)
             tensors = self._verified_content(manifest["objects"][0])
             part = None
             if rank < manifest["world_size"]:
@@ -159,7 +192,19 @@ class Checkpoints:
         Raises:
             OSError: if the store refused or lost something.
         """
-        key = data_key(self._run_id, self.epoch, step, secrets.token_hex(4), rank)
+        return self._write(data_key(self._run_id, self.epoch, step, secrets.token_hex(4), rank), chunks, total_bytes)
+
+    def write_file(
+        self, *, step: int, nonce: str, number: int, chunks: Iterable[memoryview], total_bytes: int
+    ) -> StoredObject:
+        """Do the same with a file of a checkpoint folder; `nonce` is that of the checkpoint-to-be.
+
+        Raises:
+            OSError: if the store refused or lost something.
+        """
+        return self._write(file_key(self._run_id, self.epoch, step, nonce, number), chunks, total_bytes)
+
+    def _write(self, key: str, chunks: Iterable[memoryview], total_bytes: int) -> StoredObject:
         self._unreferenced.add(key)
         checksum = self._store.write(key, chunks, total_bytes)
         stored: StoredObject = {"key": key, "bytes": total_bytes, "crc64nvme": checksum, "version_id": None}
@@ -188,6 +233,26 @@ class Checkpoints:
         """
         objects = [stored, *(part.stored for part in parts)]
         self._unreferenced.update(each["key"] for each in objects)
+        rank_states = {"rank_states": [part.state for part in parts]} if parts else {}
+        return self._commit(step, cause, objects, {"world_size": len(objects), "state": state, **rank_states})
+
+    def commit_folder(self, *, step: int, cause: str, objects: list[StoredObject], files: list[StoredFile]) -> str:
+        """Make a checkpoint of the files of a folder, and return its manifest's key.
+
+        Objects may be those of earlier checkpoints of the folder, whose files have not changed since.
+
+        Raises:
+            FencedError: if a newer attempt has started; nothing was committed.
+            OSError: if the store refused or lost something; nothing was committed.
+        """
+        for stored in objects:
+            try:
+                self._check_stored(stored)
+            except DamagedError as error:
+                raise OSError(f"what an earlier checkpoint had stored is damaged: {error}") from error
+        return self._commit(step, cause, objects, {"world_size": 1, "state": {}, "files": files})
+
+    def _commit(self, step: int, cause: str, objects: list[StoredObject], content: dict[str, Any]) -> str:
         self._refuse_if_fenced()
         key = manifest_key(self._run_id, self.epoch, step)
         body = seal(
@@ -196,13 +261,11 @@ class Checkpoints:
                 "run_id": self._run_id,
                 "epoch": self.epoch,
                 "step": step,
-                "world_size": len(objects),
                 "cause": cause,
                 "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "parent": self._parent,
                 "objects": objects,
-                "state": state,
-                **({"rank_states": [part.state for part in parts]} if parts else {}),
+                **content,
             }
         )
         # A refusal may be the second try of a request whose first reply was lost: then ours is what is there.
@@ -328,8 +391,26 @@ class Checkpoints:
             return  # what cannot be read is evidence, or a newer version's
         # The manifest first: whatever is listed can be resumed, at every moment.
         self._store.delete(key)
+        shared = self._named_by_folders() if "files" in manifest else set()
         for stored in manifest["objects"]:
-            self._store.delete(stored["key"])
+            if stored["key"] not in shared:
+                self._store.delete(stored["key"])
+
+    def _named_by_folders(self) -> set[str]:
+        """Return the objects of every checkpoint of a folder: several may have one.
+
+        Raises:
+            OSError: if one cannot be read, so that nobody knows what it names.
+        """
+        named: set[str] = set()
+        for key in self._manifest_keys():
+            try:
+                manifest = unseal(self._store.get(key), key, self._run_id)
+            except (DamagedError, ValueError) as error:
+                raise OSError(f"{key} cannot be read, and may need what they have: {error}") from error
+            if "files" in manifest:
+                named.update(stored["key"] for stored in manifest["objects"])
+        return named
 
     def _sweep_failed_saves(self) -> None:
         """Delete what this attempt's failed saves left, but nothing that a manifest names after all.
@@ -355,16 +436,23 @@ class Checkpoints:
         """Delete data of earlier attempts that were killed before they could commit it."""
         committed = {_position(key) for key in self._manifest_keys()}
         prefix = f"{DATA_PREFIX}{self._run_id}/"
-        for key in self._store.list(prefix):
+        keys = self._store.list(prefix)
+        shared = self._named_by_folders() if any(_FILE.search(key) for key in keys) else set()
+        for key in keys:
             folder = _DATA_FOLDER.match(key.removeprefix(prefix))
             if folder is None:
                 continue
             position = (int(folder["epoch"]), int(folder["step"]))
-            if position[0] < self.epoch and position not in committed:
+            if position[0] < self.epoch and position not in committed and key not in shared:
                 self._store.delete(key)
 
 
-def _check_objects(manifest: Manifest) -> None:
+def _check_objects(key: str, manifest: Manifest) -> None:
+    if "files" in manifest:
+        raise ValueError(
+            f"{key} is the checkpoint of a folder, which spotkeeper.Run cannot resume: submit the run with the same "
+            "--checkpoint-folder, or start a new one"
+        )
     counts = (len(manifest["objects"]), 1 + len(manifest.get("rank_states", [])))
     if counts != (manifest["world_size"], manifest["world_size"]):
         raise DamagedError(f"it is of {manifest['world_size']} processes and names objects and states of {counts}")

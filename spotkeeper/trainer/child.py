@@ -44,11 +44,12 @@ def run_child(
     environ: Mapping[str, str],
     *,
     reason_to_stop: Callable[[], str | None] = lambda: None,
+    stop_signal: int = signal.SIGTERM,
     ask_at: float | None = None,
 ) -> ChildEnd:
     """Start the program, without a shell, and wait for its end.
 
-    It is sent SIGTERM, as if that had been received, once there is a `reason_to_stop`. That is asked after every
+    It is sent `stop_signal`, as if that had been received, once there is a `reason_to_stop`. That is asked after every
     signal, SIGCHLD included, and at `ask_at`, a time of `time.monotonic` from which on there is a reason.
 
     Raises:
@@ -60,25 +61,28 @@ def run_child(
     try:
         # The child gets the default handlers and the mask of before.
         pid = os.posix_spawnp(command[0], list(command), dict(environ), setsigmask=before, setsigdef=FORWARDED)
-        return _wait(pid, reason_to_stop, ask_at)
+        return _wait(pid, reason_to_stop, signal.Signals(stop_signal), ask_at)
     except (FileNotFoundError, PermissionError) as error:
         raise ValueError(f"the program {command[0]!r} cannot be started: {error.strerror}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _wait(pid: int, reason_to_stop: Callable[[], str | None], ask_at: float | None) -> ChildEnd:
+def _wait(
+    pid: int, reason_to_stop: Callable[[], str | None], stop_signal: signal.Signals, ask_at: float | None
+) -> ChildEnd:
     forwarded: set[int] = set()
     while (returncode := _reap(pid)) is None:
-        is_told = signal.SIGTERM in forwarded
+        is_told = not forwarded.isdisjoint({signal.SIGTERM, stop_signal})
         if not is_told and (reason := reason_to_stop()):
             print(
-                f"spotkeeper-exec: {reason}: SIGTERM to the program now, so that it saves and another attempt goes on",
+                f"spotkeeper-exec: {reason}: {stop_signal.name} to the program now, so that it saves and another "
+                "attempt goes on",
                 file=sys.stderr,
                 flush=True,
             )
-            os.kill(pid, signal.SIGTERM)
-            forwarded.add(signal.SIGTERM)
+            os.kill(pid, stop_signal)
+            forwarded.add(stop_signal)
             continue
         received = _next_signal(None if is_told else ask_at)
         if received is not None and received.si_signo != signal.SIGCHLD:

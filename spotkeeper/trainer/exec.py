@@ -2,8 +2,9 @@
 
 It claims the run in the ledger, brings the program's source, runs it as a child, passes signals on, and says
 by its exit code what became of it (`contract.exit_codes`). The standby of a run is refused its claim, brings the
-source all the same, and waits to claim again. It is made for PID 1 of a Linux container. Without `SPOTKEEPER_RUN_ID`
-or without a ledger it just runs the program.
+source all the same, and waits to claim again. With `--checkpoint-folder DIR` it also restores and commits what the
+program saves there by itself. It is made for PID 1 of a Linux container. Without `SPOTKEEPER_RUN_ID` or without a
+ledger it just runs the program.
 """
 
 import os
@@ -32,18 +33,25 @@ from spotkeeper.trainer.attempt_ledger import (
 )
 from spotkeeper.trainer.attempt_settings import EVIDENCE, AttemptSettings, Claim
 from spotkeeper.trainer.aws_refusal import remedy
+from spotkeeper.trainer.checkpoint import FencedError
 from spotkeeper.trainer.child import FORWARDED, run_child
 from spotkeeper.trainer.ending import OUR_CODES, exit_code
 from spotkeeper.trainer.event_log import EventLog
+from spotkeeper.trainer.folder_mode import CheckpointsUnavailableError, FolderMode
 from spotkeeper.trainer.handover import HandoverWatch
 from spotkeeper.trainer.imds import Imds
 from spotkeeper.trainer.outcome_file import Outcome, OutcomeFile
 from spotkeeper.trainer.placement import read_placement
+from spotkeeper.trainer.run_settings import DEFAULT_CHECKPOINT_URI, run_id_of
 from spotkeeper.trainer.source_archive import SourceUnavailableError, fetch, install_requirements, unpack
 from spotkeeper.trainer.standby import Standby
 from spotkeeper.trainer.time_limit import seconds_until_warning
 
-USAGE = "usage: spotkeeper-exec -- PROGRAM [ARGUMENT …]    for example: spotkeeper-exec -- python train.py"
+USAGE = (
+    "usage: spotkeeper-exec [--checkpoint-folder DIR [--notice-signal TERM|INT|USR1|USR2]] -- PROGRAM [ARGUMENT …]    "
+    "for example: spotkeeper-exec -- python train.py"
+)
+OPTIONS = {"--checkpoint-folder": names.CHECKPOINT_FOLDER, "--notice-signal": names.NOTICE_SIGNAL}
 
 
 def main(*, poll_seconds: float = POLL_SECONDS) -> None:
@@ -64,10 +72,9 @@ def main(*, poll_seconds: float = POLL_SECONDS) -> None:
 def _guarded(arguments: Sequence[str], environ: Mapping[str, str], poll_seconds: float) -> int:
     """Run the attempt and return its exit code, its own failures included."""
     try:
-        own = as_member(environ)
-        return _Attempt(
-            _parse_command(arguments), AttemptSettings.read(own), own, poll_seconds, lacks_own=is_member(environ)
-        ).run()
+        options, command = _parse(arguments)
+        own = {**as_member(environ), **options}
+        return _Attempt(command, AttemptSettings.read(own), own, poll_seconds, lacks_own=is_member(environ)).run()
     except ValueError as error:
         _say(str(error))
         return EXIT_REFUSED
@@ -75,21 +82,32 @@ def _guarded(arguments: Sequence[str], environ: Mapping[str, str], poll_seconds:
         # What is not caught closer to its call: a client that cannot even be made.
         _say(f"{error} {remedy(error) or ''}".rstrip())
         return EXIT_REFUSED
-    except (LedgerUnavailableError, SourceUnavailableError) as error:
+    except (LedgerUnavailableError, SourceUnavailableError, CheckpointsUnavailableError) as error:
         # An outage passes, and this is the code that Batch tries again.
         _say(f"gives up for now: {error}")
         return EXIT_YIELDED
+
+
+def _is_script(word: str) -> bool:
+    return word.endswith((".py", ".sh"))
 
 
 def _say(sentence: str) -> None:
     print(f"spotkeeper-exec: {sentence}", file=sys.stderr, flush=True)
 
 
-def _parse_command(arguments: Sequence[str]) -> list[str]:
-    command = list(arguments[1:] if arguments[:1] == ["--"] else arguments)
+def _parse(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the options, as the environment variables that mean the same, and the program with its arguments."""
+    given, options = list(arguments), {}
+    while given and (option := given[0].partition("=")[0]) in OPTIONS:
+        _, equals, value = given.pop(0).partition("=")
+        if not equals:
+            value = given.pop(0) if given else ""
+        options[OPTIONS[option]] = value
+    command = given[1:] if given[:1] == ["--"] else given
     if not command or command[0].startswith("-"):
         raise ValueError(f"no program to run. {USAGE}")
-    return command
+    return options, command
 
 
 class _Attempt:
@@ -132,8 +150,9 @@ class _Attempt:
         except AlreadyCompleteError as error:
             self._log.write(LogEvent.COMPLETED, step=error.step, reason=str(error))
             return EXIT_COMPLETED
-        except ClaimRefusedError as error:
-            self._log.write(LogEvent.FENCED, reason=str(error))
+        except (ClaimRefusedError, FencedError) as error:
+            reason = error.reason if isinstance(error, FencedError) else str(error)
+            self._log.write(LogEvent.FENCED, reason=reason)
             return EXIT_FENCED
 
     def _take_run(self) -> bool:
@@ -197,15 +216,19 @@ class _Attempt:
 
     def _run_program(self, outcome_path: Path) -> int:
         outcome_file = OutcomeFile(outcome_path)
-        with self._handover_watch(outcome_file) as watch:
+        folder = self._folder_mode()
+        with self._handover_watch(outcome_file) as watch, folder or nullcontext():
             end = run_child(
                 self._command,
                 {**self._environ, names.OUTCOME_FILE: str(outcome_path)},
-                reason_to_stop=lambda: self._reason_to_stop(watch),
+                reason_to_stop=lambda: self._reason_to_stop(watch, folder),
+                stop_signal=self._settings.notice_signal if folder else signal.SIGTERM,
                 ask_at=self._terminate_at,
             )
         outcome = outcome_file.read()
         code = exit_code(end.returncode, outcome.outcome if outcome else None, end.forwarded)
+        if folder is not None:
+            code = folder.finish(end, code)
         if code == EXIT_COMPLETED:
             self._complete(outcome)
         elif code == EXIT_YIELDED and (outcome is None or outcome.outcome != YIELDED):
@@ -217,6 +240,17 @@ class _Attempt:
             _say(f"the program exited {end.returncode}, a code of spotkeeper's own, by itself: exits {code} instead")
         return code
 
+    def _folder_mode(self) -> FolderMode | None:
+        if self._settings.checkpoint_folder is None:
+            return None
+        return FolderMode(
+            self._settings.checkpoint_folder,
+            uri=self._environ.get(names.CHECKPOINT_URI) or DEFAULT_CHECKPOINT_URI,
+            run_id=self._settings.run_id or run_id_of(next(filter(_is_script, self._command), self._command[0])),
+            epoch=self._epoch,
+            imds=self._imds,
+        )
+
     def _handover_watch(self, outcome_file: OutcomeFile) -> AbstractContextManager[HandoverWatch | None]:
         if self._ledger is None or not may_be_followed(self._market):
             return nullcontext()
@@ -227,12 +261,12 @@ class _Attempt:
 
         return HandoverWatch(self._ledger.look, is_complete=is_complete, poll_seconds=self._poll_seconds)
 
-    def _reason_to_stop(self, watch: HandoverWatch | None) -> str | None:
+    def _reason_to_stop(self, watch: HandoverWatch | None, folder: FolderMode | None) -> str | None:
         if self._terminate_at is not None and time.monotonic() >= self._terminate_at:
             return f"Batch ends this attempt {self._settings.limit_seconds:g} s after its start and would not retry it"
         if watch is not None and watch.must_give_way:
             return "a standby on spot has asked for this run"
-        return None
+        return folder.reason_to_stop() if folder else None
 
     def _complete(self, outcome: Outcome | None) -> None:
         if self._ledger is None or self._epoch is None:

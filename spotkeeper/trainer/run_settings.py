@@ -10,6 +10,7 @@ from spotkeeper.contract.names import check_run_id
 from spotkeeper.trainer.environment import EnvironmentReader, positive_int, positive_seconds
 from spotkeeper.trainer.rank_settings import RankSettings
 
+DEFAULT_CHECKPOINT_URI = "checkpoints"
 DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>s|m|h)")
 SECONDS_OF_UNIT = {"s": 1, "m": 60, "h": 3600}
 
@@ -41,14 +42,19 @@ class RunSettings:
         Raises:
             ValueError: naming every variable that is missing or malformed.
         """
+        if folder := environ.get(names.CHECKPOINT_FOLDER):
+            raise ValueError(
+                f"spotkeeper-exec commits what this program saves into {folder!r}, and spotkeeper.Run must not commit "
+                "too: leave out --checkpoint-folder, or the library"
+            )
         reader = EnvironmentReader(environ)
         run_id = reader.optional(names.RUN_ID, check_run_id)
         epoch = reader.optional(names.EPOCH, positive_int)
         if environ.get(names.RUN_ID) and environ.get(names.LEDGER_TABLE) and not epoch:
             reader.required(names.EPOCH, positive_int, 1, because="the run has a ledger: start it by spotkeeper-exec")
         settings = cls(
-            run_id=run_id or _run_id_of(program),
-            checkpoint_uri=environ.get(names.CHECKPOINT_URI) or "checkpoints",
+            run_id=run_id or run_id_of(program),
+            checkpoint_uri=environ.get(names.CHECKPOINT_URI) or DEFAULT_CHECKPOINT_URI,
             epoch=epoch,
             outcome_file=reader.optional(names.OUTCOME_FILE, Path),
             max_lost_seconds=reader.optional(names.MAX_LOST_SECONDS, positive_seconds),
@@ -77,6 +83,7 @@ def parse_duration(value: str | float) -> float:
     return float(seconds)
 
 
-def _run_id_of(program: str) -> str:
+def run_id_of(program: str) -> str:
+    """Return the run's id where nobody gives one: the program's own name, so that two in one folder stay apart."""
     name = re.sub(r"[^a-z0-9]+", "-", Path(program).stem.lower()).strip("-")
     return name[:64] if re.match("[a-z]", name) else "run"

@@ -5,7 +5,6 @@ looking, the writing and the waiting. The user's program does not run before the
 """
 
 import time
-from datetime import UTC, datetime
 from typing import Final
 
 from spotkeeper.contract.exit_codes import EXIT_FENCED, EXIT_YIELDED
@@ -15,7 +14,8 @@ from spotkeeper.policy.standby import Evidence, StandbyStep, StandbyView, next_s
 from spotkeeper.trainer.attempt_ledger import AttemptLedger, ClaimRefusedError, LedgerUnavailableError
 from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.imds import Imds, ImdsUnavailableError
-from spotkeeper.trainer.notice import LINGER_GRACE_SECONDS, Interruption, read_interruption
+from spotkeeper.trainer.lingering import linger
+from spotkeeper.trainer.notice import Interruption, read_interruption
 
 STAYING: Final = frozenset({StandbyStep.WAIT, StandbyStep.ASK})
 
@@ -55,7 +55,10 @@ class Standby:
         while True:
             interruption = self._read_interruption()
             if interruption is not None:
-                return self._linger(interruption)
+                self._log.write(LogEvent.NOTICE, kind="interruption", deadline=interruption.deadline)
+                linger(interruption, self._log)
+                self._log.write(LogEvent.YIELDED, reason="the host outlived its interruption")
+                return EXIT_YIELDED
             step = self._take_step()
             if step not in STAYING:
                 return None if step is StandbyStep.CLAIM else EXIT_FENCED
@@ -103,12 +106,3 @@ class Standby:
             return read_interruption(self._imds)
         except ImdsUnavailableError:
             return None
-
-    def _linger(self, interruption: Interruption) -> int:
-        """Wait for the host to go: if this attempt ended before, Batch could start the next on the dying host."""
-        self._log.write(LogEvent.NOTICE, kind="interruption", deadline=interruption.deadline)
-        self._log.write(LogEvent.LINGERING)
-        remaining = (interruption.deadline - datetime.now(UTC)).total_seconds() + LINGER_GRACE_SECONDS
-        time.sleep(max(0.0, remaining))
-        self._log.write(LogEvent.YIELDED, reason="the host outlived its interruption")
-        return EXIT_YIELDED

@@ -159,6 +159,12 @@ def test_a_key_of_a_json_secret_is_within_the_secret() -> None:
         ({"environment_variables": {"A": "1"}, "secrets": {"A": SECRET}}, "with --env and with --secret: A"),
         ({"requirements": "../requirements.txt"}, "--requirements must be a file inside the source folder"),
         ({"max_lost_seconds": 0}, "--max-lost must be 1s to 1h, got 0s"),
+        ({"checkpoint_folder": "/out"}, "--checkpoint-folder must be a folder inside the program's working directory"),
+        ({"checkpoint_folder": "a/../.."}, "--checkpoint-folder must be a folder inside"),
+        ({"checkpoint_folder": "."}, "--checkpoint-folder must be a folder inside"),
+        ({"checkpoint_folder": "out", "max_lost_seconds": 60}, "the program itself decides how often it saves"),
+        ({"checkpoint_folder": "out", "notice_signal": "KILL"}, "--notice-signal must be one of TERM, INT, USR1, USR2"),
+        ({"notice_signal": "USR1"}, "is for programs that save into a --checkpoint-folder"),
         ({"max_lost_seconds": 3601}, "--max-lost must be 1s to 1h"),
         ({"attempt_seconds": 59}, "--time-limit must be 1m to 7d .* got 59s"),
         ({"attempt_seconds": 8 * 86400}, "--time-limit must be 1m to 7d .* got 8d"),
@@ -209,6 +215,12 @@ def test_the_default_time_limit_is_a_day_or_the_environments_if_that_is_less() -
 )
 def test_the_run_is_named_after_what_the_command_starts(command: str, run_id: str) -> None:
     assert made(Request(command=tuple(command.split()))).run.run_id == run_id
+
+
+def test_a_checkpoint_folder_and_its_signal_are_told_to_spotkeeper_exec() -> None:
+    told = variables(made(replace(BASIC, checkpoint_folder="./out/", notice_signal="USR1")))
+
+    assert (told["SPOTKEEPER_CHECKPOINT_FOLDER"], told["SPOTKEEPER_NOTICE_SIGNAL"]) == ("out", "USR1")
 
 
 def test_what_the_code_says_of_lost_work_holds_unless_the_submitter_says_otherwise() -> None:

@@ -263,7 +263,7 @@ def test_the_program_starts_with_its_signals_neither_blocked_nor_ignored() -> No
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ([], "no program to run. usage: spotkeeper-exec -- PROGRAM"),
+        ([], "no program to run. usage: spotkeeper-exec"),
         (["--fast"], "no program to run"),
         (["no-such-program"], "'no-such-program' cannot be started: No such file"),
         ([str(REPOSITORY / "pyproject.toml")], "cannot be started: Permission denied"),
