@@ -278,7 +278,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_restored_without
     commit.look()
     damaged = next(path for path in (tmp_path / "kept" / "data").rglob("f*") if path.read_bytes() == b"second")
     damaged.chmod(0o600)
-    damaged.write_bytes(b"secont")
+    damaged.write_bytes(b"sec0nd")
 
     assert restored_into(tmp_path / "other", kept) == {"a/model.bin": b"first"}
     (line,) = events(capsys.readouterr().out, "damaged")
