@@ -46,6 +46,33 @@ def saves_each_step(*, total: int, seconds_a_step: float) -> str:
     return PLAIN_PROGRAM.format(total=total, seconds_a_step=seconds_a_step)
 
 
+# Knows nothing of us: it saves into a folder by itself, now and then and when it is asked to stop.
+SAVES_BY_ITSELF = """
+    import json, pathlib, signal, sys, time
+
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+    folders = sorted(pathlib.Path("out").glob("checkpoint-*"))
+    done = json.loads((folders[-1] / "state.json").read_text()) if folders else {{"step": 0, "total": 0}}
+    print("begins at", done["step"], flush=True)
+    for step in range(done["step"] + 1, {total} + 1):
+        done = {{"step": step, "total": done["total"] + step}}
+        if asked or step == {total}:
+            folder = pathlib.Path(f"out/checkpoint-{{step:06}}")
+            folder.mkdir(parents=True)
+            (folder / "state.json").write_text(json.dumps(done))
+        if asked:
+            sys.exit(0)
+        print("at", step, flush=True)
+        time.sleep({seconds_a_step})
+    print("total", done["total"], flush=True)
+"""
+
+
+def saves_by_itself(*, total: int, seconds_a_step: float) -> str:
+    return SAVES_BY_ITSELF.format(total=total, seconds_a_step=seconds_a_step)
+
+
 TRAINING = """
     import os, time, torch, spotkeeper
 

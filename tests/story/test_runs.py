@@ -6,7 +6,7 @@ from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import TWIN_REASON, Cause
 from spotkeeper.control.submit import job_request
 from tests.story.faults import lose_every_event
-from tests.story.programs import library_program
+from tests.story.programs import library_program, saves_by_itself
 from tests.story.user import User, eventually, now
 
 pytestmark = pytest.mark.timeout(180)
@@ -31,6 +31,21 @@ def test_a_reclaimed_run_goes_on_in_a_second_attempt_and_succeeds_by_its_complet
     assert first.instance_id == instance_id != second.instance_id
     assert '"cause":"notice"' in user.output(run)
     assert user.output(run).count("after the loop") == 1
+
+
+def test_a_program_that_saves_into_a_folder_by_itself_goes_on_on_another_machine(cloud: Cloud, user: User) -> None:
+    run = user.submit(saves_by_itself(total=60, seconds_a_step=0.1), checkpoint_folder="out")
+    eventually(lambda: user.output(run), lambda text: "at 5" in text)
+
+    cloud.market.reclaim(user.claimed(run), notice=True)
+    ended = user.ended(run)
+
+    assert (ended.state, ended.epoch) == (RunState.SUCCEEDED, 2)
+    output = user.output(run)
+    assert f"total {sum(range(1, 61))}" in output
+    assert output.count("begins at 0") == 1
+    assert '"cause":"notice"' in output
+    assert [attempt.cause for attempt in user.attempts(run)] == [Cause.INTERRUPTED, Cause.COMPLETED]
 
 
 def test_a_host_that_is_lost_without_warning_is_told_from_an_interruption(cloud: Cloud, user: User) -> None:

@@ -50,7 +50,14 @@ class User:
         self._source = source
         self._num_runs = 0
 
-    def submit(self, program: str, *, spending: Spending | None = None, attempt_seconds: int | None = None) -> Run:
+    def submit(
+        self,
+        program: str,
+        *,
+        spending: Spending | None = None,
+        attempt_seconds: int | None = None,
+        checkpoint_folder: str | None = None,
+    ) -> Run:
         """Submit a Python program."""
         self._num_runs += 1
         self._source.mkdir(exist_ok=True)
@@ -61,6 +68,7 @@ class User:
                 progress_seconds=1,
                 spending=spending or Spending(),
                 attempt_seconds=attempt_seconds,
+                checkpoint_folder=checkpoint_folder,
             ),
             connection=self.connection,
             source_directory=self._source,
