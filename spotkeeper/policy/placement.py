@@ -4,24 +4,13 @@ Every decision says why. How good they are is a question of data; that they are 
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
+from spotkeeper.policy import deadline_guard as guard
+from spotkeeper.policy.market import Market, Mode
+from spotkeeper.policy.situation import Decision, Situation, Spot
 
-class Mode(StrEnum):
-    """What a run may not exceed when it cannot have both."""
-
-    BUDGET_FIRST = "budget-first"
-    """Every cap is hard: without money the run waits for spot."""
-    DEADLINE_FIRST = "deadline-first"
-    """The run's own cap may be crossed, after an alert; caps of environment and team stay hard."""
-
-
-class Market(StrEnum):
-    """Of which market a job's capacity is."""
-
-    SPOT = "spot"
-    ON_DEMAND = "on-demand"
+__all__ = ["Decision", "Market", "Mode", "Placement", "Situation", "Spot", "Terms", "Tuning", "decide"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,3 +100,34 @@ def standby_is_due(
         return False
     pause_seconds = min(terms.standby_after_seconds * 2 ** min(num_failed, 10), LONGEST_STANDBY_PAUSE_SECONDS)
     return since_last_seconds is None or since_last_seconds >= pause_seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tuning:
+    """The constants of `decide`, fitted on recorded spot markets: see docs/placement.md."""
+
+    gate_changeovers: float = 3.0
+    patience: float = 0.2
+
+
+FITTED: Final = Tuning()
+
+
+def decide(at: Situation, tuning: Tuning = FITTED) -> Decision:
+    """Return where a run goes on."""
+    if at.remaining_hours <= 0:
+        return Decision(market=None, reason="the work is done")
+    if at.hours_left is not None:
+        if at.spot is Spot.UP and at.market is not Market.ON_DEMAND and guard.may_use_spot(at):
+            return Decision(market=Market.SPOT, reason="spot")
+        if at.market is Market.ON_DEMAND:
+            if at.spot is Spot.UP and at.spot_hours >= tuning.gate_changeovers*at.changeover_hours and guard.may_use_spot(at):
+                return Decision(market=Market.SPOT, reason="back")
+            return Decision(market=Market.ON_DEMAND, reason="stay", wants_standby=True)
+        if not guard.may_wait(at):
+            return Decision(market=Market.ON_DEMAND, reason="guard", wants_standby=True)
+        if guard.slack_hours(at) < tuning.patience * at.remaining_hours:
+            return Decision(market=Market.ON_DEMAND, reason="slack", wants_standby=True)
+    if at.spot is Spot.UP:
+        return Decision(market=Market.SPOT, reason="spot")
+    return Decision(market=None, reason="wait")
