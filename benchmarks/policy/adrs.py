@@ -2,40 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.policy.traces import Series, read_2022
+from benchmarks.policy.jobs import Job
+from benchmarks.policy.traces import read_2022
 
 _FIRST_TICK: Final = 3
 """The index counts from the original series; ours begin at its tick 3."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """A job on a piece of a series that ends with its deadline."""
-
-    series: Series
-    first_tick: int
-    work_hours: float
-    deadline_hours: float
-    changeover_hours: float
-
-    @property
-    def num_ticks(self) -> int:
-        """Whole ticks until the deadline."""
-        return int(self.deadline_hours * 3600 / self.series.gap_seconds + 1e-6)
-
-    @property
-    def available(self) -> list[int]:
-        """Availability from start to deadline."""
-        return list(self.series.available[self.first_tick : self.first_tick + self.num_ticks])
-
-    @property
-    def spot_usd_per_hour(self) -> list[float]:
-        """Price from start to deadline."""
-        return list(self.series.spot_usd_per_hour[self.first_tick : self.first_tick + self.num_ticks])
 
 
 def published_jobs(traces: Path) -> Iterator[Job]:

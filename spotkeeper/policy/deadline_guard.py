@@ -40,13 +40,21 @@ def may_wait(at: Situation) -> bool:
 
 
 def may_use_spot(at: Situation) -> bool:
-    """Tell whether the run may be on spot for this tick, even if the machine is taken at its end."""
+    """Tell whether the run may be on spot until its changeover is over, at least for this tick.
+
+    The machine may be taken at the end of any tick, with the work that is lost then. Whoever may begin a changeover may
+    also end it: a machine that is given up in the middle of one was paid for nothing.
+    """
     overhead_hours = at.overhead_hours if at.market is Market.SPOT else at.changeover_hours
-    done_hours = max(at.tick_hours - overhead_hours, 0.0)
-    if done_hours >= at.remaining_hours - _ROUNDING * at.tick_hours:
-        return ticks_left(at) >= 1
-    remaining_hours = at.remaining_hours - done_hours + at.lost_hours
-    return needed_ticks(on_demand_hours(at, remaining_hours), at.tick_hours) <= ticks_left(at) - 1
+    ticks = max(1, needed_ticks(overhead_hours, at.tick_hours))
+    done_hours = ticks * at.tick_hours - overhead_hours
+    left = ticks_left(at) - ticks
+    if done_hours < at.remaining_hours - _ROUNDING * at.tick_hours:
+        remaining_hours = at.remaining_hours - done_hours + at.lost_hours
+        return needed_ticks(on_demand_hours(at, remaining_hours), at.tick_hours) <= left
+    # It finishes in the last of these ticks, unless it is taken after the last but one.
+    is_safe_before = ticks == 1 or needed_ticks(on_demand_hours(at, at.remaining_hours), at.tick_hours) <= left + 1
+    return left >= 0 and is_safe_before
 
 
 def is_fastest_on_spot(at: Situation) -> bool:
@@ -59,3 +67,9 @@ def slack_hours(at: Situation) -> float:
     assert at.hours_left is not None
     overhead_hours = at.overhead_hours if at.market is Market.ON_DEMAND else at.changeover_hours
     return at.hours_left - at.remaining_hours - overhead_hours
+
+
+def slack_hours_after_return(at: Situation) -> float:
+    """Return the slack that is left, of a run on on-demand, once a changeover to spot is over."""
+    assert at.hours_left is not None
+    return at.hours_left - at.remaining_hours - at.changeover_hours

@@ -136,7 +136,7 @@ def replay(
     market: Market | None = None
     overhead = 0.0  # of the present machine's changeover, in truth
     overhead_used = done_here = 0.0
-    num_starts = 0
+    num_starts = num_losses = up_ticks = 0
     has_standby = was_up = False
     seen_up: bool | None = None
     seen_ticks = 0
@@ -164,6 +164,9 @@ def replay(
             market, overhead = None, 0.0
         # What the policy sees of spot: everything, but for a run on on-demand without a standby.
         if market is not Market.ON_DEMAND or sees_spot or has_standby:
+            if seen_up and not is_up:
+                num_losses += 1
+            up_ticks += is_up
             seen_ticks = seen_ticks + 1 if is_up is seen_up else 0
             seen_up = is_up
         else:
@@ -180,6 +183,8 @@ def replay(
                 overhead_hours=max(stated - overhead_used, 0.0) / 3600 if overhead > 0 else 0.0,
                 spot=Spot.UNKNOWN if seen_up is None else Spot.UP if seen_up else Spot.DOWN,
                 spot_hours=seen_ticks * gap_hours,
+                num_spot_losses=num_losses,
+                spot_up_hours=up_ticks * gap_hours,
                 has_standby=has_standby,
                 lost_hours=lost_hours,
                 on_demand_wait_hours=on_demand_wait_hours,
@@ -288,7 +293,9 @@ class _Log:
         fallback_cap_usd: float | None,
     ) -> Replay:
         self.end("trace-end")
-        is_late = deadline_hours is not None and (finish_hours is None or finish_hours > deadline_hours + _ROUNDING_HOURS)
+        is_late = deadline_hours is not None and (
+            finish_hours is None or finish_hours > deadline_hours + _ROUNDING_HOURS
+        )
         over_usd = max(
             self.usd - (math.inf if cap_usd is None else cap_usd),
             self.on_demand_usd - (math.inf if fallback_cap_usd is None else fallback_cap_usd),

@@ -39,6 +39,12 @@ class Situation:
     spot: Spot = Spot.DOWN
     spot_hours: float = 0.0
     """For how long spot has been so."""
+    num_spot_losses: int = 0
+    """How often spot has gone while somebody watched: in this run, or before it in its pool."""
+    spot_up_hours: float = 0.0
+    """For how long spot was there while somebody watched."""
+    patience_hours: float | None = None
+    """Without a deadline: so long without spot, and on-demand is wanted; None: never."""
     has_standby: bool = False
     """A standby waits on spot, or has its machine there."""
     lost_hours: float = 0.0
@@ -68,6 +74,8 @@ class Situation:
             and 0 <= self.changeover_hours < math.inf
             and 0 <= self.overhead_hours < math.inf
             and 0 <= self.spot_hours < math.inf
+            and 0 <= self.num_spot_losses
+            and 0 <= self.spot_up_hours < math.inf
             and 0 <= self.lost_hours < math.inf
             and 0 <= self.on_demand_wait_hours < math.inf
             and 0 <= self.spot_usd_per_hour < math.inf
@@ -78,8 +86,8 @@ class Situation:
             raise ValueError(f"dollars left must be numbers, got {self.usd_left!r} and {self.on_demand_usd_left!r}")
 
     def _refuse(self) -> None:
-        names = ("remaining_hours", "changeover_hours", "overhead_hours", "spot_hours", "lost_hours",
-                 "on_demand_wait_hours", "spot_usd_per_hour", "on_demand_usd_per_hour")  # fmt: skip
+        names = ("remaining_hours", "changeover_hours", "overhead_hours", "spot_hours", "num_spot_losses",
+                 "spot_up_hours", "lost_hours", "on_demand_wait_hours", "spot_usd_per_hour", "on_demand_usd_per_hour")  # fmt: skip
         for name in names:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
@@ -93,6 +101,8 @@ class Decision:
     market: Market | None
     """None: without a machine, waiting for spot, or done."""
     reason: str
+    is_forced: bool = False
+    """The deadline leaves no choice."""
     wants_standby: bool = False
     """While on on-demand: let a standby wait on spot, the only way to learn whether it is there."""
     numbers: Mapping[str, float] = field(default_factory=dict)
