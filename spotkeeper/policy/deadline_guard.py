@@ -4,8 +4,8 @@ On-demand is what a deadline can rely on. A move is safe if, with the worst that
 can still go to on-demand then and finish in time. Time is counted in whole ticks, because a decision is only taken at
 the start of one: the margin of two changeovers that the literature adds (Wu et al., NSDI'24, section 4) is not needed.
 
-A spot machine that lives and trains stays safe for ever: work and time left shrink alike. What uses slack up is waiting,
-and each start of a machine.
+A spot machine that lives and trains stays safe for ever: work and time left shrink alike. What uses slack up is
+waiting, and each start of a machine.
 """
 
 import math

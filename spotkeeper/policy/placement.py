@@ -3,11 +3,11 @@
 Every decision says why. How good they are is a question of data; that they are carried out right is control's.
 """
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from spotkeeper.policy import deadline_guard as guard
+from spotkeeper.policy.caps import within_caps
 from spotkeeper.policy.market import Market, Mode
 from spotkeeper.policy.situation import Decision, Situation, Spot
 
@@ -105,34 +105,33 @@ def standby_is_due(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tuning:
-    """The constants of `decide`: see docs/placement.md for what they were fitted on."""
+    """The constants of `decide`. docs/placement.md says what they mean together, and on what they were fitted."""
 
     prior_losses: float = 2.0
-    """What is believed of spot before anything is seen weighs as much as so many losses of it."""
+    """What is believed of spot before anything is seen of it weighs as much as so many losses."""
     prior_losses_per_hour: float = 0.5
     young_hours: float = 0.5
-    """The hazard of spot falls like 1 / (age + this): Lomax, docs/placement.md."""
+    """The hazard of spot falls with its age like 1 / (age + this)."""
     gate: float = 0.45
-    """On-demand is left when the changeovers to expect use up a share of the slack that is 1 / this over the hazard's scale."""
+    """Of the changeovers to expect on spot, by that hazard, so much must fit into the slack before on-demand is left."""
     gate_exponent: float = 0.5
-    """How the gate grows with the rate of losses, as a multiple of the prior's."""
+    """By which power of the relative rate of losses the gate grows."""
     patience: float = 0.09
-    """While an outage is young, a run waits if its slack is above this share of its work."""
+    """A young outage is waited for while the slack is above this share of the work."""
     old_patience: float = 0.4
-    """What an old outage adds to that share, where changeovers are long."""
+    """What an old outage adds to that share, where a changeover is long."""
     old_hours: float = 1.5
     """An outage of this age adds half of it."""
     long_changeover_hours: float = 0.2
     """A changeover of this length adds half of it."""
     patience_exponent: float = 0.6
-    """How `old_patience` grows with the rate of losses, as a multiple of the prior's."""
+    """By which power of the relative rate of losses `old_patience` grows."""
     most_standby_hours: float = 1.0
-    """No standby is paid for longer than this before it takes over."""
+    """A standby that would have to be paid for longer before it takes over is not wanted."""
 
 
 FITTED: Final = Tuning()
-_CENT: Final = 1e-9
-"""Of a dollar: what floating point may have added to a sum of them."""
+_LEAST_SLACK_HOURS: Final = 1e-9
 
 
 def decide(at: Situation, tuning: Tuning = FITTED) -> Decision:
@@ -141,8 +140,8 @@ def decide(at: Situation, tuning: Tuning = FITTED) -> Decision:
     Three rules, and a guard that stands above them:
 
     - Spot that lives is kept, and spot that comes back is taken by a run without a machine.
-    - Without spot, a run waits while its slack is above a share of its work. The share rises with the outage's age, because
-      old outages last, and with it the run buys work on on-demand early, while it still has slack to return to spot.
+    - Without spot, a run waits while its slack is above a share of its work. The share rises with the outage's age,
+      because old outages last: work is bought on on-demand while there is still slack for returning to spot.
     - On-demand is left once spot is so old that the changeovers to expect of it use up little enough of the slack.
     - Guard: a deadline is never given away (`deadline_guard`), and in budget-first no cap is crossed.
 
@@ -150,13 +149,12 @@ def decide(at: Situation, tuning: Tuning = FITTED) -> Decision:
     """
     if at.remaining_hours <= 0:
         return Decision(market=None, reason="the work is done")
-    is_up = at.spot is Spot.UP and at.spot_usd_per_hour < at.on_demand_usd_per_hour
-    wanted = _without_deadline(at, is_up) if at.hours_left is None else _by_deadline(at, is_up, tuning)
-    return _within_caps(at, wanted, is_up)
+    wanted = _without_deadline(at) if at.hours_left is None else _by_deadline(at, tuning)
+    return within_caps(at, wanted)
 
 
-def _without_deadline(at: Situation, is_up: bool) -> Decision:
-    if is_up:
+def _without_deadline(at: Situation) -> Decision:
+    if at.is_spot_worth:
         return Decision(market=Market.SPOT, reason="spot is there")
     if at.market is Market.ON_DEMAND:
         return Decision(market=Market.ON_DEMAND, reason="spot is not there", wants_standby=True)
@@ -166,15 +164,15 @@ def _without_deadline(at: Situation, is_up: bool) -> Decision:
     return Decision(market=None, reason=f"no spot for {at.spot_hours:.2f} h, and no deadline")
 
 
-def _by_deadline(at: Situation, is_up: bool, tuning: Tuning) -> Decision:
+def _by_deadline(at: Situation, tuning: Tuning) -> Decision:
     slack_hours = guard.slack_hours(at)
     numbers = {"slack_hours": slack_hours, "spot_hours": at.spot_hours}
     if at.market is Market.ON_DEMAND:
-        return _from_on_demand(at, is_up, slack_hours, numbers, tuning)
-    if is_up and guard.may_use_spot(at):
+        return _from_on_demand(at, slack_hours, numbers, tuning)
+    if at.is_spot_worth and guard.may_use_spot(at):
         return Decision(market=Market.SPOT, reason=f"spot is there, slack {slack_hours:.2f} h", numbers=numbers)
     if not guard.may_wait(at):
-        if is_up and guard.is_fastest_on_spot(at):
+        if at.is_spot_worth and guard.is_fastest_on_spot(at):
             return Decision(market=Market.SPOT, reason="the deadline cannot be kept; this is fastest", numbers=numbers)
         what = (
             "the deadline needs on-demand now" if slack_hours >= 0 else "the deadline cannot be kept; this is fastest"
@@ -190,15 +188,13 @@ def _by_deadline(at: Situation, is_up: bool, tuning: Tuning) -> Decision:
     return Decision(market=Market.ON_DEMAND, reason=reason, wants_standby=True, numbers=numbers)
 
 
-def _from_on_demand(
-    at: Situation, is_up: bool, slack_hours: float, numbers: dict[str, float], tuning: Tuning
-) -> Decision:
+def _from_on_demand(at: Situation, slack_hours: float, numbers: dict[str, float], tuning: Tuning) -> Decision:
     if not guard.may_use_spot(at):
         reason = f"slack {slack_hours:.2f} h is too little to return to spot"
         return Decision(market=Market.ON_DEMAND, reason=reason, numbers=numbers, is_forced=not guard.may_wait(at))
     gate_hours = _gate_hours(at, tuning)
     numbers["gate_hours"] = gate_hours
-    if is_up and at.spot_hours >= gate_hours:
+    if at.is_spot_worth and at.spot_hours >= gate_hours:
         reason = f"spot is there for {at.spot_hours:.2f} h, which is enough at {gate_hours:.2f} h"
         return Decision(market=Market.SPOT, reason=reason, numbers=numbers)
     wants_standby = gate_hours <= tuning.most_standby_hours
@@ -218,11 +214,11 @@ def _relative_loss_rate(at: Situation, tuning: Tuning) -> float:
 def _gate_hours(at: Situation, tuning: Tuning) -> float:
     """Return the age from which spot is worth a changeover.
 
-    With a hazard of about 1 / (age + young), `remaining` hours of work cost remaining * changeover / (age + young) hours of
-    changeovers; they may use up a fixed share of the slack that is left after this one.
+    With a hazard of about 1 / (age + young), `remaining` hours of work cost remaining * changeover / (age + young)
+    hours of changeovers; a fixed part of them must fit into the slack that this one leaves.
     """
-    slack_hours = max(guard.slack_hours_after_return(at), _CENT)
-    scale = tuning.gate * _relative_loss_rate(at, tuning) ** tuning.gate_exponent
+    slack_hours = max(guard.slack_hours_after_return(at), _LEAST_SLACK_HOURS)
+    scale: float = tuning.gate * _relative_loss_rate(at, tuning) ** tuning.gate_exponent
     return max(scale * at.changeover_hours * at.remaining_hours / slack_hours - tuning.young_hours, 0.0)
 
 
@@ -230,48 +226,5 @@ def _patience(at: Situation, tuning: Tuning) -> float:
     """Return the slack, as a share of the work, below which an outage of this age is not waited for."""
     age = at.spot_hours / (at.spot_hours + tuning.old_hours)
     length = at.changeover_hours / (at.changeover_hours + tuning.long_changeover_hours)
-    losses = _relative_loss_rate(at, tuning) ** tuning.patience_exponent
+    losses: float = _relative_loss_rate(at, tuning) ** tuning.patience_exponent
     return tuning.patience + tuning.old_patience * age * length * losses
-
-
-def _within_caps(at: Situation, wanted: Decision, is_up: bool) -> Decision:
-    """Return the decision if it can be paid: forced moves of deadline-first always, everything else never over a cap."""
-    if wanted.market is Market.ON_DEMAND:
-        hours = _affordable_on_demand_hours(at)
-        # Less would be spent on changeovers alone.
-        needed_hours = at.tick_hours if at.market is Market.ON_DEMAND else at.tick_hours + 2 * at.changeover_hours
-        if hours >= min(needed_hours, guard.on_demand_hours(at, at.remaining_hours)) - _CENT and _pays(
-            at, at.on_demand_usd_per_hour, is_on_demand=True
-        ):
-            return wanted
-        if at.mode is Mode.DEADLINE_FIRST and wanted.is_forced:
-            return replace(wanted, reason=f"{wanted.reason}; over the run's cap")
-        why = f"{wanted.reason}; the caps allow {max(hours, 0.0):.2f} h of on-demand"
-        if not is_up:
-            return Decision(market=None, reason=why, numbers=wanted.numbers)
-        wanted = Decision(market=Market.SPOT, reason=f"{why}, spot instead", numbers=wanted.numbers)
-    if (
-        wanted.market is Market.SPOT
-        and at.mode is Mode.BUDGET_FIRST
-        and not _pays(at, at.spot_usd_per_hour, is_on_demand=False)
-    ):
-        return Decision(market=None, reason=f"the cap is spent: ${at.usd_left:.2f} are left", numbers=wanted.numbers)
-    return wanted
-
-
-def _pays(at: Situation, usd_per_hour: float, *, is_on_demand: bool) -> bool:
-    usd = usd_per_hour * at.tick_hours
-    return usd <= at.usd_left + _CENT and (not is_on_demand or usd <= at.on_demand_usd_left + _CENT)
-
-
-def _affordable_on_demand_hours(at: Situation) -> float:
-    """Return for how long on-demand can be paid: to the end, or so that spot can still be paid for the rest."""
-    if at.usd_left == math.inf and at.on_demand_usd_left == math.inf:
-        return math.inf
-    price, spot_price = at.on_demand_usd_per_hour, at.spot_usd_per_hour
-    needed_hours = at.remaining_hours + at.changeover_hours
-    if min(at.usd_left, at.on_demand_usd_left) >= price * needed_hours:
-        return needed_hours
-    rest_usd = at.usd_left - spot_price * needed_hours
-    hours = rest_usd / (price - spot_price) if price > spot_price else at.usd_left / price
-    return min(hours, at.on_demand_usd_left / price)

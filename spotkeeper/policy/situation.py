@@ -59,6 +59,11 @@ class Situation:
     """What may still be spent in all."""
     mode: Mode = Mode.DEADLINE_FIRST
 
+    @property
+    def is_spot_worth(self) -> bool:
+        """Whether spot is there and costs less than on-demand; some types' spot does not."""
+        return self.spot is Spot.UP and self.spot_usd_per_hour < self.on_demand_usd_per_hour
+
     def __post_init__(self) -> None:
         """Refuse what no run can be in.
 
@@ -74,7 +79,7 @@ class Situation:
             and 0 <= self.changeover_hours < math.inf
             and 0 <= self.overhead_hours < math.inf
             and 0 <= self.spot_hours < math.inf
-            and 0 <= self.num_spot_losses
+            and self.num_spot_losses >= 0
             and 0 <= self.spot_up_hours < math.inf
             and 0 <= self.lost_hours < math.inf
             and 0 <= self.on_demand_wait_hours < math.inf
@@ -86,11 +91,10 @@ class Situation:
             raise ValueError(f"dollars left must be numbers, got {self.usd_left!r} and {self.on_demand_usd_left!r}")
 
     def _refuse(self) -> None:
-        names = ("remaining_hours", "changeover_hours", "overhead_hours", "spot_hours", "num_spot_losses",
-                 "spot_up_hours", "lost_hours", "on_demand_wait_hours", "spot_usd_per_hour", "on_demand_usd_per_hour")  # fmt: skip
+        names = [name for name in self.__slots__ if name.endswith(("_hours", "_usd_per_hour", "_losses"))]
         for name in names:
             value = getattr(self, name)
-            if not 0 <= value < math.inf:
+            if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be from 0 up and finite, got {value!r}")
 
 
