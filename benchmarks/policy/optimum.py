@@ -27,7 +27,7 @@ class OfflineOptimum:
         """Compute it for a job that must be finished when the last tick of `available` has passed."""
         gap, work, changeover = (round(value) for value in (gap_seconds, work_hours * 3600, changeover_hours * 3600))
         unit = math.gcd(gap, work, changeover)
-        self._num_work = work // unit
+        self._num_work, self._unit_hours = work // unit, unit / 3600
         gap_units, changeover_units = gap // unit, changeover // unit
         start_ticks = max(1, math.ceil(changeover_units / gap_units))
         start_units = start_ticks * gap_units - changeover_units
@@ -60,6 +60,11 @@ class OfflineOptimum:
     def usd(self, ticks_left: int) -> float:
         """Return the least cost of all the work, begun so many ticks before the deadline; infinite: impossible."""
         return float(self._idle[ticks_left][self._num_work])
+
+    def work_hours(self, ticks_left: int, budget_usd: float) -> float:
+        """Return the most work, up to all of it, that can be done for so much in so many ticks before the deadline."""
+        affordable = np.flatnonzero(self._idle[ticks_left] <= budget_usd)
+        return float(affordable.max()) * self._unit_hours
 
 
 def _after(costs: NDArray[np.float64], units: int) -> NDArray[np.float64]:

@@ -87,6 +87,10 @@ def replay(
         start_tick=start_tick,
         deadline_ticks=None if deadline_hours is None else deadline_hours * 3600 / gap_seconds,
     )
+    if on_demand_available is not None and len(on_demand_available) != len(available):
+        raise ValueError(
+            f"on_demand_available must have {len(available)} ticks, as available has; got {len(on_demand_available)}"
+        )
     for hours in actual_changeover_hours or ():
         if not 0 <= hours <= changeover_hours:
             raise ValueError(f"an actual changeover must be from 0 to changeover_hours {changeover_hours}, got {hours}")
@@ -265,6 +269,8 @@ def _check(
     for name, amount in from_zero.items():
         if amount is not None and not 0 <= amount < math.inf:
             raise ValueError(f"{name} must be from 0 up and finite, got {amount!r}")
+    if not available:
+        raise ValueError("available must hold at least one tick, got none")
     for tick, is_up in enumerate(available):
         if is_up not in (0, 1):
             raise ValueError(f"available must hold 0 and 1, got {is_up!r} at tick {tick}")
