@@ -3,7 +3,8 @@
 Every decision says why. How good they are is a question of data; that they are carried out right is control's.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Final
 
 from spotkeeper.policy import deadline_guard as guard
@@ -107,25 +108,21 @@ def standby_is_due(
 class Tuning:
     """The constants of `decide`. docs/placement.md says what they mean together, and on what they were fitted."""
 
-    prior_losses: float = 2.0
+    prior_losses: float = 2.2
     """What is believed of spot before anything is seen of it weighs as much as so many losses."""
     prior_losses_per_hour: float = 0.5
-    young_hours: float = 0.5
+    young_hours: float = 0.8
     """The hazard of spot falls with its age like 1 / (age + this)."""
-    gate: float = 0.45
-    """Of the changeovers to expect on spot, by that hazard, so much must fit into the slack before on-demand is left."""
-    gate_exponent: float = 0.5
-    """By which power of the relative rate of losses the gate grows."""
-    patience: float = 0.09
+    gate: float = 0.38
+    """Of the changeovers to expect on spot, by that hazard, so much must fit into the slack before it is returned to."""
+    patience: float = 0.106
     """A young outage is waited for while the slack is above this share of the work."""
-    old_patience: float = 0.4
+    old_patience: float = 0.385
     """What an old outage adds to that share, where a changeover is long."""
-    old_hours: float = 1.5
+    old_hours: float = 2.0
     """An outage of this age adds half of it."""
-    long_changeover_hours: float = 0.2
+    long_changeover_hours: float = 0.185
     """A changeover of this length adds half of it."""
-    patience_exponent: float = 0.6
-    """By which power of the relative rate of losses `old_patience` grows."""
     most_standby_hours: float = 1.0
     """A standby that would have to be paid for longer before it takes over is not wanted."""
 
@@ -151,6 +148,27 @@ def decide(at: Situation, tuning: Tuning = FITTED) -> Decision:
         return Decision(market=None, reason="the work is done")
     wanted = _without_deadline(at) if at.hours_left is None else _by_deadline(at, tuning)
     return within_caps(at, wanted)
+
+
+def on_demand_due_hours(at: Situation, tuning: Tuning = FITTED) -> float:
+    """Return how much longer a run with a deadline, and without a machine, waits if spot stays away; 0: no longer.
+
+    Found by halving, to a minute: the longer an outage lasts, the less slack there is and the more is asked for.
+    """
+    assert at.hours_left is not None
+
+    def is_due(hours: float) -> bool:
+        assert at.hours_left is not None
+        later = replace(at, hours_left=at.hours_left - hours, spot_hours=at.spot_hours + hours)
+        return decide(later, tuning).market is Market.ON_DEMAND
+
+    if is_due(0.0):
+        return 0.0
+    waits_hours, due_hours = 0.0, max(at.hours_left, 0.0)
+    while due_hours - waits_hours > 1 / 60:
+        middle_hours = (waits_hours + due_hours) / 2
+        waits_hours, due_hours = (waits_hours, middle_hours) if is_due(middle_hours) else (middle_hours, due_hours)
+    return waits_hours
 
 
 def _without_deadline(at: Situation) -> Decision:
@@ -205,10 +223,13 @@ def _from_on_demand(at: Situation, slack_hours: float, numbers: dict[str, float]
     )
 
 
-def _relative_loss_rate(at: Situation, tuning: Tuning) -> float:
-    """Return the rate of losses as a multiple of the prior's: posterior mean of a Gamma-Poisson model."""
+def _choppiness(at: Situation, tuning: Tuning) -> float:
+    """Return the square root of the rate of losses as a multiple of the prior's: what is fitted grows with the root.
+
+    The rate is the posterior mean of a Gamma-Poisson model: (a + losses) / (b + hours watched).
+    """
     exposure = tuning.prior_losses + at.spot_up_hours * tuning.prior_losses_per_hour
-    return (tuning.prior_losses + at.num_spot_losses) / exposure
+    return math.sqrt((tuning.prior_losses + at.num_spot_losses) / exposure)
 
 
 def _gate_hours(at: Situation, tuning: Tuning) -> float:
@@ -218,7 +239,7 @@ def _gate_hours(at: Situation, tuning: Tuning) -> float:
     hours of changeovers; a fixed part of them must fit into the slack that this one leaves.
     """
     slack_hours = max(guard.slack_hours_after_return(at), _LEAST_SLACK_HOURS)
-    scale: float = tuning.gate * _relative_loss_rate(at, tuning) ** tuning.gate_exponent
+    scale = tuning.gate * _choppiness(at, tuning)
     return max(scale * at.changeover_hours * at.remaining_hours / slack_hours - tuning.young_hours, 0.0)
 
 
@@ -226,5 +247,4 @@ def _patience(at: Situation, tuning: Tuning) -> float:
     """Return the slack, as a share of the work, below which an outage of this age is not waited for."""
     age = at.spot_hours / (at.spot_hours + tuning.old_hours)
     length = at.changeover_hours / (at.changeover_hours + tuning.long_changeover_hours)
-    losses: float = _relative_loss_rate(at, tuning) ** tuning.patience_exponent
-    return tuning.patience + tuning.old_patience * age * length * losses
+    return tuning.patience + tuning.old_patience * age * length * _choppiness(at, tuning)
