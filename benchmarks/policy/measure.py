@@ -1,7 +1,7 @@
 """The figures of placement: the published set, the cells of trace x fraction x changeover, caps, and time per decision.
 
-Reported are series, or parts of them, on which nothing was fitted: all of 2022, and the second half of 2023. The constants
-of `placement.Tuning` were fitted on the first half of 2023 alone (`benchmarks/policy/fit.py`).
+Reported are series, or parts of them, on which nothing was fitted: all of 2022, and the second half of 2023. The
+constants of `placement.Tuning` were fitted on the first half of 2023 alone: `python -m benchmarks.policy.fit`.
 """
 
 import argparse
