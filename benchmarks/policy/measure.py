@@ -29,7 +29,7 @@ CHANGEOVERS_HOURS: Final = (0.05, 0.2, 0.4)
 WORK_HOURS: Final = 48.0
 CAP_SHARES: Final = (0.1, 0.35, 0.6, 0.9)
 """Of what the work costs on demand."""
-_ENDS: Final = 16
+_ENDS: Final = 6
 """Drawn in each series."""
 
 
