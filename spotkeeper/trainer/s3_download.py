@@ -60,7 +60,7 @@ def _receive(client: "S3Client", bucket: str, key: str, begin: int, part: memory
             raise OtherSizeError
         received = 0
         while received < len(part):
-            count = body.readinto(part[received : received + SLICE_BYTES])
+            count = body.readinto(part[received : received + SLICE_BYTES])  # type: ignore[arg-type]  # a buffer it is
             if not count:
                 raise IncompleteReadError(actual_bytes=received, expected_bytes=len(part))
             received += count

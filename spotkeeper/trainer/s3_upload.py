@@ -1,7 +1,7 @@
 """A large object to S3, by parts side by side, each with its checksum, and one over the whole.
 
-Not by boto3's transfer, which reads every part 16 KiB at a time in the interpreter: measured side by side by
-`python -m benchmarks.checkpoint`. Not by the CRT client: boto3 builds that one without the endpoint it was configured for.
+Not by boto3's transfer, which reads every part 16 KiB at a time in the interpreter: `python -m benchmarks.s3_upload`
+measures both side by side. Not by the CRT client: boto3 builds that one without the endpoint it was configured for.
 """
 
 from collections.abc import Iterable
@@ -83,7 +83,7 @@ class PartedUpload:
                     },
                 )
             except ClientError as error:
-                # So answers the second try after a reply that was lost. Whoever uploads asks for what is stored, anyway.
+                # So answers the second try after a reply that was lost. Whoever uploads asks what is stored, anyway.
                 if code_of(error) != "NoSuchUpload":
                     raise
 
