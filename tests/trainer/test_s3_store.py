@@ -1,16 +1,22 @@
 """What the S3 store does when S3 and the network do what they do, before a server that compares checksums."""
 
+import hashlib
 import json
 import os
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import count
 from pathlib import Path
 
 import pytest
 from mypy_boto3_s3 import S3Client
 
+from benchmarks.s3_upload import certificate
 from spotkeeper.contract.checkpoint_layout import manifest_key
 from spotkeeper.trainer.checkpoint import Checkpoints
 from spotkeeper.trainer.checksum import crc64nvme
@@ -162,6 +168,48 @@ def test_an_object_of_another_size_is_returned_as_it_is(
     content = (LARGE + b"more")[:size]
     direct.put_object(Bucket="checkpoints", Key=f"{prefix}/data/other", Body=content)
     assert store.fetch("data/other", len(LARGE)) == content
+
+
+# What is signed
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_over_tls_the_checksum_is_signed_and_over_plain_http_every_byte_is(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[Message] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            received.append(self.headers)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    pem = tmp_path / "certificate.pem"
+    pem.write_bytes(certificate())
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        if scheme == "https":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pem)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        for name, value in {**KEYS, "AWS_CA_BUNDLE": str(pem)}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"{scheme}://127.0.0.1:{server.server_address[1]}")
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        put(S3Store("bucket", ""), "data/small", SMALL)
+        thread.join()
+
+    (headers,) = received
+    signed = hashlib.sha256(SMALL).hexdigest() if scheme == "http" else "UNSIGNED-PAYLOAD"
+    assert headers["x-amz-content-sha256"] == signed
+    assert headers["x-amz-checksum-crc64nvme"] == crc64nvme(SMALL)
+    assert "x-amz-checksum-crc64nvme" in headers["Authorization"]
 
 
 # Faults that pass
