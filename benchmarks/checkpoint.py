@@ -16,10 +16,11 @@ turns, round after round, each in a warmed-up process, so that a machine that sl
 
 Each is the median of all rounds, and its spread the quartiles. The time of steps is noisy: no lost_ms is known more
 exactly than its spread; in the `ratios` it counts as the stall at least. Each of these is the worst of all cases.
+
+How checkpoints get to S3 is measured by `benchmarks.s3_upload`, which says what its figures mean.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
@@ -32,6 +33,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks import s3_upload
 from benchmarks.result import write
 
 ROOT: Final = Path(__file__).parents[1]
@@ -189,14 +191,6 @@ def _lost_ms(case: Case) -> float:
     return float(max(case["lost_ms"], case["stall_ms"]))
 
 
-def _s3(rounds: int, sizes_mb: Sequence[int]) -> dict[str, Any]:
-    """Return what the benchmark of the upload says, where there is one."""
-    if importlib.util.find_spec("benchmarks.s3_upload") is None:
-        return {"cases": [], "ratios": {"s3_vs_boto3": None, "s3_cpu_vs_boto3": None}}
-    figures: dict[str, Any] = importlib.import_module("benchmarks.s3_upload").run(sizes_mb, rounds)
-    return figures
-
-
 def table(cases: Iterable[Case]) -> str:
     """Return the cases as Markdown."""
     lines = [
@@ -235,12 +229,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
     options.folder.mkdir(parents=True, exist_ok=True)
     cases = measure(options.sizes, options.threads, options.rounds, options.folder.absolute())
-    s3 = _s3(options.rounds, options.sizes)
-    figures = {"cases": [*cases, *s3["cases"]], "ratios": {**ratios(cases), **s3["ratios"]}}
+    s3 = s3_upload.run(options.sizes, options.rounds)
+    uploads = [{"threads": None, **dict.fromkeys(FIGURES), **case} for case in s3["cases"]]
+    figures = {"cases": [*cases, *uploads], "ratios": {**ratios(cases), **s3["ratios"]}}
     if options.json:
         print(json.dumps(figures))
         return
-    print(table(cases), json.dumps(figures["ratios"], indent=2), sep="\n\n")
+    print(table(cases), s3_upload.table(s3["cases"]), json.dumps(figures["ratios"], indent=2), sep="\n\n")
     write("checkpoint", "python -m benchmarks.checkpoint", figures)
 
 

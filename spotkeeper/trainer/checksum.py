@@ -15,10 +15,19 @@ class Crc64Nvme:
 
     def __init__(self) -> None:
         self._value = 0
+        self.total_bytes = 0
+        """That it is over."""
 
     def add(self, chunk: bytes | bytearray | memoryview) -> None:
         """Go on with the next chunk."""
         self._value = checksums.crc64nvme(chunk, self._value)
+        self.total_bytes += len(chunk)
+
+    def join(self, following: "Crc64Nvme") -> None:
+        """Go on with content of which only the checksum is here."""
+        other = following._value  # noqa: SLF001  (of the same class)
+        self._value = checksums.combine_crc64nvme(self._value, other, following.total_bytes)
+        self.total_bytes += following.total_bytes
 
     def over(self, chunks: Iterable[memoryview]) -> Iterator[memoryview]:
         """Yield the chunks unchanged, each after it has been added."""

@@ -1,20 +1,18 @@
-"""Checkpoints in S3, through boto3's classic transfer.
+"""Checkpoints in S3: what is large goes side by side, every byte is verified, every failure says which key it was."""
 
-Not through the CRT client: boto3 builds that one without the endpoint it was configured for.
-"""
-
-import io
-import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import boto3
-from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from spotkeeper.trainer.aws_refusal import remedy
 from spotkeeper.trainer.checksum import crc64nvme
+from spotkeeper.trainer.s3_download import OtherSizeError, download
+from spotkeeper.trainer.s3_parts import CONNECTIONS, SMALLEST_PART_BYTES, Body, send_uncopied
+from spotkeeper.trainer.s3_patience import Patience, status_of
+from spotkeeper.trainer.s3_upload import PartedUpload
 from spotkeeper.trainer.store import Stat, StoreRefusedError
 
 if TYPE_CHECKING:
@@ -22,27 +20,24 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-ATTEMPTS = 4
-"""For what botocore does not try again by itself: a body that breaks off, a write that lost a race (409)."""
+PATIENCE_SECONDS: Final = 120.0
+"""For an operation on a small object. Longer than S3 throttles, shorter than anybody waits for a job to start."""
+SLOWEST_BYTES_PER_SECOND: Final = 4 * 1024 * 1024
+"""Large objects may take as much longer as they do at this rate."""
 
 
 class S3Store:
-    """A bucket, or a prefix of one, as a `Store`."""
+    """A bucket, or a prefix of one, as a `Store`. Credentials, region and endpoint are found as botocore does."""
 
-    def __init__(self, bucket: str, prefix: str) -> None:
-        # Our own check covers every byte; botocore's would turn damage into an error like an outage.
-        config = Config(
-            retries={"mode": "standard", "total_max_attempts": 8},
-            connect_timeout=5,
-            read_timeout=60,
-            response_checksum_validation="when_required",
-        )
+    def __init__(self, bucket: str, prefix: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        """Take the bucket, and for how long an operation on a small object may be tried again and again."""
         try:
-            self._client: S3Client = boto3.client("s3", config=config)
+            self._client = _client()
         except BotoCoreError as error:
             raise StoreRefusedError(f"s3://{bucket}: {error} {remedy(error) or ''}".rstrip()) from error
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
+        self._patience_seconds = patience_seconds
 
     def put_if_absent(self, key: str, body: bytes) -> bool:
         """Put with `If-None-Match: *`; S3 answers 412 when the key is taken.
@@ -61,29 +56,28 @@ class S3Store:
                     ChecksumCRC64NVME=crc64nvme(body),
                 )
             except ClientError as error:
-                if _status(error) == 412:
+                if status_of(error) == 412:
                     return False
                 raise
             return True
 
         return self._persist(f"create {key}", create)
 
-    def write(self, key: str, chunks: Iterable[memoryview], total_bytes: int) -> str:  # noqa: ARG002
-        """Upload, in parts if it is large; S3 verifies the checksum over the whole on arrival."""
-        body = b"".join(chunks)
-        checksum = crc64nvme(body)
+    def write(self, key: str, chunks: Iterable[memoryview], total_bytes: int) -> str:
+        """Upload, in parts if it is large; S3 verifies the checksum over the whole on arrival.
 
-        def upload() -> None:
-            self._client.upload_fileobj(
-                io.BytesIO(body),
-                self._bucket,
-                self._prefix + key,
-                ExtraArgs={"ChecksumAlgorithm": "CRC64NVME", "ChecksumCRC64NVME": checksum},
-                Config=TransferConfig(preferred_transfer_client="classic"),
-            )
-
-        self._persist(f"write {key}", upload)
-        return checksum
+        What fails leaves nothing that is seen or billed, unless S3 does not even answer the request to abort; the
+        bucket's lifecycle rule removes that within a day.
+        """
+        patience = self._patience(total_bytes)
+        if total_bytes <= SMALLEST_PART_BYTES:
+            return self._write_at_once(key, b"".join(chunks), patience)
+        upload = PartedUpload(self._client, self._bucket, self._prefix + key, patience)
+        try:
+            return upload.complete(upload.send(chunks, total_bytes))
+        except BaseException:
+            upload.abort()
+            raise
 
     def get(self, key: str) -> bytes:
         """Download in one request."""
@@ -93,8 +87,15 @@ class S3Store:
 
         return self._persist(f"read {key}", read)
 
-    def fetch(self, key: str, total_bytes: int) -> memoryview:  # noqa: ARG002
-        """Download in one request."""
+    def fetch(self, key: str, total_bytes: int) -> memoryview:
+        """Download ranges side by side, into memory that nothing else uses."""
+        if total_bytes > SMALLEST_PART_BYTES:
+            try:
+                return download(
+                    self._client, self._bucket, self._prefix + key, total_bytes, self._patience(total_bytes)
+                )
+            except OtherSizeError:
+                pass  # it is damaged: the caller sees by how much
         return memoryview(self.get(key))
 
     def head(self, key: str) -> Stat | None:
@@ -132,28 +133,44 @@ class S3Store:
 
         self._persist(f"delete {key}", remove)
 
+    def _write_at_once(self, key: str, body: bytes, patience: Patience) -> str:
+        checksum = crc64nvme(body)
+
+        def put() -> None:
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._prefix + key,
+                Body=Body(memoryview(body)),  # type: ignore[arg-type]  # as much of a file as botocore asks for
+                ChecksumAlgorithm="CRC64NVME",
+                ChecksumCRC64NVME=checksum,
+            )
+
+        patience.persist(f"write {key}", put)
+        return checksum
+
     def _persist(self, action: str, call: Callable[[], Result]) -> Result:
-        """Return what `call` returns, trying again what may pass, and turn every other failure into `OSError`."""
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return call()
-            except ClientError as error:
-                if _status(error) == 404 and error.response["Error"].get("Code") != "NoSuchBucket":
-                    raise FileNotFoundError(f"s3://{self._bucket}/{self._prefix}: cannot {action}: {error}") from error
-                # 409: another conditional write of this key is under way; S3 asks to send it again.
-                if _status(error) != 409 or attempt == ATTEMPTS:
-                    raise self._failure(action, error) from error
-            except (BotoCoreError, boto3.exceptions.Boto3Error) as error:
-                if attempt == ATTEMPTS or isinstance(error, boto3.exceptions.Boto3Error):
-                    raise self._failure(action, error) from error
-            time.sleep(0.2 * 2**attempt)
-        raise AssertionError("the last attempt returns or raises")
+        return self._patience(0).persist(action, call)
 
-    def _failure(self, action: str, error: Exception) -> OSError:
-        message = f"s3://{self._bucket}/{self._prefix}: cannot {action}: {error}"
-        cure = remedy(error)
-        return OSError(message) if cure is None else StoreRefusedError(f"{message}: {cure}")
+    def _patience(self, total_bytes: int) -> Patience:
+        seconds = self._patience_seconds + total_bytes / SLOWEST_BYTES_PER_SECOND
+        return Patience(f"s3://{self._bucket}/{self._prefix}", seconds)
 
 
-def _status(error: ClientError) -> int:
-    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+def _client() -> "S3Client":
+    # Our own check covers every byte; botocore's would turn damage into an error like an outage. Our own retries know
+    # of the time that is left.
+    settings = Config(
+        retries={"mode": "standard", "total_max_attempts": 1},
+        connect_timeout=5,
+        read_timeout=60,
+        max_pool_connections=CONNECTIONS + 1,
+        response_checksum_validation="when_required",
+    )
+    client: S3Client = boto3.client("s3", config=settings)
+    if client.meta.endpoint_url.startswith("https:"):
+        # As botocore does where it counts the checksum itself: TLS and a signed checksum protect what is sent, and
+        # SHA-256 of all of it would cost more than everything else.
+        client = boto3.client("s3", config=settings.merge(Config(s3={"payload_signing_enabled": False})))
+    for operation in ("PutObject", "UploadPart"):
+        client.meta.events.register(f"before-send.s3.{operation}", send_uncopied)
+    return client

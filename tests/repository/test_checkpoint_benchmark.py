@@ -1,8 +1,16 @@
-"""The arithmetic of the checkpoint benchmark; what it measures is not for tests."""
+"""The arithmetic of the checkpoint benchmarks, and that the endpoint compares; what they measure is not for tests."""
 
+from pathlib import Path
 from typing import Any
 
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from mypy_boto3_s3 import S3Client
+
+from benchmarks import s3_upload
 from benchmarks.checkpoint import ratios
+from spotkeeper.trainer.checksum import crc64nvme
 
 
 def case(method: str, size_mb: int = 250, **figures: float | None) -> dict[str, Any]:
@@ -40,3 +48,65 @@ def test_training_that_seems_to_gain_time_by_saving_is_no_gain() -> None:
 
     assert found["overhead_at_10_min"] == 0.00005
     assert found["lost_vs_best_dcp"] == 0.375
+
+
+def upload(method: str, size_mb: int, scheme: str, save_mb_s: float, cpu_s_per_gb: float) -> dict[str, Any]:
+    return {
+        "method": method,
+        "size_mb": size_mb,
+        "scheme": scheme,
+        "save_mb_s": save_mb_s,
+        "cpu_s_per_gb": cpu_s_per_gb,
+    }
+
+
+def test_an_upload_is_held_against_the_better_of_boto3s_defaults_in_its_worst_size() -> None:
+    found = s3_upload.ratios(
+        [
+            upload(method, size_mb, scheme, speed * factor, cost)
+            for scheme, factor in (("https", 1.0), ("http", 2.0))
+            for method, size_mb, speed, cost in (
+                ("s3_spotkeeper", 250, 800.0, 1.0),
+                ("s3_boto3_fileobj", 250, 300.0, 4.0),
+                ("s3_boto3_file", 250, 320.0, 5.0),
+                ("s3_boto3_file_large_parts", 250, 400.0, 2.0),
+                ("s3_spotkeeper", 1000, 900.0, 1.0),
+                ("s3_boto3_fileobj", 1000, 300.0, 2.5),
+                ("s3_boto3_file", 1000, 100.0, 5.0),
+                ("s3_boto3_file_large_parts", 1000, 450.0, 4.0),
+            )
+        ]
+    )
+
+    assert found == {
+        "s3_vs_boto3": 2.5,
+        "s3_cpu_vs_boto3": 0.4,
+        "s3_vs_tuned_boto3": 2.0,
+        "s3_cpu_vs_tuned_boto3": 0.5,
+        "s3_plain_vs_boto3": 2.5,
+        "s3_plain_cpu_vs_boto3": 0.4,
+    }
+
+
+@pytest.mark.parametrize("scheme", s3_upload.SCHEMES)
+def test_the_endpoint_refuses_a_part_and_a_whole_that_are_not_what_their_checksums_say(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pem = tmp_path / "certificate.pem"
+    pem.write_bytes(s3_upload.certificate())
+    content = bytes(range(256)) * 40_000
+    with s3_upload.endpoint(scheme, pem) as environ:
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        client: S3Client = boto3.client("s3")
+        name = {"Bucket": "bucket", "Key": "key"}
+        upload_id = client.create_multipart_upload(**name, ChecksumAlgorithm="CRC64NVME")["UploadId"]
+        part = {**name, "UploadId": upload_id, "PartNumber": 1}
+
+        client.upload_part(**part, Body=content, ChecksumAlgorithm="CRC64NVME")  # type: ignore[arg-type]
+        with pytest.raises(ClientError, match="BadDigest"):
+            client.upload_part(**part, Body=content[1:], ChecksumCRC64NVME=crc64nvme(content))  # type: ignore[arg-type]
+        with pytest.raises(ClientError, match="BadDigest"):
+            client.upload_part(**part, Body=content, ChecksumAlgorithm="CRC32")  # type: ignore[arg-type]
+        with pytest.raises(ClientError, match="BadDigest"):
+            client.complete_multipart_upload(**name, UploadId=upload_id, ChecksumCRC64NVME=crc64nvme(content[1:]))
