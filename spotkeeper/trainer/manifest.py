@@ -29,6 +29,9 @@ def unseal(body: bytes, key: str, run_id: str) -> Manifest:
         raise DamagedError(f"the manifest is not JSON: {error}") from error
     if not isinstance(content, dict) or content.pop("crc64nvme", None) != _checksum(content):
         raise DamagedError("the manifest does not match its own checksum")
+    if seal(content) != body:
+        # As with a bit that turns 1e-08 into 1E-08: it means the same, but what changed one byte may change the next.
+        raise DamagedError("the manifest is not written as it was")
     if content["format"] != FORMAT_VERSION:
         raise ValueError(
             f"{key} has checkpoint format {content['format']!r}; this spotkeeper reads format {FORMAT_VERSION}: "

@@ -86,11 +86,11 @@ class Writer:
             key = self._checkpoints.commit(
                 step=step, cause=request["cause"], stored=stored, state=request["state"], parts=parts
             )
-        except FencedError as error:
-            return {"fenced": error.reason}
-        except OSError as error:
+        except (FencedError, OSError) as error:
             for _ in chunks:
                 pass  # the parent goes on sending until it has sent all
+            if isinstance(error, FencedError):
+                return {"fenced": error.reason}
             return {"failed": str(error) or type(error).__name__}
         return {"committed": key}
 

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,38 +22,62 @@ class Program:
         self.other_output: list[str] = []
 
     def wait_for(self, event: str) -> dict[str, Any]:
-        for line in self._read():
+        for line in self.read():
             if line["event"] == event:
                 return line
         raise AssertionError(f"the program ended without {event!r}: {self.lines} {self.other_output}")
 
+    def wait_to_hear(self, text: str) -> None:
+        """Wait until the program itself has printed this line."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if not self._take(line) and line.rstrip() == text:
+                return
+        raise AssertionError(f"the program ended without {text!r}: {self.lines} {self.other_output}")
+
+    def go_on(self) -> None:
+        """Write the line that the program waits for."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
     def end(self) -> int:
-        for _ in self._read():
+        for _ in self.read():
             pass
         return self.process.wait(timeout=30)
 
-    def _read(self) -> Iterator[dict[str, Any]]:
+    def read(self) -> Iterator[dict[str, Any]]:
         assert self.process.stdout is not None
         for text in self.process.stdout:
-            # Another process of the program, or torch, may have begun a line of its own in front of it.
-            line = parse_line(text[max(0, text.find(PREFIX)) :].rstrip())
-            if line is None:
-                self.other_output.append(text)
-            else:
-                self.lines.append(line)
+            if (line := self._take(text)) is not None:
                 yield line
+
+    def _take(self, text: str) -> dict[str, Any] | None:
+        # Another process of the program, or torch, may have begun a line of its own in front of it.
+        line = parse_line(text[max(0, text.find(PREFIX)) :].rstrip())
+        if line is None:
+            self.other_output.append(text)
+        else:
+            self.lines.append(line)
+        return line
 
     def events(self) -> list[str]:
         return [line["event"] for line in self.lines if line["event"] != "progress"]
 
 
 @contextmanager
-def running(arguments: list[str], environ: dict[str, str], *, end_by: int = signal.SIGKILL) -> Iterator[Program]:
-    """Start Python with these arguments in the repository; what still runs after the block is sent `end_by`."""
+def running(
+    arguments: list[str], environ: dict[str, str], *, end_by: int = signal.SIGKILL, within: Sequence[str] = ()
+) -> Iterator[Program]:
+    """Start Python with these arguments in the repository; what still runs after the block is sent `end_by`.
+
+    `within` is a command that becomes Python, in surroundings of its own.
+    """
     with subprocess.Popen(
-        [sys.executable, *arguments],
+        [*within, sys.executable, *arguments],
         env=environ,
         cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -242,6 +242,31 @@ def test_chunks_of_a_state_that_changes_meanwhile_make_no_checkpoint(tmp_path: P
     assert Checkpoints(LocalStore(tmp_path), run_id="tiny", keep=2, epoch=1).newest_valid() is None
 
 
+@pytest.mark.parametrize("room_bytes", [0, 10 * SMALLEST_BYTES], ids=["in chunks", "whole"])
+def test_a_writer_that_is_fenced_before_it_has_taken_anything_says_so_each_time_it_is_asked(
+    tmp_path: Path, room_bytes: int
+) -> None:
+    Checkpoints(LocalStore(tmp_path), run_id="tiny", keep=2, epoch=2)
+    arena = Arena(lambda: room_bytes)
+    settings = WriterSettings(checkpoint_uri=str(tmp_path), run_id="tiny", keep=2, epoch=1, parent=None)
+    before = children()
+    writer = WriterClient(settings, arena)
+    writer.start()
+    (process,) = children() - before
+    capture = Capture(borrows=False)
+    capture.add_objects({"model": Holder(values=torch.ones(2 * SMALLEST_BYTES // 4))})
+    snapshot = Snapshot(capture, arena)
+    snapshot.copy()
+
+    for step in (1, 2):
+        reply = writer.save(snapshot, step=step, cause="periodic")
+        assert reply == {"fenced": "epoch 2 has started; this attempt has epoch 1"}
+
+    assert snapshot.is_chunked == (room_bytes == 0)
+    assert process in children()
+    writer.close()
+
+
 def test_nothing_is_left_behind_by_an_engine_that_is_closed(trials: Any) -> None:
     before = children()
     model = nn.Linear(4, 4)
