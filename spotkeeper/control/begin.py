@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from spotkeeper.contract.budgets import run_holder
-from spotkeeper.control import reserve, standby
+from spotkeeper.control import outlook, reserve, standby
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Lack, Run
@@ -62,11 +62,33 @@ def shortage(run: Run, *, ports: Ports, now: str) -> Shortage:
     terms = ports.terms.placement
     dry_since = datetime.fromisoformat(run.dry_since or run.created_at)
     waited_seconds = max(0.0, (datetime.fromisoformat(now) - dry_since).total_seconds())
+    may_fall_back = allows_fallback(run, ports)
+    at = (
+        outlook.without_machine(
+            run, waited_seconds=waited_seconds, newest_step=ports.checkpoints.newest_step(run.run_id), now=now
+        )
+        if run.deadline_at is not None and may_fall_back
+        else None
+    )
+    if at is not None:
+        decision, due_hours = placement.decide(at), placement.on_demand_due_hours(at)
+        placed = Placement(market=decision.market or Market.SPOT, reason=decision.reason)
+        return Shortage(placement=placed, fallback_at=outlook.later(now, due_hours))
     decided = placement.after_shortage(
-        waited_seconds=waited_seconds, allows_fallback=allows_fallback(run, ports), mode=Mode(run.mode), terms=terms
+        waited_seconds=waited_seconds, allows_fallback=may_fall_back, mode=Mode(run.mode), terms=terms
     )
     fallback_at = dry_since + timedelta(seconds=placement.longest_wait_seconds(Mode(run.mode), terms))
     return Shortage(placement=decided, fallback_at=fallback_at.isoformat(timespec="milliseconds"))
+
+
+def longest_wait_seconds(run: Run, *, waited_seconds: float, ports: Ports, now: str) -> float:
+    """Return for how long in all a run that has waited so long for spot does so, before it may go to on-demand."""
+    if run.deadline_at is not None:
+        newest_step = ports.checkpoints.newest_step(run.run_id)
+        at = outlook.without_machine(run, waited_seconds=waited_seconds, newest_step=newest_step, now=now)
+        if at is not None:
+            return waited_seconds + 3600 * placement.on_demand_due_hours(at)
+    return placement.longest_wait_seconds(Mode(run.mode), ports.terms.placement)
 
 
 def allows_fallback(run: Run, ports: Ports) -> bool:

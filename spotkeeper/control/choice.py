@@ -32,13 +32,20 @@ def choose(run: Run, ending: Ending, decision: Decision, ports: Ports, now: str)
             return Choice(decision=decision, market=Market.SPOT, heir=heir)
         # Only a standby that has found nothing tells that spot is still dry.
         is_dry = run.num_failed_standbys > 0 or run.standby_submission is not None
-        stays = is_dry and ending.cause is not Cause.SWITCHED_OFF
+        stays = (is_dry or _is_pressed(run, ports, now)) and ending.cause is not Cause.SWITCHED_OFF
         return Choice(decision=decision, market=Market.ON_DEMAND if stays else Market.SPOT)
     if decision.action is Action.REQUEUE:
         return Choice(decision=decision, market=Market.SPOT)
     if decision.action is Action.WAIT and ending.cause is Cause.NO_CAPACITY:
         return _without_capacity(run, decision, ports, now)
     return Choice(decision=decision)
+
+
+def _is_pressed(run: Run, ports: Ports, now: str) -> bool:
+    """Tell whether the run's deadline does not allow it to wait for spot."""
+    return (
+        run.deadline_at is not None and begin.shortage(run, ports=ports, now=now).placement.market is Market.ON_DEMAND
+    )
 
 
 def _without_capacity(run: Run, decision: Decision, ports: Ports, now: str) -> Choice:

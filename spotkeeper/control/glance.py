@@ -17,7 +17,7 @@ from spotkeeper.control.observe import Observation, Outcome
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.reconcile import is_due
 from spotkeeper.control.run import Attempt, Run
-from spotkeeper.policy.placement import Market
+from spotkeeper.policy.placement import HOST_SECONDS, Market
 
 RESTING_HOURS: Final = 6
 """In one hour of so many the sweeper looks at the attempts of a run that waits for a person: warnings may come late."""
@@ -61,7 +61,10 @@ def _may_give_up(run: Run, ports: Ports, now: str) -> bool:
     if run.waits_since is None:
         return False
     waited_seconds = seconds_between(run.waits_since, now)
-    return waited_seconds >= ports.terms.placement.fallback_after_seconds and begin.allows_fallback(run, ports)
+    limit_seconds = ports.terms.placement.fallback_after_seconds
+    if run.deadline_at is not None:
+        limit_seconds = min(limit_seconds, HOST_SECONDS)
+    return waited_seconds >= limit_seconds and begin.allows_fallback(run, ports)
 
 
 def _of_submission(attempts: Sequence[Attempt], submission: int) -> list[Attempt]:

@@ -39,7 +39,7 @@ from spotkeeper.control.ports import JobStatus, Ports, Refused, ReplyLost, Throt
 from spotkeeper.control.requeue import Action, Decision, History, after, decide
 from spotkeeper.control.run import HistoryEvent, Lack, Run
 from spotkeeper.control.settle import LOOK_UP_SECONDS
-from spotkeeper.policy.placement import Market, Mode, longest_wait_seconds
+from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import MOST_TWINS
 
 SUBMITTER_SECONDS: Final = 60
@@ -144,8 +144,9 @@ def _has_waited(folded: Folded, ports: Ports, now: str) -> bool:
     gave a machine to another job meanwhile has a backlog, not a drought: there the job's turn will come.
     """
     run = folded.run
-    limit_seconds = longest_wait_seconds(Mode(folded.run.mode), ports.terms.placement)
-    if seconds_between(waits.waiting_since(run, folded.last), now) < limit_seconds:
+    waited_seconds = max(0.0, seconds_between(waits.waiting_since(run, folded.last), now))
+    limit_seconds = begin.longest_wait_seconds(run, waited_seconds=waited_seconds, ports=ports, now=now)
+    if waited_seconds < limit_seconds:
         return False
     started_at = ports.ledger.last_start(run.job_queue)
     if started_at is not None and seconds_between(started_at, now) < limit_seconds:

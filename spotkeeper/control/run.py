@@ -84,6 +84,12 @@ class Run:
     """What the run may spend on on-demand, as submitted; its budget in the ledger says what the cap is now."""
     total_cap_microusd: int | None = None
     """What it may spend in all; None: no cap of its own."""
+    deadline_at: str | None = None
+    """When it is to be complete; None: as soon as spot allows."""
+    work_seconds: int | None = None
+    """How long all of it takes on one machine; the deadline is kept by this."""
+    num_steps: int | None = None
+    """How many steps all of it has; without it no work counts as done until all is."""
     sweep: str | None = None
     """The sweep whose member it is: a group of runs with caps of their own."""
     sweep_fallback_cap_microusd: int | None = None

@@ -11,7 +11,7 @@ from typing import Any
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
-from spotkeeper.control import reserve, waits
+from spotkeeper.control import outlook, reserve, waits
 from spotkeeper.control.classify import STANDBY_REASON
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Batch, Conflict, Job, JobStatus, Ports, Refused, ReplyLost, Throttled
@@ -19,7 +19,7 @@ from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
 from spotkeeper.control.submission_rate import may_submit
 from spotkeeper.control.submit import job_request
-from spotkeeper.policy.placement import Market, standby_is_due
+from spotkeeper.policy.placement import Market, decide, standby_is_due
 
 
 def forgotten() -> dict[str, Any]:
@@ -98,8 +98,12 @@ def dismiss(run: Run, batch: Batch) -> None:
 def _is_due(run: Run, ports: Ports, now: str) -> bool:
     if run.claimed_at is None or run.cancel_requested_at is not None or run.pause_requested_at is not None:
         return False
-    if ports.checkpoints.newest_step(run.run_id) is None:
+    newest_step = ports.checkpoints.newest_step(run.run_id)
+    if newest_step is None:
         return False  # what was never saved would begin again on spot
+    at = outlook.on_demand(run, newest_step=newest_step, now=now)
+    if at is not None and not decide(at).wants_standby:
+        return False  # the deadline does not allow a return
     since = run.on_demand_since or run.claimed_at
     return standby_is_due(
         on_demand_seconds=seconds_between(since, now),

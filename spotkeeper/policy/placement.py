@@ -3,25 +3,16 @@
 Every decision says why. How good they are is a question of data; that they are carried out right is control's.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
+import math
+from dataclasses import dataclass, replace
 from typing import Final
 
+from spotkeeper.policy import deadline_guard as guard
+from spotkeeper.policy.caps import within_caps
+from spotkeeper.policy.market import Market, Mode
+from spotkeeper.policy.situation import Decision, Situation, Spot
 
-class Mode(StrEnum):
-    """What a run may not exceed when it cannot have both."""
-
-    BUDGET_FIRST = "budget-first"
-    """Every cap is hard: without money the run waits for spot."""
-    DEADLINE_FIRST = "deadline-first"
-    """The run's own cap may be crossed, after an alert; caps of environment and team stay hard."""
-
-
-class Market(StrEnum):
-    """Of which market a job's capacity is."""
-
-    SPOT = "spot"
-    ON_DEMAND = "on-demand"
+__all__ = ["Decision", "Market", "Mode", "Placement", "Situation", "Spot", "Terms", "Tuning", "decide"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,3 +102,149 @@ def standby_is_due(
         return False
     pause_seconds = min(terms.standby_after_seconds * 2 ** min(num_failed, 10), LONGEST_STANDBY_PAUSE_SECONDS)
     return since_last_seconds is None or since_last_seconds >= pause_seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tuning:
+    """The constants of `decide`. docs/placement.md says what they mean together, and on what they were fitted."""
+
+    prior_losses: float = 2.2
+    """What is believed of spot before anything is seen of it weighs as much as so many losses."""
+    prior_losses_per_hour: float = 0.5
+    young_hours: float = 0.8
+    """The hazard of spot falls with its age like 1 / (age + this)."""
+    gate: float = 0.38
+    """Of the changeovers to expect on spot, by that hazard, so much must fit into the slack before it is returned to."""
+    patience: float = 0.106
+    """A young outage is waited for while the slack is above this share of the work."""
+    old_patience: float = 0.385
+    """What an old outage adds to that share, where a changeover is long."""
+    old_hours: float = 2.0
+    """An outage of this age adds half of it."""
+    long_changeover_hours: float = 0.185
+    """A changeover of this length adds half of it."""
+    most_standby_hours: float = 1.0
+    """A standby that would have to be paid for longer before it takes over is not wanted."""
+
+
+FITTED: Final = Tuning()
+_LEAST_SLACK_HOURS: Final = 1e-9
+
+
+def decide(at: Situation, tuning: Tuning = FITTED) -> Decision:
+    """Return where a run goes on until it is decided again, with the reason and the numbers it rests on.
+
+    Three rules, and a guard that stands above them:
+
+    - Spot that lives is kept, and spot that comes back is taken by a run without a machine.
+    - Without spot, a run waits while its slack is above a share of its work. The share rises with the outage's age,
+      because old outages last: work is bought on on-demand while there is still slack for returning to spot.
+    - On-demand is left once spot is so old that the changeovers to expect of it use up little enough of the slack.
+    - Guard: a deadline is never given away (`deadline_guard`), and in budget-first no cap is crossed.
+
+    Without a deadline, a run waits for its patience, and returns as soon as spot does.
+    """
+    if at.remaining_hours <= 0:
+        return Decision(market=None, reason="the work is done")
+    wanted = _without_deadline(at) if at.hours_left is None else _by_deadline(at, tuning)
+    return within_caps(at, wanted)
+
+
+def on_demand_due_hours(at: Situation, tuning: Tuning = FITTED) -> float:
+    """Return how much longer a run with a deadline, and without a machine, waits if spot stays away; 0: no longer.
+
+    Found by halving, to a minute: the longer an outage lasts, the less slack there is and the more is asked for.
+    """
+    assert at.hours_left is not None
+
+    def is_due(hours: float) -> bool:
+        assert at.hours_left is not None
+        later = replace(at, hours_left=at.hours_left - hours, spot_hours=at.spot_hours + hours)
+        return decide(later, tuning).market is Market.ON_DEMAND
+
+    if is_due(0.0):
+        return 0.0
+    waits_hours, due_hours = 0.0, max(at.hours_left, 0.0)
+    while due_hours - waits_hours > 1 / 60:
+        middle_hours = (waits_hours + due_hours) / 2
+        waits_hours, due_hours = (waits_hours, middle_hours) if is_due(middle_hours) else (middle_hours, due_hours)
+    return waits_hours
+
+
+def _without_deadline(at: Situation) -> Decision:
+    if at.is_spot_worth:
+        return Decision(market=Market.SPOT, reason="spot is there")
+    if at.market is Market.ON_DEMAND:
+        return Decision(market=Market.ON_DEMAND, reason="spot is not there", wants_standby=True)
+    if at.patience_hours is not None and at.spot_hours >= at.patience_hours:
+        reason = f"no spot for {at.spot_hours:.2f} h, patience is {at.patience_hours:.2f} h"
+        return Decision(market=Market.ON_DEMAND, reason=reason, wants_standby=True)
+    return Decision(market=None, reason=f"no spot for {at.spot_hours:.2f} h, and no deadline")
+
+
+def _by_deadline(at: Situation, tuning: Tuning) -> Decision:
+    slack_hours = guard.slack_hours(at)
+    numbers = {"slack_hours": slack_hours, "spot_hours": at.spot_hours}
+    if at.market is Market.ON_DEMAND:
+        return _from_on_demand(at, slack_hours, numbers, tuning)
+    if at.is_spot_worth and guard.may_use_spot(at):
+        return Decision(market=Market.SPOT, reason=f"spot is there, slack {slack_hours:.2f} h", numbers=numbers)
+    if not guard.may_wait(at):
+        if at.is_spot_worth and guard.is_fastest_on_spot(at):
+            return Decision(market=Market.SPOT, reason="the deadline cannot be kept; this is fastest", numbers=numbers)
+        what = (
+            "the deadline needs on-demand now" if slack_hours >= 0 else "the deadline cannot be kept; this is fastest"
+        )
+        reason = f"{what}: slack {slack_hours:.2f} h"
+        return Decision(market=Market.ON_DEMAND, reason=reason, wants_standby=True, numbers=numbers, is_forced=True)
+    needed_hours = at.remaining_hours * _patience(at, tuning)
+    numbers["needed_slack_hours"] = needed_hours
+    if slack_hours >= needed_hours:
+        reason = f"no spot for {at.spot_hours:.2f} h; slack {slack_hours:.2f} h, on-demand below {needed_hours:.2f} h"
+        return Decision(market=None, reason=reason, numbers=numbers)
+    reason = f"no spot for {at.spot_hours:.2f} h; slack {slack_hours:.2f} h is below {needed_hours:.2f} h"
+    return Decision(market=Market.ON_DEMAND, reason=reason, wants_standby=True, numbers=numbers)
+
+
+def _from_on_demand(at: Situation, slack_hours: float, numbers: dict[str, float], tuning: Tuning) -> Decision:
+    if not guard.may_use_spot(at):
+        reason = f"slack {slack_hours:.2f} h is too little to return to spot"
+        return Decision(market=Market.ON_DEMAND, reason=reason, numbers=numbers, is_forced=not guard.may_wait(at))
+    gate_hours = _gate_hours(at, tuning)
+    numbers["gate_hours"] = gate_hours
+    if at.is_spot_worth and at.spot_hours >= gate_hours:
+        reason = f"spot is there for {at.spot_hours:.2f} h, which is enough at {gate_hours:.2f} h"
+        return Decision(market=Market.SPOT, reason=reason, numbers=numbers)
+    wants_standby = gate_hours <= tuning.most_standby_hours
+    reason = f"spot {at.spot} for {at.spot_hours:.2f} h; return at {gate_hours:.2f} h"
+    is_forced = not guard.may_wait(at)
+    return Decision(
+        market=Market.ON_DEMAND, reason=reason, wants_standby=wants_standby, numbers=numbers, is_forced=is_forced
+    )
+
+
+def _choppiness(at: Situation, tuning: Tuning) -> float:
+    """Return the square root of the rate of losses as a multiple of the prior's: what is fitted grows with the root.
+
+    The rate is the posterior mean of a Gamma-Poisson model: (a + losses) / (b + hours watched).
+    """
+    exposure = tuning.prior_losses + at.spot_up_hours * tuning.prior_losses_per_hour
+    return math.sqrt((tuning.prior_losses + at.num_spot_losses) / exposure)
+
+
+def _gate_hours(at: Situation, tuning: Tuning) -> float:
+    """Return the age from which spot is worth a changeover.
+
+    With a hazard of about 1 / (age + young), `remaining` hours of work cost remaining * changeover / (age + young)
+    hours of changeovers; a fixed part of them must fit into the slack that this one leaves.
+    """
+    slack_hours = max(guard.slack_hours_after_return(at), _LEAST_SLACK_HOURS)
+    scale = tuning.gate * _choppiness(at, tuning)
+    return max(scale * at.changeover_hours * at.remaining_hours / slack_hours - tuning.young_hours, 0.0)
+
+
+def _patience(at: Situation, tuning: Tuning) -> float:
+    """Return the slack, as a share of the work, below which an outage of this age is not waited for."""
+    age = at.spot_hours / (at.spot_hours + tuning.old_hours)
+    length = at.changeover_hours / (at.changeover_hours + tuning.long_changeover_hours)
+    return tuning.patience + tuning.old_patience * age * length * _choppiness(at, tuning)
