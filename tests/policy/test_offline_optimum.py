@@ -4,7 +4,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.policy import baselines
+from spotkeeper.ops import baselines
 from benchmarks.policy.optimum import OfflineOptimum
 from spotkeeper.policy.placement import decide
 from spotkeeper.policy.replay import replay
