@@ -19,7 +19,7 @@ _TIE_HOURS = 1e-6
 """Who is level with the line is neither ahead nor behind: so the published figures come out."""
 
 
-def on_demand(at: Situation) -> Decision:
+def on_demand(_: Situation) -> Decision:
     """Never use spot."""
     return _ON_DEMAND
 
@@ -30,7 +30,7 @@ def greedy(at: Situation) -> Decision:
 
 
 def time_sliced(num_slices: int, *, work_hours: float, deadline_hours: float) -> Policy:
-    """Be greedy inside each of so many slices of the time, each with its share of the work; what is ahead carries over."""
+    """Be greedy inside each of so many slices of the time, each with its share of the work; a lead carries over."""
 
     def choose(at: Situation) -> Decision:
         assert at.hours_left is not None

@@ -61,10 +61,10 @@ def best_interval_hours(
 ) -> float:
     """Return the interval that wastes least, and not less than the shortest that is worth its requests.
 
-    Infinite where nothing is ever preempted.
+    Infinite where nothing is preempted within a hundred thousand years.
     """
     _check(preemptions_per_hour=preemptions_per_hour, save_hours=save_hours)
-    if preemptions_per_hour == 0:
+    if preemptions_per_hour < _SMALLEST_RATE_PER_HOUR:
         return math.inf
     best = exact_seconds(lost_seconds=save_hours * 3600, between_losses_seconds=3600 / preemptions_per_hour)
     return max(shortest_hours, best / 3600)
