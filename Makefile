@@ -189,7 +189,7 @@ LOCKED_GROUPS := infrastructure emulation example torch-dependencies check secur
 .PHONY: lock
 lock: ## resolve pyproject.toml anew into the lock files (needs uv: pip install uv)
 	@mkdir -p build && echo 'torch ; python_version < "0"' > build/without-torch.txt
-	@$(RESOLVE) --extra trainer --extra cli $(foreach group,$(LOCKED_GROUPS),--group $(group)) -o requirements.lock
+	@$(RESOLVE) --extra trainer --extra cli --extra plot $(foreach group,$(LOCKED_GROUPS),--group $(group)) -o requirements.lock
 	@$(RESOLVE) --extra trainer --group torch-dependencies -o trainer_image/requirements.lock
 	@$(RESOLVE) --group differential -o $(EMULATOR_LOCK)
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from benchmarks.policy import baselines
 from benchmarks.policy.optimum import OfflineOptimum
 from benchmarks.policy.traces import ON_DEMAND_USD, Series
+from spotkeeper.ops import baselines
 from spotkeeper.policy.placement import decide
 from spotkeeper.policy.replay import Replay, replay
 

@@ -45,10 +45,9 @@ class Spending:
         Raises:
             ValueError: naming the option, the value, what is allowed and the fix.
         """
-        if mode not in list(Mode):
-            raise ValueError(f"--mode must be one of {', '.join(Mode)}, got {mode!r}")
+        chosen = mode_option(mode)
         fallback = cap_option(fallback_cap, "--fallback-cap") or 0
-        if mode == Mode.DEADLINE_FIRST and not fallback:
+        if chosen is Mode.DEADLINE_FIRST and not fallback:
             raise ValueError(
                 f"--mode {mode} needs a --fallback-cap above $0, got {format_usd(fallback)}: without one the run never "
                 "leaves spot"
@@ -63,11 +62,22 @@ class Spending:
         return cls(
             fallback_cap_microusd=fallback,
             total_cap_microusd=cap_option(total_cap, "--total-cap"),
-            mode=Mode(mode),
+            mode=chosen,
             sweep=None if sweep is None else check_name("--sweep", sweep),
             sweep_fallback_cap_microusd=cap_option(sweep_fallback_cap, "--sweep-fallback-cap"),
             sweep_total_cap_microusd=cap_option(sweep_total_cap, "--sweep-total-cap"),
         )
+
+
+def mode_option(text: str) -> Mode:
+    """Return the mode of an option.
+
+    Raises:
+        ValueError: naming the option, the text and what is allowed.
+    """
+    if text not in list(Mode):
+        raise ValueError(f"--mode must be one of {', '.join(Mode)}, got {text!r}")
+    return Mode(text)
 
 
 def cap_option(text: str | None, option: str) -> int | None:

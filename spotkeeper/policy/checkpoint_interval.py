@@ -1,9 +1,8 @@
 """How often a training saves. Pure; asked again after every save, so that it follows what is measured.
 
-The interval balances the training time that a checkpoint costs against the work that an interruption loses: Young,
-"A first order approximation to the optimum checkpoint interval" (CACM 17(9), 1974), with the terms that Daly added,
-"A higher order estimate of the optimum checkpoint interval for restart dumps" (FGCS 22(3), 2006, equation 37). The
-bounds around it are ours: at most one save in flight, and never more at stake than the user allows.
+The interval balances the training time that a checkpoint costs against the work that an interruption loses
+(`optimal_interval`), at the hazard of the machine's age (`hazard`): a young machine saves more often. The bounds around
+it are ours: at most one save in flight, and never more at stake than the user allows.
 """
 
 import math
@@ -11,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from spotkeeper.policy.hazard import PRIOR_LIFETIME
 from spotkeeper.policy.measured_saves import MeasuredSave, typical_lost_seconds, typical_upload_seconds
+from spotkeeper.policy.optimal_interval import exact_seconds
 
 DEFAULT_MAX_LOST_SECONDS: Final = 900.0
 LONGEST_MAX_LOST_SECONDS: Final = 3600.0
@@ -24,8 +25,7 @@ UPLOAD_MARGIN: Final = 1.2
 """The shortest interval in uploads: at most one save is in flight, and one may take longer than the others."""
 
 PRIOR_INTERRUPTIONS: Final = 1.0
-PRIOR_SECONDS: Final = 7200.0
-"""Before anything is known: one interruption in two hours, the middle of what GPU traces show (0.1 to 1.3 an hour)."""
+"""What is known of pools in general counts as much as so many interruptions of this run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,31 +49,22 @@ def check_max_lost(seconds: float) -> float:
     return seconds
 
 
-def mean_seconds_between_interruptions(*, machine_seconds: float, num_interruptions: int) -> float:
-    """Return how long a machine lasts on average, learned from this run's own past.
+def seconds_between_interruptions(*, age_seconds: float, machine_seconds: float, num_interruptions: int) -> float:
+    """Return the mean time between interruptions at the hazard that a machine of this age has.
 
-    The posterior mean of a Poisson rate with a Gamma prior, inverted; machines that were given back count as time
-    without an interruption.
+    The hazard by age is that of recorded GPU pools, scaled by what this run has met: its interruptions over those that
+    were to be expected, both with one more that was expected. Of its machines only the sum of their time is known; they
+    are taken to have lasted alike, which expects the most interruptions.
 
     Args:
+        age_seconds: Of the present machine.
         machine_seconds: For which the run has had machines, over all its attempts.
         num_interruptions: How many of them were taken away.
     """
-    return (PRIOR_SECONDS + machine_seconds) / (PRIOR_INTERRUPTIONS + num_interruptions)
-
-
-def optimal_seconds(*, lost_seconds: float, between_losses_seconds: float) -> float:
-    """Return Daly's estimate of the interval that wastes least.
-
-    Args:
-        lost_seconds: Training time that one checkpoint costs.
-        between_losses_seconds: Mean time between two losses of work.
-    """
-    if lost_seconds >= 2 * between_losses_seconds:
-        return between_losses_seconds
-    ratio = lost_seconds / (2 * between_losses_seconds)
-    young = math.sqrt(2 * lost_seconds * between_losses_seconds)
-    return young * (1 + math.sqrt(ratio) / 3 + ratio / 9) - lost_seconds
+    num_machines = num_interruptions + 1
+    expected = num_machines * PRIOR_LIFETIME.expected_events(machine_seconds / num_machines / 3600)
+    ratio = (PRIOR_INTERRUPTIONS + num_interruptions) / (PRIOR_INTERRUPTIONS + expected)
+    return 3600 / (ratio * PRIOR_LIFETIME.per_hour(age_seconds / 3600))
 
 
 def choose(
@@ -114,7 +105,7 @@ def choose(
     if rescued_share == 1 or math.isinf(between_interruptions_seconds):
         return _at_the_bound(max_lost_seconds)
     between_losses_seconds = between_interruptions_seconds / (1 - rescued_share)
-    best_seconds = optimal_seconds(lost_seconds=lost_seconds, between_losses_seconds=between_losses_seconds)
+    best_seconds = exact_seconds(lost_seconds=lost_seconds, between_losses_seconds=between_losses_seconds)
     if best_seconds >= max_lost_seconds:
         return _at_the_bound(max_lost_seconds)
     if best_seconds <= shortest_seconds:

@@ -42,8 +42,10 @@ class SavePace:
 
         Every interruption counts as one that lost work: a notice is a bonus, and nothing is planned on it.
         """
-        between_seconds = checkpoint_interval.mean_seconds_between_interruptions(
-            machine_seconds=self._run_seconds + attempt_seconds, num_interruptions=self._num_interruptions
+        between_seconds = checkpoint_interval.seconds_between_interruptions(
+            age_seconds=attempt_seconds,
+            machine_seconds=self._run_seconds + attempt_seconds,
+            num_interruptions=self._num_interruptions,
         )
         best = checkpoint_interval.choose(
             tuple(self._saves),

@@ -9,10 +9,10 @@ from spotkeeper.policy.checkpoint_interval import (
     check_max_lost,
     choose,
     is_due,
-    mean_seconds_between_interruptions,
-    optimal_seconds,
+    seconds_between_interruptions,
 )
 from spotkeeper.policy.measured_saves import MeasuredSave
+from spotkeeper.policy.optimal_interval import exact_seconds
 
 TWO_HOURS = 7200.0
 
@@ -22,11 +22,11 @@ def saved(lost: float, upload: float) -> MeasuredSave:
 
 
 def chosen(
-    lost: float, upload: float, max_lost: float = 900, rescued: float = 0, between: float = TWO_HOURS
+    lost: float, upload: float, max_lost: float = 900, rescued: float = 0, between_seconds: float = TWO_HOURS
 ) -> Interval:
     return choose(
         [saved(lost, upload)],
-        between_interruptions_seconds=between,
+        between_interruptions_seconds=between_seconds,
         rescued_share=rescued,
         max_lost_seconds=max_lost,
     )
@@ -39,11 +39,11 @@ MAX_LOST = st.floats(60, 3600)
 
 
 def test_a_blocking_save_of_one_gigabyte_is_worth_making_every_two_minutes() -> None:
-    assert optimal_seconds(lost_seconds=1.3, between_losses_seconds=TWO_HOURS) == pytest.approx(136, abs=0.5)
+    assert exact_seconds(lost_seconds=1.3, between_losses_seconds=TWO_HOURS) == pytest.approx(136, abs=0.5)
 
 
 def test_a_save_that_hardly_costs_anything_is_made_as_often_as_its_upload_allows() -> None:
-    assert optimal_seconds(lost_seconds=0.028, between_losses_seconds=TWO_HOURS) == pytest.approx(20.06, abs=0.05)
+    assert exact_seconds(lost_seconds=0.028, between_losses_seconds=TWO_HOURS) == pytest.approx(20.06, abs=0.05)
     assert chosen(0.028, upload=30).seconds == 36
     assert chosen(0.028, upload=30).reason == "an upload takes 30 s"
 
@@ -75,7 +75,7 @@ def test_no_other_interval_takes_noticeably_less_time(lost: float, between: floa
         # Daly's complete model (his equation 20), without the time to restart, which no interval changes.
         return between * math.expm1((interval + lost) / between) / interval
 
-    best = optimal_seconds(lost_seconds=lost, between_losses_seconds=between)
+    best = exact_seconds(lost_seconds=lost, between_losses_seconds=between)
 
     assert time_per_step(best) <= 1.001 * time_per_step(factor * best)
 
@@ -87,9 +87,8 @@ def test_the_dearer_a_checkpoint_and_the_more_is_rescued_the_longer_the_interval
     cheap, dear = sorted((lost, other))
     few, many = sorted((rescued, other_share))
 
-    # Daly's branches meet with a step of a ninth.
-    assert chosen(cheap, 0, 3600, few, between).seconds <= 1.12 * chosen(dear, 0, 3600, few, between).seconds
-    assert chosen(cheap, 0, 3600, few, between).seconds <= 1.12 * chosen(cheap, 0, 3600, many, between).seconds
+    assert chosen(cheap, 0, 3600, few, between).seconds <= 1.000001 * chosen(dear, 0, 3600, few, between).seconds
+    assert chosen(cheap, 0, 3600, few, between).seconds <= 1.000001 * chosen(cheap, 0, 3600, many, between).seconds
 
 
 def test_if_every_interruption_is_rescued_the_bound_alone_counts() -> None:
@@ -120,14 +119,28 @@ def test_what_is_no_share_or_no_time_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"rescued_share must be from 0 to 1, got 1\.5"):
         chosen(1, 1, rescued=1.5)
     with pytest.raises(ValueError, match="between_interruptions_seconds must be above 0, got 0"):
-        chosen(1, 1, between=0)
+        chosen(1, 1, between_seconds=0)
 
 
-def test_machines_that_last_teach_that_machines_last() -> None:
-    assert mean_seconds_between_interruptions(machine_seconds=0, num_interruptions=0) == TWO_HOURS
-    assert mean_seconds_between_interruptions(machine_seconds=20 * 3600, num_interruptions=0) == 22 * 3600
-    assert mean_seconds_between_interruptions(machine_seconds=10 * 3600, num_interruptions=5) == TWO_HOURS
-    assert mean_seconds_between_interruptions(machine_seconds=1800, num_interruptions=4) == 1800
+def between(*, age: float = 0, machine: float = 0, interruptions: int = 0) -> float:
+    return seconds_between_interruptions(age_seconds=age, machine_seconds=machine, num_interruptions=interruptions)
+
+
+def test_before_anything_is_known_the_hazard_is_that_of_recorded_pools() -> None:
+    assert between() == 1800
+    assert between(age=12 * 3600) == 12.5 * 3600
+
+
+def test_machines_that_last_teach_that_machines_last_and_those_that_are_taken_the_contrary() -> None:
+    assert between(machine=20 * 3600) > 2 * between()
+    assert between(machine=3600, interruptions=8) < between() / 3
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.integers(0, 100))
+def test_a_young_machine_is_never_trusted_more_than_an_old_one(age: float, machine: float, interruptions: int) -> None:
+    young = between(age=age / 2, machine=machine, interruptions=interruptions)
+
+    assert 0 < young <= between(age=age, machine=machine, interruptions=interruptions) < math.inf
 
 
 INTERVAL = Interval(seconds=200, reason="")

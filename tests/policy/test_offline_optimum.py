@@ -4,8 +4,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.policy import baselines
 from benchmarks.policy.optimum import OfflineOptimum
+from spotkeeper.ops import baselines
 from spotkeeper.policy.placement import decide
 from spotkeeper.policy.replay import replay
 from tests.policy.markets import ON_DEMAND_USD, SPOT_USD, drawn_market
