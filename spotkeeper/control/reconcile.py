@@ -66,9 +66,9 @@ def reconcile(run_id: str, *, ports: Ports, now: str) -> Observation:
         # Its last attempt was given up for lost and finished all the same, before another had begun.
         seen = _closed(close(run, RunState.SUCCEEDED, ledger=ports.ledger, at=now))
     elif run.cancel_requested_at is not None:
-        seen = _as_wished(cancel.cancel(run_id, ledger=ports.ledger, batch=ports.batch, now=now))
+        seen = _as_wished(cancel.cancel(run_id, ports=ports, now=now))
     elif run.pause_requested_at is not None:
-        seen = _as_wished(pause.pause(run_id, ledger=ports.ledger, batch=ports.batch, now=now))
+        seen = _as_wished(pause.pause(run_id, ports=ports, now=now))
     elif run.state is RunState.SUBMITTING:
         seen = _finish_submission(run, ports, now)
     elif run.state is RunState.WAITING and is_due(run, now):
@@ -199,7 +199,7 @@ def _go_on(run: Run, chosen: Choice, counts: dict[str, Any], ports: Ports, now: 
     """Carry a choice out: begin the next submission, or rest."""
     decision, submission = chosen.decision, run.submission
     if chosen.heir is not None:
-        changes = {**counts, **standby.taking_over(run, chosen.heir, ports, now=now)}
+        changes = {**counts, **standby.taking_over(run, chosen.heir, now=now)}
         moved, outcome, reason = ports.ledger.advance(run, **changes), Outcome.REQUEUED, "its standby takes over"
     elif chosen.market is not None:
         standby.dismiss(run, ports.batch)

@@ -132,6 +132,8 @@ class Run:
     """When it was called last."""
     on_demand_since: str | None = None
     """Since when it has been on on-demand without a break."""
+    highest_reserved: int | None = None
+    """The highest number of a submission for which money was set aside, written with that; None: for none."""
     highest_submission: int | None = None
     """The highest number given to a submission, where a standby has a higher one than the run."""
 

@@ -70,14 +70,14 @@ def heir(run: Run, ports: Ports) -> Job | None:
     return job if job is not None and job.status in (JobStatus.STARTING, JobStatus.RUNNING) else None
 
 
-def taking_over(run: Run, job: Job, ports: Ports, *, now: str) -> dict[str, Any]:
+def taking_over(run: Run, job: Job, *, now: str) -> dict[str, Any]:
     """Return the changes by which the standby's submission becomes the run's current one."""
     return {
         "state": RunState.SUBMITTED,
         "submission": run.standby_submission,
         "job_id": job.job_id,
         "market": Market.SPOT.value,
-        "job_queue": ports.terms.profiles[run.profile].spot_queue,
+        "job_queue": job.order.queue,
         "segment_seconds": None,
         "intent_at": now,
         "on_demand_since": None,

@@ -448,7 +448,7 @@ def test_a_reservation_whose_job_was_not_submitted_yet_is_given_back_when_the_sw
 
 def test_a_cancelled_run_gives_its_reservation_back() -> None:
     world = fallen_back()
-    cancel(RUN, ledger=world.ledger, batch=world.batch, now=after(33))
+    cancel(RUN, ports=world.ports, now=after(33))
     world.change("job-2", JobStatus.FAILED, status_reason="Cancelled with spotkeeper cancel", stopped_at=after(34))
     world.hear("job-2", minute=34)
 

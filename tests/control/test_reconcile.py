@@ -293,7 +293,7 @@ def test_a_late_warning_corrects_the_cause_of_an_earlier_submission() -> None:
 def test_pausing_stops_the_job_and_what_follows_is_rest_not_requeue() -> None:
     world = started()
 
-    wished = pause(RUN, ledger=world.ledger, batch=world.batch, now=NOW)
+    wished = pause(RUN, ports=world.ports, now=NOW)
     world.lose_host("job-1", step=7)
     outcome = world.hear("job-1")
 
@@ -316,7 +316,7 @@ def test_resume_begins_the_next_submission_with_fresh_budgets(state: RunState) -
 
 def test_resume_while_the_job_is_still_stopping_goes_on_when_it_has_stopped() -> None:
     world = started()
-    pause(RUN, ledger=world.ledger, batch=world.batch, now=NOW)
+    pause(RUN, ports=world.ports, now=NOW)
     resume(RUN, ports=memory_ports(world.ledger, world.batch), now=NOW)
     yielded = JobAttempt(started_at=after(1), stopped_at=after(2), exit_code=75, status_reason=NORMAL)
     world.change("job-1", JobStatus.FAILED, yielded, status_reason=PAUSE_REASON, stopped_at=after(2))
@@ -330,7 +330,7 @@ def test_a_run_at_rest_is_cancelled_at_once(state: RunState) -> None:
     world = World()
     world.ledger.create(new_run(state=state, job_id="job-0"))
 
-    run = cancel(RUN, ledger=world.ledger, batch=world.batch, now=NOW)
+    run = cancel(RUN, ports=world.ports, now=NOW)
 
     assert (run.state, run.closed_at) == (RunState.CANCELLED, NOW)
     assert world.look(minute=10_000) is Outcome.UNCHANGED
@@ -341,7 +341,7 @@ def test_pausing_what_rests_or_has_ended_changes_nothing(state: RunState) -> Non
     world = World()
     before = world.ledger.create(new_run(state=state, job_id="job-0"))
 
-    assert pause(RUN, ledger=world.ledger, batch=world.batch, now=NOW) == before
+    assert pause(RUN, ports=world.ports, now=NOW) == before
 
 
 @pytest.mark.parametrize("state", [RunState.SUBMITTING, RunState.WAITING])
@@ -349,7 +349,7 @@ def test_pausing_a_run_without_a_job_takes_effect_at_once(state: RunState) -> No
     world = World()
     world.ledger.create(new_run(state=state))
 
-    assert pause(RUN, ledger=world.ledger, batch=world.batch, now=NOW).state is RunState.PAUSED
+    assert pause(RUN, ports=world.ports, now=NOW).state is RunState.PAUSED
 
 
 def test_a_job_that_appears_after_its_run_was_paused_does_not_wake_it_and_is_stopped() -> None:
@@ -378,7 +378,7 @@ class WishMeanwhile(MemoryCheckpoints):
 def test_a_wish_that_lands_during_the_decision_wins_over_the_requeue(act: Any, state: RunState) -> None:
     world = started()
     checkpoints = WishMeanwhile(steps={RUN: 5})
-    checkpoints.wish = lambda: act(RUN, ledger=world.ledger, batch=world.batch, now=NOW)
+    checkpoints.wish = lambda: act(RUN, ports=world.ports, now=NOW)
     world.ports = replace(world.ports, checkpoints=checkpoints)
     world.lose_host("job-1")
 
@@ -393,7 +393,7 @@ def test_a_wish_that_lands_during_the_decision_wins_over_the_requeue(act: Any, s
 @pytest.mark.parametrize(("act", "reason"), [(cancel, CANCEL_REASON), (pause, PAUSE_REASON)])
 def test_a_stop_whose_call_was_lost_is_sent_again(act: Any, reason: str) -> None:
     world = started()
-    act(RUN, ledger=world.ledger, batch=world.batch, now=NOW)
+    act(RUN, ports=world.ports, now=NOW)
     world.batch.terminated.clear()  # the call never arrived
 
     world.look()
@@ -423,7 +423,7 @@ def test_a_job_submitted_while_its_run_was_paused_and_resumed_is_stopped() -> No
             job_id = super().submit(request)
             if len(self.requests) == 1:
                 hidden = self.jobs.pop(job_id)
-                pause(RUN, ledger=world.ledger, batch=self, now=NOW)
+                pause(RUN, ports=replace(world.ports, batch=self), now=NOW)
                 resume(RUN, ports=memory_ports(world.ledger, MemoryBatch(jobs={"job-x": hidden})), now=NOW)
                 self.jobs[job_id] = hidden
             return job_id

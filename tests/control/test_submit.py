@@ -158,7 +158,7 @@ class CancelledMeanwhile(MemoryBatch):
 
     def submit(self, request: Mapping[str, Any]) -> str:
         # Look-up shows a job some time after its submission: cancel does not find it.
-        cancel("digits-7fq2", ledger=self.ledger, batch=MemoryBatch(), now=NOW)
+        cancel("digits-7fq2", ports=memory_ports(self.ledger), now=NOW)
         return super().submit(request)
 
 

@@ -433,8 +433,8 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {
                 cancel: (
                     (
-                        "    run = _request(run_id, ledger=ledger, now=now)",
-                        "    run = ledger.get(run_id)\n    assert run",
+                        "    run = _request(run_id, ledger=ports.ledger, now=now)",
+                        "    run = ports.ledger.get(run_id)\n    assert run",
                     ),
                 )
             },
@@ -449,7 +449,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
                 pause: (
                     (
                         "PAUSE_REASON)\n                return run\n",
-                        "PAUSE_REASON)\n                return ledger.advance(run, **paused())\n",
+                        "PAUSE_REASON)\n                return ports.ledger.advance(run, **paused())\n",
                     ),
                 )
             },
@@ -750,7 +750,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "adopted-unleased": _mutant(
             "the job of an adopted run is paid from no lease, although the total is capped",
-            {first_lease: (("    if run.submission > 1 or not ports", "    if run.submission > 0 or not ports"),)},
+            {first_lease: (("    if not is_missing(run", "    if run or not is_missing(run"),)},
         ),
         # The ledger
         "last-write-wins": _mutant(

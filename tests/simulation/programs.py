@@ -73,13 +73,8 @@ class Bound:
 
     @property
     def world(self) -> dict[str, Any]:
-        """What a command of people that may submit is given."""
-        return {"ports": self.ports, "now": self.clock()}
-
-    @property
-    def aws(self) -> dict[str, Any]:
         """What a command of people is given."""
-        return {"ledger": self.ports.ledger, "batch": self.ports.batch, "now": self.clock()}
+        return {"ports": self.ports, "now": self.clock()}
 
 
 Handler = Callable[[str, str, Bound], str]
