@@ -14,7 +14,7 @@ from spotkeeper.contract.names import job_name
 from spotkeeper.control import reserve, waits
 from spotkeeper.control.classify import STANDBY_REASON
 from spotkeeper.control.moments import seconds_between
-from spotkeeper.control.ports import Batch, Conflict, Job, JobStatus, Ports, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import Batch, Conflict, Job, JobStatus, NotAllowed, Ports, Refused, ReplyLost, Throttled
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
 from spotkeeper.control.submission_rate import may_submit
@@ -135,6 +135,8 @@ def _submit(run: Run, ports: Ports, now: str) -> Run:
         return _record(run, ports.batch.submit(job_request(request)), ports)
     except (ReplyLost, Throttled):
         return run
+    except NotAllowed:
+        raise  # as with every submission: that says nothing about the run
     except Refused:
         return _failed(run, ports, now)
 

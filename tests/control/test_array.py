@@ -13,13 +13,13 @@ from spotkeeper.control import array
 from spotkeeper.control.budget import Limits
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON
+from spotkeeper.control.lookup import LOOK_UP_SECONDS
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.pause import pause, resume
 from spotkeeper.control.ports import Conflict, JobAttempt, JobStatus, Ports, Refused, ReplyLost, Throttled
 from spotkeeper.control.reconcile import GIVE_UP_SECONDS, observe_job, reconcile
 from spotkeeper.control.reservations import Tended, tend
 from spotkeeper.control.run import Run
-from spotkeeper.control.settle import LOOK_UP_SECONDS
 from spotkeeper.control.submit import job_request
 from spotkeeper.control.sweep_record import SweepRecord
 from spotkeeper.control.terms import EnvironmentTerms

@@ -15,7 +15,7 @@ from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.pause import pause, resume
-from spotkeeper.control.ports import Conflict, Job, JobAttempt, JobStatus, Refused, Throttled
+from spotkeeper.control.ports import Conflict, Job, JobAttempt, JobStatus, NotAllowed, Refused, Throttled
 from spotkeeper.control.run import SUCCESSORS, Interruption, Run
 from spotkeeper.control.submit import job_request, submit
 from spotkeeper.control.sweep import sweep
@@ -249,17 +249,56 @@ class Refusing(MemoryBatch):
         return super().submit(request)
 
 
-def test_a_refused_requeue_parks_the_run_since_it_has_work_to_lose() -> None:
+def test_a_refused_requeue_parks_the_run_once_no_look_up_can_show_a_job_of_an_earlier_call() -> None:
     batch = Refusing()
     world = started(batch=batch)
     world.lose_host("job-1", step=1)
     batch.is_refusing = True
 
-    assert world.hear("job-1") is Outcome.PARKED
+    assert world.hear("job-1") is Outcome.DEFERRED
+    assert world.look(minute=24) is Outcome.DEFERRED
+    assert (world.run.state, world.run.why) == (RunState.SUBMITTING, "AWS Batch refused the job: the queue is disabled")
+    assert world.look(minute=25) is Outcome.PARKED
 
     assert world.run.reason == "AWS Batch refused the job: the queue is disabled"
     batch.is_refusing = False
     assert resume(RUN, ports=memory_ports(world.ledger, batch), now=after(20)).state is RunState.SUBMITTED
+
+
+def test_a_job_that_shows_up_after_a_later_call_was_refused_is_the_runs() -> None:
+    batch = Refusing()
+    world = started(batch=batch)
+    world.lose_host("job-1", step=1)
+    batch.is_refusing = True
+    world.hear("job-1")
+    batch.is_refusing = False
+    batch.submit(job_request(world.run))
+
+    assert world.look(minute=20) is Outcome.SUBMITTED
+
+    assert (world.summary, world.run.job_id, world.run.why) == ((RunState.SUBMITTED, 2), "job-2", None)
+
+
+class Denying(MemoryBatch):
+    def submit(self, request: Mapping[str, Any]) -> str:
+        raise NotAllowed(f"AccessDeniedException: {request['jobName']}, with an explicit deny")
+
+
+def test_what_aws_does_not_allow_moves_no_run_and_every_sweep_fails_until_it_is_mended() -> None:
+    ledger, batch = MemoryLedger(), Denying()
+    for number in range(3):
+        ledger.create(new_run(f"run-{number}"))
+
+    done = sweep(ports=memory_ports(ledger, batch), clock=lambda: after(5), has_time=lambda: True)
+
+    assert sorted(done.failures) == ["run-0", "run-1", "run-2"]
+    assert {run.state for run in ledger.runs.values()} == {RunState.SUBMITTING}
+    assert "with an explicit deny" in (ledger.runs["run-0"].why or "")
+
+    done = sweep(ports=memory_ports(ledger, MemoryBatch()), clock=lambda: after(10), has_time=lambda: True)
+
+    assert done.failures == {}
+    assert {run.state for run in ledger.runs.values()} == {RunState.SUBMITTED}
 
 
 def test_a_run_that_finished_on_a_host_given_up_for_lost_succeeds_without_another_job() -> None:

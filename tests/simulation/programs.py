@@ -31,7 +31,14 @@ from tests.simulation.fakes import LedgerTable
 JOB_CHANGED: Final = "job changed"
 HOST_NOTICED: Final = "host noticed"
 SWEEP_MARGIN_SECONDS: Final = 15.0
-PASSING: Final = (ports.Throttled, ports.ReplyLost, ports.Refused, ConnectionError, ports.Conflict)
+PASSING: Final = (
+    ports.Throttled,
+    ports.ReplyLost,
+    ports.Refused,
+    ports.NotAllowed,
+    ConnectionError,
+    ports.Conflict,
+)
 """What faults make of a program; it is run again."""
 
 

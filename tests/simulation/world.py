@@ -279,10 +279,6 @@ class World:
         """Tell whether Batch has rejected a submission of this name."""
         return name in self.batch.refused_names
 
-    def is_denied(self, name: str) -> bool:
-        """Tell whether somebody was not allowed to submit this name."""
-        return name in self.batch.denied_names
-
     def _check_settled(self) -> None:
         self.invariants.check_settled(self.table.runs.values(), unable=self._unable())
         for job in self.batch.jobs.values():
