@@ -142,6 +142,7 @@ class World:
             state=RunState.RUNNING if number % 2 else RunState.SUBMITTED,
             job_id=job_id,
             version=3,
+            highest_reserved=1 if is_leased else None,
         )
         self.ledger.runs[run_id] = run
         is_running = number % 2 == 1

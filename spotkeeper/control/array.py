@@ -16,10 +16,10 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import array_job_name
 from spotkeeper.control import submit as single
 from spotkeeper.control.classify import TWIN_REASON
+from spotkeeper.control.lookup import LOOK_UP_SECONDS
 from spotkeeper.control.moments import seconds_between
-from spotkeeper.control.ports import Ports, Refused, ReplyLost, Sweeps, Throttled
+from spotkeeper.control.ports import NotAllowed, Ports, Refused, ReplyLost, Sweeps, Throttled
 from spotkeeper.control.run import Run
-from spotkeeper.control.settle import LOOK_UP_SECONDS
 from spotkeeper.control.sweep_record import SweepRecord
 
 SMALLEST: Final = 2
@@ -73,9 +73,8 @@ def submit(sweep: SweepRecord, members: Sequence[Run], *, ports: Ports, sweeps: 
 
     Raises:
         Conflict: somebody else submits it at this moment.
-        Refused: Batch rejects the request; the members are closed as FAILED with Batch's words, or PARKED if it is
-            `NotAllowed`.
-        Throttled: nothing happened; call again.
+        Refused: Batch rejects the request; the members are closed as FAILED with Batch's words.
+        NotAllowed, Throttled: nothing happened; call again. Else the members go on by themselves.
         ReplyLost: the array may exist. Call again to look for it; the members find it by themselves.
     """
     if sweep.sent_at is not None:
@@ -91,14 +90,14 @@ def submit(sweep: SweepRecord, members: Sequence[Run], *, ports: Ports, sweeps: 
     sent = sweeps.mark_sent(sweep, at=now)
     try:
         array_id = ports.batch.submit(request)
-    except Throttled:
+    except (Throttled, NotAllowed):
         sweeps.mark_sent(sent, at=None)
         raise
     except ReplyLost:
         return _look_up(members[0], ports)
     except Refused as refusal:
         for index in waiting:
-            single.close_refused(secured[index], refusal, ledger=ports.ledger, now=now)
+            single.close_refused(secured[index], f"AWS Batch refused the job: {refusal}", ledger=ports.ledger, now=now)
         raise
     _stop_unwanted(array_id, size, sweep, ports, sweeps)
     return array_id

@@ -1,7 +1,7 @@
-"""Lease the first submission of a run whose job was there before the run: one that was adopted.
+"""Lease a submission on spot whose job was there before its lease: an adopted one, or one that is older than the cap.
 
-Every other submission has its lease from the write that began it, or from `submit.secure`. An adopted job may run
-before it is known, so its lease comes late by as much; what it has used by then counts when the lease is renewed.
+Every other submission has its lease from the write that began it, or from `submit.secure`. A job that runs before
+anybody knew of it, or of the cap, has its lease late by as much; what it has used by then counts when that is renewed.
 """
 
 from spotkeeper.control import reserve
@@ -9,6 +9,18 @@ from spotkeeper.control.classify import OVER_BUDGET_REASON, OVER_MONTH_REASON
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
+from spotkeeper.control.terms import EnvironmentTerms
+from spotkeeper.policy.placement import Market
+
+
+def is_missing(run: Run, *, terms: EnvironmentTerms, now: str) -> bool:
+    """Tell whether the run's job on spot should have a lease and, as far as the run says, has none.
+
+    The settings and the run itself are asked, nothing is read: this is asked at each look at a job. What else caps a
+    run, such as its sweep, was asked before its job was submitted.
+    """
+    is_reserved = (run.highest_reserved or 0) >= run.submission
+    return run.market == Market.SPOT and not is_reserved and terms.caps_total(run, now)
 
 
 def hold(run: Run, job: Job, *, ports: Ports, now: str) -> Run:
@@ -17,12 +29,10 @@ def hold(run: Run, job: Job, *, ports: Ports, now: str) -> Run:
     Raises:
         Conflict: somebody wrote in between; observe again.
     """
-    # The settings alone cap a run that was adopted; every other one has asked the ledger before its job was submitted,
-    # and this is asked at each look at a job.
-    if run.submission > 1 or not ports.terms.caps_total(run, now):
+    if not is_missing(run, terms=ports.terms, now=now):
         return run
-    if any(reservation.submission == 1 for reservation in ports.budgets.reservations(run.run_id)):
-        return run
+    if any(reservation.submission == run.submission for reservation in ports.budgets.reservations(run.run_id)):
+        return run  # of a run that was stored before runs said so
     held = reserve.spot(run, {}, ports=ports, now=now)
     if isinstance(held, Held):
         # As a lease that cannot be renewed.

@@ -11,7 +11,7 @@ from typing import Final
 from zlib import crc32
 
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.control import begin, observe, waits
+from spotkeeper.control import begin, first_lease, observe, waits
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Observation, Outcome
 from spotkeeper.control.ports import Job, Ports
@@ -47,6 +47,8 @@ def _at_work(run: Run, job: Job, ports: Ports, now: str) -> Observation | None:
     if run.market != Market.SPOT:
         return None  # its standby needs more than a look
     if not waits.is_noted(run, job) or _may_give_up(run, ports, now):
+        return None
+    if first_lease.is_missing(run, terms=ports.terms, now=now):
         return None
     attempts = ports.ledger.attempts(run.run_id)
     if not observe.is_recorded(job, _of_submission(attempts, run.submission)):

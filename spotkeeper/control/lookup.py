@@ -5,11 +5,18 @@ sweep's array job instead: the child has the array's name, and the member is tol
 """
 
 from dataclasses import replace
+from typing import Final
 
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.names import array_job_name, job_name, member_id, parse_array_job_name, parse_job_name
 from spotkeeper.control.ports import Batch, Job
 from spotkeeper.control.run import Run
+
+LOOK_UP_SECONDS: Final = 900
+"""A job shows in a look-up by name at most so long after its submission was recorded.
+
+Five minutes are for a sweep that stalls between recording the call and making it, ten for ListJobs to catch up.
+"""
 
 
 def find_jobs(run: Run, submission: int, *, queue: str, batch: Batch) -> tuple[Job, ...]:

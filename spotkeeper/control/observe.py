@@ -142,7 +142,7 @@ def _adoption(run: Run, submission: int, job: Job) -> dict[str, Any]:
     if not run.is_live:
         return {}
     if submission == run.submission and run.job_id is None:
-        return {"state": RunState.SUBMITTED, "job_id": job.job_id}
+        return {"state": RunState.SUBMITTED, "job_id": job.job_id, "reason": None}
     if submission == run.standby_submission and run.standby_job_id is None:
         return {"standby_job_id": job.job_id}
     return {}

@@ -9,13 +9,13 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.control import begin, standby
 from spotkeeper.control.classify import PAUSE_REASON
 from spotkeeper.control.lookup import find_jobs
-from spotkeeper.control.ports import Batch, Conflict, Ledger, Ports, Refused, ReplyLost, Throttled, UnknownRun
+from spotkeeper.control.ports import Conflict, Ledger, Ports, Refused, ReplyLost, Throttled, UnknownRun
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
 from spotkeeper.control.submit import finish
 
 
-def pause(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
+def pause(run_id: str, *, ports: Ports, now: str) -> Run:
     """Pause a run and return it. One that has ended, is being cancelled or is parked stays as it is.
 
     A run whose job exists becomes PAUSED when Batch reports that the job ended; one without a job, at once.
@@ -24,21 +24,21 @@ def pause(run_id: str, *, ledger: Ledger, batch: Batch, now: str) -> Run:
         UnknownRun: the ledger has no such run.
     """
     while True:
-        run = _get(run_id, ledger)
+        run = _get(run_id, ports.ledger)
         if run.cancel_requested_at is not None or not (run.is_live or run.state is RunState.WAITING):
             return run
         try:
             if run.is_live and run.pause_requested_at is None:
-                run = ledger.advance(run, pause_requested_at=now)
-            standby.dismiss(run, batch)
+                run = ports.ledger.advance(run, pause_requested_at=now)
+            standby.dismiss(run, ports.batch)
             if run.is_live and run.job_id is not None:
-                batch.terminate(run.job_id, PAUSE_REASON)
+                ports.batch.terminate(run.job_id, PAUSE_REASON)
                 return run
             # The reply to SubmitJob may be on its way: stop what has our name. What look-up does not show yet is
             # stopped by its submitter, and is refused its claim in any case.
-            for job in find_jobs(run, run.submission, queue=run.job_queue, batch=batch):
-                batch.terminate(job.job_id, PAUSE_REASON)
-            return ledger.advance(run, **paused())
+            for job in find_jobs(run, run.submission, queue=run.job_queue, batch=ports.batch):
+                ports.batch.terminate(job.job_id, PAUSE_REASON)
+            return ports.ledger.advance(run, **paused())
         except Conflict:
             continue
 

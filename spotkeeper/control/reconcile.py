@@ -33,14 +33,13 @@ from spotkeeper.control import (
 from spotkeeper.control.choice import Choice, choose
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON, WAITED_REASON, ending_of
 from spotkeeper.control.closing import close, close_if_over
+from spotkeeper.control.lookup import LOOK_UP_SECONDS
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Folded, Observation, Outcome, Unowned
-from spotkeeper.control.ports import JobStatus, Ports, Refused, ReplyLost, Throttled, UnknownRun
+from spotkeeper.control.ports import JobStatus, NotAllowed, Ports, Refused, ReplyLost, Throttled, UnknownRun
 from spotkeeper.control.requeue import Action, Decision, History, after, decide
 from spotkeeper.control.run import HistoryEvent, Lack, Run
-from spotkeeper.control.settle import LOOK_UP_SECONDS
 from spotkeeper.policy.placement import Market
-from spotkeeper.policy.reservation import MOST_TWINS
 
 SUBMITTER_SECONDS: Final = 60
 """A submission younger than this is left to whoever began it: longer than a handler or the command line takes."""
@@ -66,9 +65,9 @@ def reconcile(run_id: str, *, ports: Ports, now: str) -> Observation:
         # Its last attempt was given up for lost and finished all the same, before another had begun.
         seen = _closed(close(run, RunState.SUCCEEDED, ledger=ports.ledger, at=now))
     elif run.cancel_requested_at is not None:
-        seen = _as_wished(cancel.cancel(run_id, ledger=ports.ledger, batch=ports.batch, now=now))
+        seen = _as_wished(cancel.cancel(run_id, ports=ports, now=now))
     elif run.pause_requested_at is not None:
-        seen = _as_wished(pause.pause(run_id, ledger=ports.ledger, batch=ports.batch, now=now))
+        seen = _as_wished(pause.pause(run_id, ports=ports, now=now))
     elif run.state is RunState.SUBMITTING:
         seen = _finish_submission(run, ports, now)
     elif run.state is RunState.WAITING and is_due(run, now):
@@ -200,7 +199,7 @@ def _go_on(run: Run, chosen: Choice, counts: dict[str, Any], ports: Ports, now: 
     """Carry a choice out: begin the next submission, or rest."""
     decision, submission = chosen.decision, run.submission
     if chosen.heir is not None:
-        changes = {**counts, **standby.taking_over(run, chosen.heir, ports, now=now)}
+        changes = {**counts, **standby.taking_over(run, chosen.heir, now=now)}
         moved, outcome, reason = ports.ledger.advance(run, **changes), Outcome.REQUEUED, "its standby takes over"
     elif chosen.market is not None:
         standby.dismiss(run, ports.batch)
@@ -288,10 +287,12 @@ def _finish_submission(run: Run, ports: Ports, now: str) -> Observation:
         return _unchanged(run, "its submission has just begun")
     if run.is_array_child:
         return _find_child(run, age_seconds, ports, now)
-    if run.num_sends > MOST_TWINS and age_seconds > GIVE_UP_SECONDS:
+    if run.market == Market.ON_DEMAND and run.refused_at is None and age_seconds > GIVE_UP_SECONDS:
+        # Whether the replies were lost, or on-demand alone is not allowed: spot may be there.
         jobs = ports.batch.find(job_name(run.run_id, run.submission), queue=run.job_queue)
         if not jobs:
-            reason = f"AWS did not answer SubmitJob {run.num_sends} times, and there is no job"
+            because = run.reason or "AWS did not answer"
+            reason = f"no job on on-demand came of SubmitJob in {GIVE_UP_SECONDS // 60} minutes: {because}"
             waiting = _wait(run, reason, after(now, 0), None, {}, ports)
             return Observation(outcome=Outcome.WAITING, reason=reason, run=waiting)
     return _submit(run.run_id, ports, now, done=Outcome.SUBMITTED)
@@ -322,11 +323,22 @@ def _submit(run_id: str, ports: Ports, now: str, *, done: Outcome, reason: str =
         run = submit.finish(run_id, ports=ports, now=now, is_limited=True)
     except (ReplyLost, Throttled) as error:
         return Observation(outcome=Outcome.DEFERRED, reason=f"{type(error).__name__}: {error}", run=run)
+    except NotAllowed:
+        raise  # no run's affair: whoever runs the environment is to hear of it
     except Refused as refusal:
-        run = ports.ledger.get(run_id)
-        outcome = Outcome.CLOSED if run is not None and run.is_closed else Outcome.PARKED
-        return Observation(outcome=outcome, reason=f"AWS Batch refused the job: {refusal}", run=run)
-    return Observation(outcome=done, reason=reason or f"submission {run.submission}", run=run)
+        run = ports.ledger.get(run_id) or run
+        return Observation(outcome=_unsubmitted(run, done), reason=f"AWS Batch refused the job: {refusal}", run=run)
+    outcome = _unsubmitted(run, done)
+    because = reason if outcome is done else run.reason
+    return Observation(outcome=outcome, reason=because or f"submission {run.submission}", run=run)
+
+
+def _unsubmitted(run: Run, done: Outcome) -> Outcome:
+    """Return what a submission came to that AWS Batch has refused, or `done` if it has not."""
+    if run.is_closed:
+        return Outcome.CLOSED
+    refused = {RunState.PARKED: Outcome.PARKED, RunState.SUBMITTING: Outcome.DEFERRED}
+    return refused.get(run.state, done)
 
 
 def _closed(run: Run) -> Observation:

@@ -199,6 +199,7 @@ def _reserve(
     switch: Switch | None,
     exempt: set[str],
 ) -> Run | Held:
+    changes["highest_reserved"] = max(reservation.submission, run.highest_reserved or 0)
     try:
         return ports.budgets.reserve(run, reservation, switch=switch, exempt=exempt, **changes)
     except SwitchedOff:

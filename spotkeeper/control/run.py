@@ -136,8 +136,12 @@ class Run:
     """How often SubmitJob was called for the current submission on on-demand, and may have taken effect."""
     sent_at: str | None = None
     """When it was called last."""
+    refused_at: str | None = None
+    """When AWS Batch refused SubmitJob for the current submission, of which an earlier call may have had effect."""
     on_demand_since: str | None = None
     """Since when it has been on on-demand without a break."""
+    highest_reserved: int | None = None
+    """The highest number of a submission for which money was set aside, written with that; None: for none."""
     highest_submission: int | None = None
     """The highest number given to a submission, where a standby has a higher one than the run."""
 
@@ -200,7 +204,8 @@ class Run:
         if self.is_live and self.waits_since is not None:
             because = f": {self.waits_why}" if self.waits_why else ""
             return f"its job waits for a machine ({self.market}) since {self.waits_since}{because}"
-        return self.reason
+        # Why its submission was held up is over once there is a job, though it was its claim that told of it.
+        return None if self.state in (RunState.SUBMITTED, RunState.RUNNING) else self.reason
 
     @property
     def is_complete(self) -> bool:

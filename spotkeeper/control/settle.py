@@ -13,16 +13,11 @@ from spotkeeper.control import month
 from spotkeeper.control.budget import Reservation
 from spotkeeper.control.classify import TWIN_REASON
 from spotkeeper.control.cost import cost_microusd
-from spotkeeper.control.lookup import find_jobs
+from spotkeeper.control.lookup import LOOK_UP_SECONDS, find_jobs
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.run import Run
 
-LOOK_UP_SECONDS: Final = 900
-"""A job shows in a look-up by name at most so long after its submission was recorded.
-
-Five minutes are for a sweep that stalls between recording the call and making it, ten for ListJobs to catch up.
-"""
 BATCH_KEEPS_SECONDS: Final = 6 * 86400
 """Batch forgets a job some time after seven days."""
 

@@ -14,7 +14,7 @@ from spotkeeper.contract.names import job_name
 from spotkeeper.control import outlook, reserve, waits
 from spotkeeper.control.classify import STANDBY_REASON
 from spotkeeper.control.moments import seconds_between
-from spotkeeper.control.ports import Batch, Conflict, Job, JobStatus, Ports, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import Batch, Conflict, Job, JobStatus, NotAllowed, Ports, Refused, ReplyLost, Throttled
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
 from spotkeeper.control.submission_rate import may_submit
@@ -70,14 +70,14 @@ def heir(run: Run, ports: Ports) -> Job | None:
     return job if job is not None and job.status in (JobStatus.STARTING, JobStatus.RUNNING) else None
 
 
-def taking_over(run: Run, job: Job, ports: Ports, *, now: str) -> dict[str, Any]:
+def taking_over(run: Run, job: Job, *, now: str) -> dict[str, Any]:
     """Return the changes by which the standby's submission becomes the run's current one."""
     return {
         "state": RunState.SUBMITTED,
         "submission": run.standby_submission,
         "job_id": job.job_id,
         "market": Market.SPOT.value,
-        "job_queue": ports.terms.profiles[run.profile].spot_queue,
+        "job_queue": job.order.queue,
         "segment_seconds": None,
         "intent_at": now,
         "on_demand_since": None,
@@ -139,6 +139,8 @@ def _submit(run: Run, ports: Ports, now: str) -> Run:
         return _record(run, ports.batch.submit(job_request(request)), ports)
     except (ReplyLost, Throttled):
         return run
+    except NotAllowed:
+        raise  # as with every submission: that says nothing about the run
     except Refused:
         return _failed(run, ports, now)
 

@@ -4,6 +4,10 @@
 
 A crash between any two leaves something that `finish` finishes: SubmitJob has no idempotency token, so the job is
 looked up by its name before any second SubmitJob. A twin that look-up could not see yet is refused its claim.
+
+A call that is refused says nothing about an earlier one of the same submission whose reply was lost: the run rests, or
+ends, only once no look-up can show a job of that one any more. A call that is not allowed says nothing about the run at
+all: the run stays as it is, and is submitted when that has been mended.
 """
 
 from typing import Any, Final
@@ -15,7 +19,8 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
 from spotkeeper.control import reserve, waits
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
-from spotkeeper.control.lookup import find_jobs
+from spotkeeper.control.lookup import LOOK_UP_SECONDS, find_jobs
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import (
     Batch,
     Conflict,
@@ -86,6 +91,7 @@ def next_submission(run: Run, *, now: str) -> dict[str, Any]:
         "intent_at": now,
         "num_sends": 0,
         "sent_at": None,
+        "refused_at": None,
         "over_cap_microusd": None,
         "num_money_waits": 0,
         "lacks": None,
@@ -102,9 +108,8 @@ def submit(run: Run, *, ports: Ports, now: str) -> Run:
 
     Raises:
         Conflict: the run id is taken.
-        Refused: Batch rejects the request; the run is closed as FAILED with Batch's words, or PARKED if it is
-            `NotAllowed`.
-        Throttled, ReplyLost: the run stays SUBMITTING; call `finish`.
+        Refused: Batch rejects the request; the run is closed as FAILED with Batch's words.
+        NotAllowed, Throttled, ReplyLost: the run stays SUBMITTING; the sweeper calls `finish`, as may anybody.
     """
     ports.ledger.create(run)
     return finish(run.run_id, ports=ports, now=now, is_new=True)
@@ -137,13 +142,16 @@ def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False, is_limi
             return _record(run, jobs[0].job_id, ledger=ports.ledger, batch=ports.batch)
     if run.is_array_child:
         return run
+    if run.refused_at is not None:
+        is_certain = seconds_between(run.refused_at, now) >= LOOK_UP_SECONDS
+        return close_refused(run, run.reason or "", ledger=ports.ledger, now=now) if is_certain else run
     secured = secure(run, ports=ports, now=now)
     if secured.state is not RunState.SUBMITTING:
         return secured
     # At the last moment, so that it counts the second in which AWS is called.
     if is_limited and not may_submit(run.team, ledger=ports.ledger, now=now):
         raise Throttled("all submissions of this second are taken")
-    return _send(secured, ports, now)
+    return _send(secured, ports, now, is_first=is_new)
 
 
 def secure(run: Run, *, ports: Ports, now: str) -> Run:
@@ -164,22 +172,19 @@ def secure(run: Run, *, ports: Ports, now: str) -> Run:
     return ports.ledger.advance(run, state=RunState.WAITING, **waiting)
 
 
-def _send(run: Run, ports: Ports, now: str) -> Run:
+def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
     ledger, batch = ports.ledger, ports.batch
     if run.market == Market.ON_DEMAND:
-        if run.num_sends > MOST_TWINS:
-            raise ReplyLost(f"SubmitJob was called {run.num_sends} times and no look-up shows a job yet")
-        if ports.budgets.switch().is_off:
-            reason = "on-demand was switched off before its job was submitted"
-            return ledger.advance(run, state=RunState.WAITING, wait_until=now, reason=reason)
-        run = _told_if_over_cap(run, ports)
-        # Counted first: what a lost reply leaves behind must be covered by the reservation.
-        run = ledger.advance(run, num_sends=run.num_sends + 1, sent_at=now)
+        run = _counted(run, ports, now)
+        if run.state is not RunState.SUBMITTING:
+            return run
     try:
         job_id = batch.submit(job_request(run))
     except Throttled:
-        if run.market == Market.ON_DEMAND:
-            ledger.advance(run, num_sends=run.num_sends - 1)
+        _uncount(run, run.reason, ledger)
+        raise
+    except NotAllowed as refusal:
+        _uncount(run, f"AWS does not allow its job to be submitted: {refusal}", ledger)
         raise
     except ReplyLost:
         jobs = batch.find(job_name(run.run_id, run.submission), queue=run.job_queue)
@@ -187,9 +192,32 @@ def _send(run: Run, ports: Ports, now: str) -> Run:
             raise
         job_id = jobs[0].job_id
     except Refused as refusal:
-        close_refused(run, refusal, ledger=ledger, now=now)
+        reason = f"AWS Batch refused the job: {refusal}"
+        if is_first:
+            close_refused(run, reason, ledger=ledger, now=now)
+        else:
+            ledger.advance(run, refused_at=now, reason=reason)
         raise
     return _record(run, job_id, ledger=ledger, batch=batch)
+
+
+def _counted(run: Run, ports: Ports, now: str) -> Run:
+    """Count a call of SubmitJob on on-demand before it is made; or let the run wait, if on-demand is switched off."""
+    if run.num_sends > MOST_TWINS:
+        raise ReplyLost(f"SubmitJob was called {run.num_sends} times and no look-up shows a job yet")
+    if ports.budgets.switch().is_off:
+        reason = "on-demand was switched off before its job was submitted"
+        return ports.ledger.advance(run, state=RunState.WAITING, wait_until=now, reason=reason)
+    run = _told_if_over_cap(run, ports)
+    # First: what a lost reply leaves behind must be covered by the reservation.
+    return ports.ledger.advance(run, num_sends=run.num_sends + 1, sent_at=now)
+
+
+def _uncount(run: Run, reason: str | None, ledger: Ledger) -> None:
+    """Take back the count of a call that had no effect, and say why it had none, where that is news."""
+    uncounted = {"num_sends": run.num_sends - 1} if run.market == Market.ON_DEMAND else {}
+    if uncounted or run.reason != reason:
+        ledger.advance(run, reason=reason, **uncounted)
 
 
 def _told_if_over_cap(run: Run, ports: Ports) -> Run:
@@ -216,7 +244,7 @@ def _record(run: Run, job_id: str, *, ledger: Ledger, batch: Batch) -> Run:
     current: Run | None = run
     while current is not None and _lacks_job(current, run.submission):
         try:
-            current = ledger.advance(current, state=RunState.SUBMITTED, job_id=job_id)
+            current = ledger.advance(current, state=RunState.SUBMITTED, job_id=job_id, reason=None)
         except Conflict:
             current = ledger.get(run.run_id)
     if current is None:
@@ -234,16 +262,13 @@ def _lacks_job(run: Run, submission: int) -> bool:
     return run.submission == submission and run.job_id is None and run.is_live
 
 
-def close_refused(run: Run, refusal: Refused, *, ledger: Ledger, now: str) -> None:
-    """End a run whose first job Batch refuses; park one that has had a job, or whose submitter may not submit."""
-    reason = f"AWS Batch refused the job: {refusal}"
+def close_refused(run: Run, reason: str, *, ledger: Ledger, now: str) -> Run:
+    """End a run whose first job Batch refuses; park one that has had a job. Return it."""
     try:
-        # A permission that is missing, or that AWS Budgets has taken away, says nothing about the run.
-        if run.submission == 1 and not isinstance(refusal, NotAllowed):
-            ledger.advance(run, state=RunState.FAILED, closed_at=now, reason=reason)
-        else:
-            # The run has work to lose; a queue that is disabled or a definition that is gone, a person can mend.
-            ledger.advance(run, state=RunState.PARKED, reason=reason)
+        if run.submission == 1:
+            return ledger.advance(run, state=RunState.FAILED, closed_at=now, reason=reason)
+        # The run has work to lose; a queue that is disabled or a definition that is gone, a person can mend.
+        return ledger.advance(run, state=RunState.PARKED, reason=reason)
     except Conflict:
         # Somebody cancelled or paused meanwhile; that ends a submission without a job just as well.
-        return
+        return run

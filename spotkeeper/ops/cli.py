@@ -303,7 +303,7 @@ def logs(
 def cancel(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
     """Stop a run for good; its checkpoints stay."""
     connection: Connection = ctx.obj()
-    run = cancel_run(run_id, ledger=connection.ledger, batch=connection.batch, now=_now())
+    run = cancel_run(run_id, ports=connection.ports, now=_now())
     if run.is_closed and run.state is not RunState.CANCELLED:
         typer.echo(f"{run_id} has already ended: {run.state}")
     else:
@@ -314,7 +314,7 @@ def cancel(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RU
 def pause(ctx: typer.Context, run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
     """Stop a run after it has saved, until `spotkeeper resume`."""
     connection: Connection = ctx.obj()
-    run = pausing.pause(run_id, ledger=connection.ledger, batch=connection.batch, now=_now())
+    run = pausing.pause(run_id, ports=connection.ports, now=_now())
     _refuse_ended(run)
     if run.pause_requested_at is not None:
         typer.echo(f"{run_id} is being paused; its job is stopping")

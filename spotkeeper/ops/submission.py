@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from spotkeeper.contract.budgets import sweep_holder
 from spotkeeper.contract.checkpoint_layout import source_key
 from spotkeeper.control import submit as control
-from spotkeeper.control.ports import Conflict, ReplyLost
+from spotkeeper.control.ports import Conflict, NotAllowed, ReplyLost
 from spotkeeper.control.run import Run
 from spotkeeper.ops import failure, job_definition
 from spotkeeper.ops.connection import Connection
@@ -69,15 +69,17 @@ def submit(
         announce: Told the run's id as soon as it is recorded: whatever happens then, the run can be named.
 
     Raises:
-        OperationError: if AWS did not confirm the job; the run is recorded and the message says what to do.
-        Refused: if Batch rejects the job; the run is closed as FAILED with Batch's words, or PARKED where the
-            caller may not submit.
+        OperationError: if AWS did not confirm the job, or does not let the caller submit it; the run is recorded and
+            the message says what to do.
+        Refused: if Batch rejects the job; the run is closed as FAILED with Batch's words.
     """
     run = replace(plan.run, job_definition=bring(plan, connection))
     connection.ledger.create(run)
     announce(run.run_id)
     try:
         return _submit_recorded(run, connection=connection, now=now, pause=pause)
+    except NotAllowed as refusal:
+        raise OperationError(f"{not_allowed(f'run {run.run_id}', f'cancel {run.run_id}')} ({refusal})") from refusal
     except (ReplyLost, *PASSING, Conflict, BotoCoreError, ClientError) as error:
         raise OperationError(f"{unconfirmed(run.run_id)} ({failure.sentence(error)})") from error
 
@@ -89,6 +91,14 @@ def bring(plan: Plan, connection: Connection) -> str:
     if plan.definition is not None:
         return job_definition.register(connection.batch_client, plan.definition)
     return plan.run.job_definition
+
+
+def not_allowed(what: str, cancel: str) -> str:
+    """Return what to tell of what is recorded, and whose job the caller may not submit."""
+    return (
+        f"{what} is recorded, but your AWS role may not submit its job: the sweeper does so by itself, or give "
+        f"it up with `spotkeeper {cancel}`"
+    )
 
 
 def unconfirmed(run_id: str) -> str:

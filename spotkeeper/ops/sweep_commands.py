@@ -198,7 +198,7 @@ def cancel(ctx: typer.Context, name: _Name) -> None:
     left = []
     for member in opened:
         try:
-            cancel_run(member.run_id, ledger=connection.ledger, batch=connection.batch, now=_now())
+            cancel_run(member.run_id, ports=connection.ports, now=_now())
         except PASSING as error:
             left.append(f"{member.run_id}: {error}")
     typer.echo(f"{len(opened) - len(left)} members are cancelled, or stopping; {len(found) - len(opened)} had ended")

@@ -9,12 +9,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from spotkeeper.contract.names import array_job_name
 from spotkeeper.control import array
 from spotkeeper.control.aws.sweeps import PER_CALL
-from spotkeeper.control.ports import Conflict, ReplyLost, Throttled
+from spotkeeper.control.ports import Conflict, NotAllowed, ReplyLost, Throttled
 from spotkeeper.control.sweep_record import SweepRecord
 from spotkeeper.ops import failure
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.failure import OperationError
-from spotkeeper.ops.submission import bring
+from spotkeeper.ops.submission import bring, not_allowed
 from spotkeeper.ops.sweep_plan import SweepPlan
 
 _WAITS_SECONDS: Final = (1, 2, 4, 8)
@@ -42,8 +42,7 @@ def submit(
 
     Raises:
         OperationError: if there is another sweep of this name, or AWS did not confirm the array.
-        Refused: if Batch rejects the array; the members are closed as FAILED with Batch's words, or PARKED where
-            the caller may not submit.
+        Refused: if Batch rejects the array; the members are closed as FAILED with Batch's words.
     """
     definition = bring(plan.base, connection)
     record = connection.sweeps.create(plan.record)
@@ -62,6 +61,10 @@ def submit(
         raise OperationError(
             f"sweep {record.name}: {str(error) or 'somebody else submits it at this moment'}"
         ) from error
+    except NotAllowed as refusal:
+        raise OperationError(
+            f"{not_allowed(f'sweep {record.name}', f'sweep cancel {record.name}')} ({refusal})"
+        ) from refusal
     except (ReplyLost, Throttled, BotoCoreError, ClientError) as error:
         raise OperationError(f"{unconfirmed(record.name)} ({failure.sentence(error)})") from error
 

@@ -13,13 +13,13 @@ from spotkeeper.control import array
 from spotkeeper.control.budget import Limits
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON
+from spotkeeper.control.lookup import LOOK_UP_SECONDS
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.pause import pause, resume
 from spotkeeper.control.ports import Conflict, JobAttempt, JobStatus, Ports, Refused, ReplyLost, Throttled
 from spotkeeper.control.reconcile import GIVE_UP_SECONDS, observe_job, reconcile
 from spotkeeper.control.reservations import Tended, tend
 from spotkeeper.control.run import Run
-from spotkeeper.control.settle import LOOK_UP_SECONDS
 from spotkeeper.control.submit import job_request
 from spotkeeper.control.sweep_record import SweepRecord
 from spotkeeper.control.terms import EnvironmentTerms
@@ -188,7 +188,7 @@ def test_a_member_whose_child_batch_does_not_know_at_the_moment_is_cancelled_wit
     world.submit()
     del world.batch.jobs[f"{ARRAY}:2"]
 
-    cancel("lr-0002", ledger=world.ledger, batch=world.batch, now=NOW)
+    cancel("lr-0002", ports=world.ports, now=NOW)
 
     assert world.batch.terminated == [(f"{ARRAY}:2", CANCEL_REASON)]
 
@@ -305,9 +305,9 @@ def test_cancel_and_pause_stop_the_child_alone_known_or_not() -> None:
     world.submit()
     world.hear(0)
 
-    cancel("lr-0000", ledger=world.ledger, batch=world.batch, now=NOW)
-    cancel("lr-0001", ledger=world.ledger, batch=world.batch, now=NOW)
-    pause("lr-0002", ledger=world.ledger, batch=world.batch, now=NOW)
+    cancel("lr-0000", ports=world.ports, now=NOW)
+    cancel("lr-0001", ports=world.ports, now=NOW)
+    pause("lr-0002", ports=world.ports, now=NOW)
 
     assert world.batch.terminated == [
         (f"{ARRAY}:0", CANCEL_REASON),

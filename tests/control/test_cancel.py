@@ -16,7 +16,7 @@ def test_the_wish_is_recorded_and_the_job_is_stopped() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
     submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
 
-    run = cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
+    run = cancel("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW)
 
     assert run.cancel_requested_at == NOW
     assert run.state is RunState.SUBMITTED, "it ends when Batch says that its job ended"
@@ -27,7 +27,7 @@ def test_a_run_without_a_job_is_closed_at_once() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
     ledger.create(new_run())
 
-    run = cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
+    run = cancel("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW)
 
     assert (run.state, run.closed_at) == (RunState.CANCELLED, NOW)
 
@@ -36,7 +36,7 @@ def test_a_job_whose_reply_was_lost_is_found_and_stopped() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
     batch.submit(job_request(ledger.create(new_run())))
 
-    cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
+    cancel("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW)
 
     assert batch.terminated == [("job-1", CANCEL_REASON)]
 
@@ -45,16 +45,16 @@ def test_a_run_that_has_ended_stays_as_it_ended() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
     ended = ledger.create(new_run(state=RunState.SUCCEEDED, job_id="job-1"))
 
-    assert cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW) == ended
+    assert cancel("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW) == ended
     assert batch.terminated == []
 
 
 def test_cancelling_twice_keeps_the_first_time_and_stops_the_job_again() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
     submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
-    cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
+    cancel("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW)
 
-    run = cancel("digits-7fq2", ledger=ledger, batch=batch, now="2026-11-23T19:00:00+00:00")
+    run = cancel("digits-7fq2", ports=memory_ports(ledger, batch), now="2026-11-23T19:00:00+00:00")
 
     assert run.cancel_requested_at == NOW
     assert len(batch.terminated) == 2, "the first call may have been lost"
@@ -65,7 +65,7 @@ def test_a_run_whose_job_had_ended_is_closed_though_its_last_event_was_lost() ->
     submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
     batch.jobs["job-1"] = replace(batch.jobs["job-1"], status=JobStatus.FAILED, status_reason="a host was lost")
 
-    run = cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW)
+    run = cancel("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW)
 
     assert (run.state, run.closed_at) == (RunState.CANCELLED, NOW)
     assert ledger.runs["digits-7fq2"] == run
@@ -78,7 +78,7 @@ def test_a_run_that_had_completed_when_it_was_cancelled_has_succeeded() -> None:
     ledger.complete("digits-7fq2", 1)
     batch.jobs["job-1"] = replace(batch.jobs["job-1"], status=JobStatus.SUCCEEDED)
 
-    assert cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW).state is RunState.SUCCEEDED
+    assert cancel("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW).state is RunState.SUCCEEDED
 
 
 class ObservedMeanwhile(MemoryLedger):
@@ -95,9 +95,9 @@ def test_an_observer_that_is_faster_than_cancel_has_closed_the_run() -> None:
     submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
     batch.jobs["job-1"] = replace(batch.jobs["job-1"], status=JobStatus.FAILED)
 
-    assert cancel("digits-7fq2", ledger=ledger, batch=batch, now=NOW).state is RunState.CANCELLED
+    assert cancel("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW).state is RunState.CANCELLED
 
 
 def test_an_unknown_run_is_named() -> None:
     with pytest.raises(UnknownRun, match="'nobody-1'"):
-        cancel("nobody-1", ledger=MemoryLedger(), batch=MemoryBatch(), now=NOW)
+        cancel("nobody-1", ports=memory_ports(), now=NOW)

@@ -4,7 +4,7 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.closing import close_if_over
 from spotkeeper.control.run import Completion
-from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, new_run
+from tests.control.fakes import NOW, MemoryLedger, memory_ports, new_run
 
 DONE = Completion(epoch=2, completed_at=NOW, step=100)
 
@@ -33,4 +33,4 @@ def test_finished_work_counts_though_the_run_is_cancelled_between_two_jobs(state
     ledger = MemoryLedger()
     ledger.create(new_run(state=state, submission=2, epoch=2, completion=DONE))
 
-    assert cancel("digits-7fq2", ledger=ledger, batch=MemoryBatch(), now=NOW).state is RunState.SUCCEEDED
+    assert cancel("digits-7fq2", ports=memory_ports(ledger), now=NOW).state is RunState.SUCCEEDED

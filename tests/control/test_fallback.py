@@ -13,7 +13,7 @@ from spotkeeper.control.budget import Limits
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import SWITCHED_OFF_REASON, TWIN_REASON, WAITED_REASON
 from spotkeeper.control.observe import Outcome
-from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus, ReplyLost, Throttled
+from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus, NotAllowed, ReplyLost, Throttled
 from spotkeeper.control.run import Attempt, HistoryEvent
 from spotkeeper.control.submit import CAP_CROSSED, submit
 from spotkeeper.control.terms import EnvironmentTerms
@@ -446,9 +446,32 @@ def test_a_reservation_whose_job_was_not_submitted_yet_is_given_back_when_the_sw
     assert world.run.market == "spot" or world.run.state is RunState.WAITING
 
 
+def test_a_run_that_may_not_be_submitted_to_on_demand_asks_spot_again_and_gives_its_reservation_back() -> None:
+    class Denies(MemoryBatch):
+        def submit(self, request: Any) -> str:
+            if request["jobQueue"] == ON_DEMAND_QUEUE:
+                raise NotAllowed("AccessDeniedException: with an explicit deny")
+            return super().submit(request)
+
+    world = World(batch=Denies())
+    world.submit(new_run(fallback_cap_microusd=20 * USD))
+    world.give_up("job-1", minute=31)
+    with pytest.raises(NotAllowed):
+        world.hear("job-1", minute=32)
+    assert world.run.num_sends == 0, "what is not allowed did not happen"
+
+    assert world.look(minute=63) is Outcome.WAITING
+    assert "with an explicit deny" in (world.run.why or "")
+    world.look(minute=68)
+    world.sweep(minute=85)
+
+    assert (world.run.market, world.run.state) == ("spot", RunState.SUBMITTED)
+    assert world.budgets.budgets[environment_holder(MONTH)].fallback.reserved == 0
+
+
 def test_a_cancelled_run_gives_its_reservation_back() -> None:
     world = fallen_back()
-    cancel(RUN, ledger=world.ledger, batch=world.batch, now=after(33))
+    cancel(RUN, ports=world.ports, now=after(33))
     world.change("job-2", JobStatus.FAILED, status_reason="Cancelled with spotkeeper cancel", stopped_at=after(34))
     world.hear("job-2", minute=34)
 

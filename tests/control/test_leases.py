@@ -62,6 +62,22 @@ def test_the_first_hour_is_leased_before_the_job_is_submitted() -> None:
     assert world.budgets.budgets[run_holder(RUN)].fallback.reserved == 0
 
 
+def test_a_job_that_runs_when_a_total_cap_is_set_has_a_lease_from_the_next_sweep_on() -> None:
+    world = World()
+    world.submit()
+    world.ledger.claim(RUN, "job-1", 1)
+    world.change("job-1", JobStatus.RUNNING, JobAttempt(started_at=after(5)))
+    world.sweep(10)
+    assert world.budgets.reserved == {}
+    world.ports = replace(world.ports, terms=replace(TERMS, limits=Limits(total_microusd=20 * USD)))
+
+    world.sweep(15)
+    world.sweep(20)
+
+    assert world.budgets.reserved[RUN, 1].microusd == LEASE
+    assert world.budgets.budgets[MONTH].total.reserved == LEASE
+
+
 def test_a_run_that_cannot_pay_its_first_hour_is_parked_and_goes_on_when_its_cap_is_raised() -> None:
     world = World()
 

@@ -11,6 +11,7 @@ import pytest
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.adoption import run_of
 from spotkeeper.control.budget import Limits
+from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import OVER_MONTH_REASON, TWIN_REASON
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.others import OthersJob, unended
@@ -213,6 +214,18 @@ def test_a_lease_that_a_crash_kept_from_an_adopted_job_is_set_aside_at_the_next_
     reconcile("etl-monday", ports=world.ports, now=after(5))
 
     assert len(world.ports.budgets.reservations("etl-monday")) == 1
+
+
+def test_a_lease_that_a_crash_kept_from_an_adopted_job_is_set_aside_when_a_person_cancels_it() -> None:
+    stopped = replace(RUNNING, stopped_at=after(4), exit_code=143)
+    world = World(theirs(status=JobStatus.FAILED, attempts=(stopped,), stopped_at=after(4)), total_microusd=10_000_000)
+    adopted = run_of(theirs(), terms=NAMED_TERMS)
+    assert isinstance(adopted, Run)
+    world.ledger.create(adopted)
+
+    assert cancel("etl-monday", ports=world.ports, now=after(5)).state is RunState.CANCELLED
+
+    assert len(world.ports.budgets.reservations("etl-monday")) == 1, "what it used is in the total cap"
 
 
 def test_an_adopted_job_that_the_month_cannot_pay_is_stopped_and_its_run_waits_for_the_next() -> None:

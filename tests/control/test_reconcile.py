@@ -15,7 +15,7 @@ from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.pause import pause, resume
-from spotkeeper.control.ports import Conflict, Job, JobAttempt, JobStatus, Refused, Throttled
+from spotkeeper.control.ports import Conflict, Job, JobAttempt, JobStatus, NotAllowed, Refused, Throttled
 from spotkeeper.control.run import SUCCESSORS, Interruption, Run
 from spotkeeper.control.submit import job_request, submit
 from spotkeeper.control.sweep import sweep
@@ -249,17 +249,56 @@ class Refusing(MemoryBatch):
         return super().submit(request)
 
 
-def test_a_refused_requeue_parks_the_run_since_it_has_work_to_lose() -> None:
+def test_a_refused_requeue_parks_the_run_once_no_look_up_can_show_a_job_of_an_earlier_call() -> None:
     batch = Refusing()
     world = started(batch=batch)
     world.lose_host("job-1", step=1)
     batch.is_refusing = True
 
-    assert world.hear("job-1") is Outcome.PARKED
+    assert world.hear("job-1") is Outcome.DEFERRED
+    assert world.look(minute=24) is Outcome.DEFERRED
+    assert (world.run.state, world.run.why) == (RunState.SUBMITTING, "AWS Batch refused the job: the queue is disabled")
+    assert world.look(minute=25) is Outcome.PARKED
 
     assert world.run.reason == "AWS Batch refused the job: the queue is disabled"
     batch.is_refusing = False
     assert resume(RUN, ports=memory_ports(world.ledger, batch), now=after(20)).state is RunState.SUBMITTED
+
+
+def test_a_job_that_shows_up_after_a_later_call_was_refused_is_the_runs() -> None:
+    batch = Refusing()
+    world = started(batch=batch)
+    world.lose_host("job-1", step=1)
+    batch.is_refusing = True
+    world.hear("job-1")
+    batch.is_refusing = False
+    batch.submit(job_request(world.run))
+
+    assert world.look(minute=20) is Outcome.SUBMITTED
+
+    assert (world.summary, world.run.job_id, world.run.why) == ((RunState.SUBMITTED, 2), "job-2", None)
+
+
+class Denying(MemoryBatch):
+    def submit(self, request: Mapping[str, Any]) -> str:
+        raise NotAllowed(f"AccessDeniedException: {request['jobName']}, with an explicit deny")
+
+
+def test_what_aws_does_not_allow_moves_no_run_and_every_sweep_fails_until_it_is_mended() -> None:
+    ledger, batch = MemoryLedger(), Denying()
+    for number in range(3):
+        ledger.create(new_run(f"run-{number}"))
+
+    done = sweep(ports=memory_ports(ledger, batch), clock=lambda: after(5), has_time=lambda: True)
+
+    assert sorted(done.failures) == ["run-0", "run-1", "run-2"]
+    assert {run.state for run in ledger.runs.values()} == {RunState.SUBMITTING}
+    assert "with an explicit deny" in (ledger.runs["run-0"].why or "")
+
+    done = sweep(ports=memory_ports(ledger, MemoryBatch()), clock=lambda: after(10), has_time=lambda: True)
+
+    assert done.failures == {}
+    assert {run.state for run in ledger.runs.values()} == {RunState.SUBMITTED}
 
 
 def test_a_run_that_finished_on_a_host_given_up_for_lost_succeeds_without_another_job() -> None:
@@ -293,7 +332,7 @@ def test_a_late_warning_corrects_the_cause_of_an_earlier_submission() -> None:
 def test_pausing_stops_the_job_and_what_follows_is_rest_not_requeue() -> None:
     world = started()
 
-    wished = pause(RUN, ledger=world.ledger, batch=world.batch, now=NOW)
+    wished = pause(RUN, ports=world.ports, now=NOW)
     world.lose_host("job-1", step=7)
     outcome = world.hear("job-1")
 
@@ -316,7 +355,7 @@ def test_resume_begins_the_next_submission_with_fresh_budgets(state: RunState) -
 
 def test_resume_while_the_job_is_still_stopping_goes_on_when_it_has_stopped() -> None:
     world = started()
-    pause(RUN, ledger=world.ledger, batch=world.batch, now=NOW)
+    pause(RUN, ports=world.ports, now=NOW)
     resume(RUN, ports=memory_ports(world.ledger, world.batch), now=NOW)
     yielded = JobAttempt(started_at=after(1), stopped_at=after(2), exit_code=75, status_reason=NORMAL)
     world.change("job-1", JobStatus.FAILED, yielded, status_reason=PAUSE_REASON, stopped_at=after(2))
@@ -330,7 +369,7 @@ def test_a_run_at_rest_is_cancelled_at_once(state: RunState) -> None:
     world = World()
     world.ledger.create(new_run(state=state, job_id="job-0"))
 
-    run = cancel(RUN, ledger=world.ledger, batch=world.batch, now=NOW)
+    run = cancel(RUN, ports=world.ports, now=NOW)
 
     assert (run.state, run.closed_at) == (RunState.CANCELLED, NOW)
     assert world.look(minute=10_000) is Outcome.UNCHANGED
@@ -341,7 +380,7 @@ def test_pausing_what_rests_or_has_ended_changes_nothing(state: RunState) -> Non
     world = World()
     before = world.ledger.create(new_run(state=state, job_id="job-0"))
 
-    assert pause(RUN, ledger=world.ledger, batch=world.batch, now=NOW) == before
+    assert pause(RUN, ports=world.ports, now=NOW) == before
 
 
 @pytest.mark.parametrize("state", [RunState.SUBMITTING, RunState.WAITING])
@@ -349,7 +388,7 @@ def test_pausing_a_run_without_a_job_takes_effect_at_once(state: RunState) -> No
     world = World()
     world.ledger.create(new_run(state=state))
 
-    assert pause(RUN, ledger=world.ledger, batch=world.batch, now=NOW).state is RunState.PAUSED
+    assert pause(RUN, ports=world.ports, now=NOW).state is RunState.PAUSED
 
 
 def test_a_job_that_appears_after_its_run_was_paused_does_not_wake_it_and_is_stopped() -> None:
@@ -378,7 +417,7 @@ class WishMeanwhile(MemoryCheckpoints):
 def test_a_wish_that_lands_during_the_decision_wins_over_the_requeue(act: Any, state: RunState) -> None:
     world = started()
     checkpoints = WishMeanwhile(steps={RUN: 5})
-    checkpoints.wish = lambda: act(RUN, ledger=world.ledger, batch=world.batch, now=NOW)
+    checkpoints.wish = lambda: act(RUN, ports=world.ports, now=NOW)
     world.ports = replace(world.ports, checkpoints=checkpoints)
     world.lose_host("job-1")
 
@@ -393,7 +432,7 @@ def test_a_wish_that_lands_during_the_decision_wins_over_the_requeue(act: Any, s
 @pytest.mark.parametrize(("act", "reason"), [(cancel, CANCEL_REASON), (pause, PAUSE_REASON)])
 def test_a_stop_whose_call_was_lost_is_sent_again(act: Any, reason: str) -> None:
     world = started()
-    act(RUN, ledger=world.ledger, batch=world.batch, now=NOW)
+    act(RUN, ports=world.ports, now=NOW)
     world.batch.terminated.clear()  # the call never arrived
 
     world.look()
@@ -423,7 +462,7 @@ def test_a_job_submitted_while_its_run_was_paused_and_resumed_is_stopped() -> No
             job_id = super().submit(request)
             if len(self.requests) == 1:
                 hidden = self.jobs.pop(job_id)
-                pause(RUN, ledger=world.ledger, batch=self, now=NOW)
+                pause(RUN, ports=replace(world.ports, batch=self), now=NOW)
                 resume(RUN, ports=memory_ports(world.ledger, MemoryBatch(jobs={"job-x": hidden})), now=NOW)
                 self.jobs[job_id] = hidden
             return job_id

@@ -1,5 +1,6 @@
 """Back to spot by a standby: it takes over only when the on-demand job has ended, and costs only itself."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -72,6 +73,16 @@ def test_the_standby_takes_over_when_the_on_demand_job_has_yielded_and_not_befor
     assert len(world.batch.requests) == 3, "its job existed already"
 
 
+def test_the_standby_takes_over_although_the_profile_was_removed_from_the_settings_meanwhile() -> None:
+    world = with_standby()
+    yielded(world, minute=61)
+    world.ports = replace(world.ports, terms=replace(world.ports.terms, profiles={}))
+
+    assert world.look(minute=62) is Outcome.REQUEUED
+
+    assert (world.run.submission, world.run.job_id, world.run.job_queue) == (3, "job-3", SPOT_QUEUE)
+
+
 def test_a_run_that_completes_on_on_demand_dismisses_its_standby() -> None:
     world = with_standby()
     world.ledger.complete(RUN, world.run.epoch)
@@ -88,7 +99,7 @@ def test_a_run_that_completes_on_on_demand_dismisses_its_standby() -> None:
 def test_the_users_word_wins_over_a_standby(wish: Any) -> None:
     world = with_standby()
 
-    wish(RUN, ledger=world.ledger, batch=world.batch, now=after(60))
+    wish(RUN, ports=world.ports, now=after(60))
     assert ("job-3", STANDBY_REASON) in world.batch.terminated
     yielded(world, minute=61)
     world.hear("job-2", minute=62)

@@ -179,12 +179,12 @@ class OneRun(RuleBasedStateMachine):
     @rule(really=RARELY)
     def somebody_cancels(self, really: bool) -> None:
         if really:
-            cancel(RUN, ledger=self.world.ledger, batch=self.batch, now=after(self.minute))
+            cancel(RUN, ports=self.world.ports, now=after(self.minute))
 
     @rule(really=RARELY)
     def somebody_pauses(self, really: bool) -> None:
         if really:
-            pause(RUN, ledger=self.world.ledger, batch=self.batch, now=after(self.minute))
+            pause(RUN, ports=self.world.ports, now=after(self.minute))
 
     @rule()
     def somebody_resumes(self) -> None:

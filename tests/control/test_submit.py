@@ -6,7 +6,6 @@ import pytest
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import CANCEL_REASON, TWIN_REASON
-from spotkeeper.control.pause import resume
 from spotkeeper.control.ports import Conflict, NotAllowed, Refused, ReplyLost, UnknownRun
 from spotkeeper.control.submit import finish, job_request, submit
 from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, memory_ports, new_run
@@ -158,7 +157,7 @@ class CancelledMeanwhile(MemoryBatch):
 
     def submit(self, request: Mapping[str, Any]) -> str:
         # Look-up shows a job some time after its submission: cancel does not find it.
-        cancel("digits-7fq2", ledger=self.ledger, batch=MemoryBatch(), now=NOW)
+        cancel("digits-7fq2", ports=memory_ports(self.ledger), now=NOW)
         return super().submit(request)
 
 
@@ -188,7 +187,7 @@ def test_a_refused_request_closes_the_run_with_the_words_of_batch() -> None:
     assert run.reason == "AWS Batch refused the job: spot is disabled"
 
 
-def test_a_run_whose_submitter_may_not_submit_is_parked_and_goes_on_once_that_is_mended() -> None:
+def test_a_run_whose_submitter_may_not_submit_stays_and_goes_on_once_that_is_mended() -> None:
     class Denies(MemoryBatch):
         is_denied = True
 
@@ -199,13 +198,14 @@ def test_a_run_whose_submitter_may_not_submit_is_parked_and_goes_on_once_that_is
 
     ledger, batch = MemoryLedger(), Denies()
     ports = memory_ports(ledger, batch)
-    with pytest.raises(Refused):
+    with pytest.raises(NotAllowed):
         submit(new_run(), ports=ports, now=NOW)
     run = ledger.runs["digits-7fq2"]
     assert (run.state, run.reason) == (
-        RunState.PARKED,
-        "AWS Batch refused the job: AccessDeniedException: with an explicit deny",
+        RunState.SUBMITTING,
+        "AWS does not allow its job to be submitted: AccessDeniedException: with an explicit deny",
     )
 
     batch.is_denied = False
-    assert resume(run.run_id, ports=ports, now=NOW).state is RunState.SUBMITTED
+    submitted = finish(run.run_id, ports=ports, now=NOW)
+    assert (submitted.state, submitted.reason) == (RunState.SUBMITTED, None)

@@ -26,7 +26,7 @@ def forgotten() -> World:
 def test_a_cancelled_run_is_closed_when_its_job_was_unknown_for_a_day_and_not_before() -> None:
     world = forgotten()
     world.sweep(5)
-    cancel(RUN, ledger=world.ledger, batch=world.batch, now=after(10))
+    cancel(RUN, ports=world.ports, now=after(10))
 
     states = []
     for minute in (DAY + 9, DAY + 10):
@@ -39,7 +39,7 @@ def test_a_cancelled_run_is_closed_when_its_job_was_unknown_for_a_day_and_not_be
 
 def test_a_paused_run_rests_when_its_job_was_unknown_for_a_day() -> None:
     world = forgotten()
-    pause(RUN, ledger=world.ledger, batch=world.batch, now=after(10))
+    pause(RUN, ports=world.ports, now=after(10))
     world.sweep(15)
 
     world.sweep(DAY + 14)
@@ -73,7 +73,7 @@ def test_without_a_wish_nothing_happens_but_the_run_says_so() -> None:
 @pytest.mark.parametrize("status", [JobStatus.RUNNING, JobStatus.RUNNABLE])
 def test_a_job_that_was_unknown_for_a_moment_begins_its_day_anew(status: JobStatus) -> None:
     world = forgotten()
-    cancel(RUN, ledger=world.ledger, batch=world.batch, now=after(1))
+    cancel(RUN, ports=world.ports, now=after(1))
     world.sweep(5)
     world.batch.jobs["job-1"] = Job(
         job_id="job-1", name=f"{RUN}-1", status=status, order=order_of(job_request(new_run()))

@@ -82,7 +82,7 @@ def exercise(
     emulated.market.restore()
     fallback.on(connection)
     for run in connection.ledger.list_runs("open", 100):
-        cancel(run.run_id, ledger=connection.ledger, batch=connection.batch, now=now())
+        cancel(run.run_id, ports=connection.ports, now=now())
     for one in opened:
         assert one.untyped == [], one.page.name
         if request.node.stash.get(HAS_PASSED, False) and os.environ.get(WRITE_DATES):

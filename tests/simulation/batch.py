@@ -129,7 +129,6 @@ class Batch:
     def __init__(self, scheduler: Scheduler, choices: Choices, swarm: Swarm, trace: Trace, hooks: Hooks) -> None:
         self.jobs: dict[str, BatchJob] = {}
         self.refused_names: set[str] = set()
-        self.denied_names: set[str] = set()
         self._scheduler = scheduler
         self._choices = choices
         self._swarm = swarm
@@ -177,9 +176,9 @@ class Batch:
         """Return the children of an array."""
         return [self.jobs[f"{array.job_id}:{index}"] for index in range(array.array_size or 0)]
 
-    def refuse(self, request: Mapping[str, Any], *, is_final: bool) -> None:
-        """Note that a request was rejected; one that is not final says nothing about the request itself."""
-        (self.refused_names if is_final else self.denied_names).add(request["jobName"])
+    def refuse(self, request: Mapping[str, Any]) -> None:
+        """Note that a request was rejected."""
+        self.refused_names.add(request["jobName"])
 
     def named(self, name: str, queue: str, *, settled: bool) -> tuple[Job, ...]:
         """Return a queue's jobs of a name, oldest first; `settled` leaves out those that ListJobs may not show yet."""

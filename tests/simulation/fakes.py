@@ -353,7 +353,7 @@ class BatchService(Protocol):
     """The truth behind `ports.Batch`."""
 
     def submit(self, request: Mapping[str, Any]) -> str: ...
-    def refuse(self, request: Mapping[str, Any], *, is_final: bool) -> None: ...
+    def refuse(self, request: Mapping[str, Any]) -> None: ...
     def named(self, name: str, queue: str, *, settled: bool) -> tuple[Job, ...]: ...
     def describe(self, job_id: str) -> Job | None: ...
     def terminate(self, job_id: str, reason: str) -> None: ...
@@ -437,8 +437,10 @@ class LinkedBatch:
         table = swarm.submit_on_demand if request["tags"][tags.MARKET] == Market.ON_DEMAND else swarm.submit
         try:
             return self._link.call("batch.submit", table, lambda: self._service.submit(request), lost=ReplyLost)
-        except Refused as refusal:
-            self._service.refuse(request, is_final=not isinstance(refusal, NotAllowed))
+        except NotAllowed:
+            raise  # which says nothing about the request
+        except Refused:
+            self._service.refuse(request)
             raise
 
     def find(self, name: str, *, queue: str) -> tuple[Job, ...]:

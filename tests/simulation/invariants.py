@@ -49,7 +49,6 @@ class Truth(Protocol):
     def has_ended(self, job_id: str) -> bool: ...
     def lacked_capacity(self, job_id: str) -> bool: ...
     def is_refused(self, name: str) -> bool: ...
-    def is_denied(self, name: str) -> bool: ...
     def has_told(self, run_id: str, event_id: str) -> bool: ...
     def has_deadline(self, run_id: str) -> bool: ...
     def has_job_of(self, run_id: str, submission: int) -> bool: ...
@@ -194,6 +193,7 @@ class Invariants:
         """A run leaves its job only when the job has ended, and says why it rests."""
         is_over = before.job_id is None or self._truth.has_ended(before.job_id)
         require(is_over, "I5 unknown is no end", f"{who}: {after.state}, while job {before.job_id} goes on")
+        self._check_refused(before, after, who)
         if before.is_array_child and before.job_id is None and after.state is RunState.WAITING:
             is_shown = self._truth.shows_child_of(after.run_id) and not self._waits_for_money(after)
             require(not is_shown, "I5 unknown is no end", f"{who}: goes on by itself, while a look-up shows its child")
@@ -204,13 +204,19 @@ class Invariants:
         is_timed = (after.state is RunState.WAITING) == (after.wait_until is not None)
         require(is_timed, "I1 no run is lost", f"{who}: {after.state} until {after.wait_until}")
 
+    def _check_refused(self, before: Run, after: Run, who: str) -> None:
+        """A refusal ends or parks a run only if no earlier call for the same submission has had effect."""
+        is_refusal = after.state in (RunState.FAILED, RunState.PARKED) and not self._waits_for_money(after)
+        if before.job_id is None and is_refusal:
+            has_job = self._truth.has_job_of(before.run_id, before.submission)
+            require(not has_job, "I5 unknown is no end", f"{who}: {after.state}, while a job of it goes on")
+
     def _check_park(self, before: Run, after: Run, who: str) -> None:
         """Only a run that cannot go on by itself is parked."""
         if self._waits_for_money(after):
             return  # whether there was really none, only the moment of the refusal knows
         if before.job_id is None:
-            name = _job_name(after)
-            refused = self._truth.is_refused(name) or self._truth.is_denied(name)
+            refused = self._truth.is_refused(_job_name(after))
             require(refused, "I1 parked for good reason", f"{who}: without a job, and not refused")
             return
         lacked = self._truth.lacked_capacity(before.job_id)

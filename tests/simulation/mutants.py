@@ -433,8 +433,8 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {
                 cancel: (
                     (
-                        "    run = _request(run_id, ledger=ledger, now=now)",
-                        "    run = ledger.get(run_id)\n    assert run",
+                        "    run = _request(run_id, ledger=ports.ledger, now=now)",
+                        "    run = ports.ledger.get(run_id)\n    assert run",
                     ),
                 )
             },
@@ -449,7 +449,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
                 pause: (
                     (
                         "PAUSE_REASON)\n                return run\n",
-                        "PAUSE_REASON)\n                return ledger.advance(run, **paused())\n",
+                        "PAUSE_REASON)\n                return ports.ledger.advance(run, **paused())\n",
                     ),
                 )
             },
@@ -512,7 +512,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {
                 observe: (("    if submission == run.submission and run.job_id is None:", "    if not submission:"),),
                 submit: (
-                    ("        if run.num_sends > MOST_TWINS:", "        if False:"),
+                    ("    if run.num_sends > MOST_TWINS:", "    if False:"),
                     (
                         "        if jobs:\n            return _record",
                         "        if jobs and False:\n            return _record",
@@ -526,7 +526,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "settled-at-once": _mutant(
             "a reservation is settled although a job of its name may still show up",
-            {settle: (("LOOK_UP_SECONDS: Final = 900", "LOOK_UP_SECONDS: Final = 0"),)},
+            {settle: (("reservation, jobs), now) < LOOK_UP_SECONDS:", "reservation, jobs), now) < 0:"),)},
         ),
         "settled-while-running": _mutant(
             "a reservation is settled although its submission goes on",
@@ -580,8 +580,12 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {submit: (("        ports.ledger.append_event(run.run_id, cap_crossed(run))", "        pass"),)},
         ),
         "denied-is-refused": _mutant(
-            "a run fails because whoever submits it is not allowed to",
-            {submit: ((" and not isinstance(refusal, NotAllowed):", ":"),)},
+            "a run fails or is parked because whoever submits it is not allowed to",
+            {submit: (("    except NotAllowed as refusal:", "    except ZeroDivisionError as refusal:"),)},
+        ),
+        "refused-at-once": _mutant(
+            "a call that is refused ends the run although an earlier one may have had effect",
+            {submit: (("        if is_first:", "        if True:"),)},
         ),
         "never-settled": _mutant(
             "nobody tends reservations",
@@ -750,7 +754,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "adopted-unleased": _mutant(
             "the job of an adopted run is paid from no lease, although the total is capped",
-            {first_lease: (("    if run.submission > 1 or not ports", "    if run.submission > 0 or not ports"),)},
+            {first_lease: (("    if not is_missing(run", "    if run or not is_missing(run"),)},
         ),
         # The ledger
         "last-write-wins": _mutant(

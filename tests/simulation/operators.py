@@ -122,7 +122,7 @@ class Operator:
 
         def body(bound: Bound) -> None:
             try:
-                bound.programs.cancel.cancel(self.run.run_id, **bound.aws)
+                bound.programs.cancel.cancel(self.run.run_id, **bound.world)
                 self._wants_cancel = False
             except UnknownRun:
                 self._wants_cancel = False
@@ -134,7 +134,7 @@ class Operator:
 
         def body(bound: Bound) -> None:
             with suppress(UnknownRun):
-                bound.programs.pause.pause(self.run.run_id, **bound.aws)
+                bound.programs.pause.pause(self.run.run_id, **bound.world)
 
         self._command(f"pause {self.run.run_id}", body, self.skew_seconds)
 

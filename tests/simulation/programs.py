@@ -31,7 +31,14 @@ from tests.simulation.fakes import LedgerTable
 JOB_CHANGED: Final = "job changed"
 HOST_NOTICED: Final = "host noticed"
 SWEEP_MARGIN_SECONDS: Final = 15.0
-PASSING: Final = (ports.Throttled, ports.ReplyLost, ports.Refused, ConnectionError, ports.Conflict)
+PASSING: Final = (
+    ports.Throttled,
+    ports.ReplyLost,
+    ports.Refused,
+    ports.NotAllowed,
+    ConnectionError,
+    ports.Conflict,
+)
 """What faults make of a program; it is run again."""
 
 
@@ -73,13 +80,8 @@ class Bound:
 
     @property
     def world(self) -> dict[str, Any]:
-        """What a command of people that may submit is given."""
-        return {"ports": self.ports, "now": self.clock()}
-
-    @property
-    def aws(self) -> dict[str, Any]:
         """What a command of people is given."""
-        return {"ledger": self.ports.ledger, "batch": self.ports.batch, "now": self.clock()}
+        return {"ports": self.ports, "now": self.clock()}
 
 
 Handler = Callable[[str, str, Bound], str]

@@ -11,7 +11,7 @@ from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name, member_id, parse_array_job_name
 from spotkeeper.control.budget import UNLIMITED_MICROUSD
-from spotkeeper.control.classify import WAITED_REASON, Cause, instance_of
+from spotkeeper.control.classify import OVER_BUDGET_REASON, OVER_MONTH_REASON, WAITED_REASON, Cause, instance_of
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.reconcile import GIVE_UP_SECONDS
@@ -279,10 +279,6 @@ class World:
         """Tell whether Batch has rejected a submission of this name."""
         return name in self.batch.refused_names
 
-    def is_denied(self, name: str) -> bool:
-        """Tell whether somebody was not allowed to submit this name."""
-        return name in self.batch.denied_names
-
     def _check_settled(self) -> None:
         self.invariants.check_settled(self.table.runs.values(), unable=self._unable())
         for job in self.batch.jobs.values():
@@ -300,7 +296,8 @@ class World:
             require(self.has_run(run_id), "I1 no run is lost", f"{job.job_id} asks to be a run")
             is_leased = not self.leases_spot(run_id) or (run_id, 1) in self.table.money.reserved
             # Where little is left, the job may have been stopped, or have ended before anybody knew of it.
-            is_free = not job.attempts or self._total_usd == TIGHT_USD
+            is_stopped = job.status_reason in (OVER_BUDGET_REASON, OVER_MONTH_REASON)
+            is_free = not job.attempts or self._total_usd == TIGHT_USD or is_stopped
             require(is_leased or is_free, "I3 reserved before it can be spent", f"{job.job_id} has no lease")
 
     def _check_messages(self) -> None:

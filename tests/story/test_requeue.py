@@ -105,7 +105,7 @@ def test_a_paused_run_saves_stops_and_goes_on_when_it_is_resumed(user: User) -> 
     user.claimed(run)
     eventually(lambda: user.num_commits(run), lambda steps: steps > 1)
 
-    pause(run.run_id, ledger=user.connection.ledger, batch=user.connection.batch, now=now())
+    pause(run.run_id, ports=user.connection.ports, now=now())
     paused = wait_for(user, run, RunState.PAUSED)
     steps = user.num_commits(run)
     resume(run.run_id, ports=user.connection.ports, now=now())

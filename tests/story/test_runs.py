@@ -79,7 +79,7 @@ def test_a_cancelled_run_is_stopped_after_it_has_saved(user: User) -> None:
     run = user.submit(library_program(total=10_000))
     eventually(lambda: user.output(run), lambda text: '"progress"' in text)
 
-    cancel(run.run_id, ledger=user.connection.ledger, batch=user.connection.batch, now=now())
+    cancel(run.run_id, ports=user.connection.ports, now=now())
     ended = user.ended(run)
 
     assert ended.state is RunState.CANCELLED
