@@ -19,6 +19,22 @@ from spotkeeper.policy.pools import Pool
 
 TODAY = date(2026, 11, 26)
 REGION = "us-east-1"
+WITHOUT_PRICE = json.dumps(
+    {
+        "read_on": "2026-11-23",
+        "source": "",
+        "instance_types": {},
+        "prices": [
+            {
+                "instance_type": "x",
+                "region": "r",
+                "zone_id": "z",
+                "on_demand_usd_per_hour": "nan",
+                "spot_usd_per_hour": "1",
+            }
+        ],
+    }
+)
 
 
 def client(service: str) -> Any:
@@ -140,8 +156,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         ("[]", "holds no prices .*TypeError"),
         ('{"read_on": "2026-11-23", "source": "", "instance_types": {}}', "KeyError: 'prices'"),
         (
-            '{"read_on": "2026-11-23", "source": "", "instance_types": {}, "prices": [{"instance_type": "x", '
-            + '"region": "r", "zone_id": "z", "on_demand_usd_per_hour": "nan", "spot_usd_per_hour": "1"}]}',
+            WITHOUT_PRICE,
             "on_demand_usd_per_hour of x in z must be above 0 and at most 1000 USD an hour, got nan",
         ),
     ],
