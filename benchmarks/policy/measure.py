@@ -1,7 +1,7 @@
 """The figures of placement: the published set, the cells of trace x fraction x changeover, caps, and time per decision.
 
-Reported are series, or parts of them, on which nothing was fitted: all of 2022, and the second half of 2023. The constants
-of `placement.Tuning` were fitted on the first half of 2023 alone (`benchmarks/policy/fit.py`).
+Reported are series, or parts of them, on which nothing was fitted: all of 2022, and the second half of 2023. The
+constants of `placement.Tuning` were fitted on the first half of 2023 alone: `python -m benchmarks.policy.fit`.
 """
 
 import argparse
@@ -29,7 +29,7 @@ CHANGEOVERS_HOURS: Final = (0.05, 0.2, 0.4)
 WORK_HOURS: Final = 48.0
 CAP_SHARES: Final = (0.1, 0.35, 0.6, 0.9)
 """Of what the work costs on demand."""
-_ENDS: Final = 16
+_ENDS: Final = 6
 """Drawn in each series."""
 
 

@@ -1,7 +1,7 @@
 """The offline optimum: what somebody who knew the whole trace would have paid. Exact, by dynamic programming.
 
-Backwards over ticks and remaining work, in units in which tick, changeover and work are whole numbers. Whoever knows the
-trace never starts a machine that does not get through its changeover, so that a start is one move of several ticks.
+Backwards over ticks and remaining work, in units in which tick, changeover and work are whole numbers. Whoever knows
+the trace never starts a machine that does not get through its changeover, so a start is one move of several ticks.
 """
 
 import math

@@ -39,6 +39,7 @@ from spotkeeper.ops import others as others_jobs
 from spotkeeper.ops import status as run_status
 from spotkeeper.ops import submit_options as options
 from spotkeeper.ops.connection import Connection, LocalEndpoint, connect
+from spotkeeper.ops.deadline import Deadline
 from spotkeeper.ops.doctor.command import doctor
 from spotkeeper.ops.failure import OperationError
 from spotkeeper.ops.invocation import pasteable
@@ -165,6 +166,14 @@ def submit(
             help="budget-first: every cap is hard. deadline-first: falls back at once, and may cross the run's own cap."
         ),
     ] = Mode.BUDGET_FIRST.value,
+    deadline: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Be complete in so long, such as 40h; on-demand is used for it as needed."),
+    ] = None,
+    work: Annotated[
+        str | None, typer.Option(metavar="TIME", help="What all the work takes on one machine; with --deadline.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of all the work, to tell what is left of it.")] = None,
     sweep: Annotated[str | None, typer.Option(metavar="NAME", help="Group of runs that share caps.")] = None,
     sweep_fallback_cap: Annotated[
         str | None, typer.Option(metavar="USD", help="Most that the sweep's runs spend on on-demand together.")
@@ -205,6 +214,7 @@ def submit(
             sweep_fallback_cap=sweep_fallback_cap,
             sweep_total_cap=sweep_total_cap,
         ),
+        deadline=Deadline.of(deadline=deadline, work=work, steps=steps),
         without_source=no_source,
         force=force,
     )

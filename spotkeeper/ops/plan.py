@@ -20,8 +20,9 @@ from spotkeeper.control.priority import check_priority
 from spotkeeper.control.run import Run
 from spotkeeper.control.submit import job_request
 from spotkeeper.control.terms import EnvironmentTerms
-from spotkeeper.ops import job_definition, spending
+from spotkeeper.ops import deadline, job_definition, spending
 from spotkeeper.ops.command import Program
+from spotkeeper.ops.deadline import Deadline
 from spotkeeper.ops.secret_scan import looks_secret, secret_in_command
 from spotkeeper.ops.source import PackedSource
 from spotkeeper.ops.source_rules import IGNORE_FILE
@@ -69,6 +70,7 @@ class Request:
     """Longest time of one attempt; by default a day, or the environment's maximum if that is less."""
     progress_seconds: int | None = None
     spending: Spending = field(default_factory=Spending)
+    deadline: Deadline | None = None
     force: bool = False
     """Accept values that look like secrets."""
 
@@ -153,11 +155,16 @@ def plan(
         mode=request.spending.mode.value,
         fallback_cap_microusd=request.spending.fallback_cap_microusd,
         total_cap_microusd=request.spending.total_cap_microusd,
+        deadline_at=request.deadline.at(created_at) if request.deadline else None,
+        work_seconds=request.deadline.work_seconds if request.deadline else None,
+        num_steps=request.deadline.num_steps if request.deadline else None,
         sweep=request.spending.sweep,
         sweep_fallback_cap_microusd=request.spending.sweep_fallback_cap_microusd,
         sweep_total_cap_microusd=request.spending.sweep_total_cap_microusd,
     )
-    made = Plan(run=run, definition=definition, source=source, warnings=spending.warnings(run, terms))
+    deadline.check(run)
+    warnings = (*spending.warnings(run, terms), *deadline.warnings(run))
+    made = Plan(run=run, definition=definition, source=source, warnings=warnings)
     check_size(made.request())
     return made
 

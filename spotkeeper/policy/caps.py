@@ -1,4 +1,4 @@
-"""What caps make of a decision: nothing is spent that is not there, unless the deadline may cross the cap of the run."""
+"""What caps make of a decision: nothing is spent that is not there, unless the deadline may cross the cap of a run."""
 
 import math
 from dataclasses import replace

@@ -114,7 +114,7 @@ class Tuning:
     young_hours: float = 0.8
     """The hazard of spot falls with its age like 1 / (age + this)."""
     gate: float = 0.38
-    """Of the changeovers to expect on spot, by that hazard, so much must fit into the slack before it is returned to."""
+    """Of the changeovers to expect on spot, by that hazard, so much must fit into the slack before a return."""
     patience: float = 0.106
     """A young outage is waited for while the slack is above this share of the work."""
     old_patience: float = 0.385

@@ -11,7 +11,8 @@ SPOT_USD = 1.0
 
 def drawn_market(seed: int, ticks: int, *, mean_up_ticks: float = 8.0, mean_down_ticks: float = 6.0) -> list[int]:
     """Return availability in stretches whose lengths have heavy tails, as those of recorded markets have."""
-    chance, found, is_up = Random(seed), [], seed % 2
+    chance, is_up = Random(seed), seed % 2
+    found: list[int] = []
     while len(found) < ticks:
         scale = mean_up_ticks if is_up else mean_down_ticks
         found += [is_up] * max(1, round(scale / 2 * (chance.paretovariate(1.3) - 0.5)))

@@ -12,7 +12,6 @@ from spotkeeper.policy.replay import replay
 from spotkeeper.policy.situation import Decision, Situation
 from tests.policy.markets import jobs
 
-
 UNTIL_THE_GUARD = replace(FITTED, patience=0.0, old_patience=0.0)
 """Waits for as long as the guard lets it, so that the guard alone keeps the deadline."""
 
@@ -97,7 +96,7 @@ def test_a_policy_without_a_guard_misses_deadlines_on_the_same_markets() -> None
     def careless(at: Situation) -> Decision:
         return Decision(market=Market.SPOT if at.is_spot_worth else None, reason="careless")
 
-    job = {
+    job: dict[str, Any] = {
         "available": [1, 1, 0, 0, 0, 0, 0, 0],
         "spot_usd_per_hour": 1.0,
         "on_demand_usd_per_hour": 3.0,

@@ -18,7 +18,7 @@ GAP_HOURS = GAP_SECONDS / 3600
 def solved(draw: st.DrawFn) -> tuple[dict[str, Any], OfflineOptimum]:
     work_ticks, changeover_ticks = draw(st.integers(1, 30)), draw(st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 3.0]))
     num_ticks = work_ticks + math.ceil(changeover_ticks) + draw(st.integers(0, 40))
-    job = {
+    job: dict[str, Any] = {
         "available": drawn_market(draw(st.integers(0, 10**6)), num_ticks),
         "spot_usd_per_hour": [SPOT_USD] * num_ticks,
         "on_demand_usd_per_hour": ON_DEMAND_USD,

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ def test_money_and_time_are_conserved(job: dict[str, Any], sees: bool, is_free: 
     }
     assert math.isclose(by_place["spot"] * SPOT_USD, told.spot_usd + told.free_usd, abs_tol=1e-9)
     assert math.isclose(by_place["on-demand"] * ON_DEMAND_USD, told.on_demand_usd, abs_tol=1e-9)
-    for one, after in zip(segments, segments[1:], strict=False):
+    for one, after in pairwise(segments):
         assert one.first_tick + one.ticks == after.first_tick
     done_hours = sum(one.work_hours for one in segments)
     assert math.isclose(done_hours - told.lost_work_hours, job["work_hours"], abs_tol=1e-6)
@@ -117,7 +118,7 @@ def test_other_time_changes_no_decision_if_the_market_s_own_times_change_with_it
 def test_in_budget_first_no_cap_is_crossed_by_a_cent(
     job: dict[str, Any], cap_usd: float, sees: bool, is_fallback: bool, lost_ticks: float
 ) -> None:
-    cap = {"fallback_cap_usd" if is_fallback else "cap_usd": cap_usd}
+    cap: dict[str, Any] = {"fallback_cap_usd" if is_fallback else "cap_usd": cap_usd}
     lost_hours = lost_ticks * job["gap_seconds"] / 3600
     told = replay(**job, **cap, mode=Mode.BUDGET_FIRST, sees_spot=sees, lost_hours=lost_hours)
     spent = told.on_demand_usd if is_fallback else told.usd

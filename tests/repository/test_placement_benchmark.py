@@ -1,0 +1,40 @@
+"""The figures of docs/placement.md are those of the newest result of `python -m benchmarks.policy`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "placement.md").read_text()
+
+
+def newest() -> dict[str, Any]:
+    results = sorted((ROOT / "benchmarks" / "results").glob("policy-*.json"))
+    found: dict[str, Any] = json.loads(results[-1].read_text())
+    return found
+
+
+def test_the_page_tells_the_dollars_of_the_published_set() -> None:
+    for name, value in newest()["adrs"].items():
+        told = f"{value:.2f}" if name.endswith("_usd") else f"{value:.0f}"
+        assert f"| {told} |" in PAGE, f"{name} is {told}"
+
+
+def test_the_page_tells_the_lead_over_uniform_progress_and_the_gap_closed() -> None:
+    result = newest()
+    for changeover, lead in result["above_uniform_progress_points"].items():
+        closed = result["gap_closed_share"][changeover]
+        assert f"| {changeover} | {lead['mean']:+.2f} | {lead['worst']:+.2f} | {100 * closed:.0f} % |" in PAGE
+
+
+def test_no_deadline_was_missed_and_no_cap_crossed() -> None:
+    result = newest()
+    assert result["adrs"]["deadline_misses"] == 0
+    assert sum(cell["misses"] for cell in result["cells"]) == 0
+    assert result["budget_overshoot_usd"] == 0
+
+
+def test_the_harness_reproduces_what_is_published() -> None:
+    published = {"greedy_usd": 119.0345, "uniform_progress_usd": 101.6827, "optimum_usd": 92.1617}
+    found = newest()["adrs"]
+    assert {name: found[name] for name in published} == published
