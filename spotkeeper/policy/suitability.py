@@ -8,7 +8,7 @@ from typing import Final
 from spotkeeper.policy.spot_overhead import paid_hours_per_work_hour
 
 TIGHT_SLACK: Final = 0.2
-"""Of the work. With less, recorded markets leave little of the saving: docs/planning.md."""
+"""Of the work. With less, recorded markets leave less of the saving: docs/placement.md."""
 
 
 class Kind(StrEnum):
