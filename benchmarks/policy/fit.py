@@ -18,10 +18,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
-from benchmarks.policy import baselines
 from benchmarks.policy.jobs import Job, drawn_jobs
 from benchmarks.policy.measure import FRACTIONS, WORK_HOURS, tuning_ticks
 from benchmarks.policy.traces import Series, read_2023
+from spotkeeper.ops import baselines
 from spotkeeper.policy.placement import FITTED, Tuning, decide
 
 CHANGEOVERS_HOURS: Final = (0.02, 0.05, 0.1, 0.2, 0.4)

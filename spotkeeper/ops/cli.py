@@ -43,7 +43,9 @@ from spotkeeper.ops.deadline import Deadline
 from spotkeeper.ops.doctor.command import doctor
 from spotkeeper.ops.failure import OperationError
 from spotkeeper.ops.invocation import pasteable
+from spotkeeper.ops.market_data.command import prices
 from spotkeeper.ops.plan import Plan, Request
+from spotkeeper.ops.plan_command import plan
 from spotkeeper.ops.replay_command import replay_trace
 from spotkeeper.ops.spending import Spending
 from spotkeeper.policy.placement import Mode
@@ -83,6 +85,8 @@ app.add_typer(sweep_commands.app, name="sweep")
 app.add_typer(checkpoint_commands.app, name="checkpoints")
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.command()(doctor)
+app.command()(plan)
+app.command()(prices)
 app.command("replay")(replay_trace)
 
 

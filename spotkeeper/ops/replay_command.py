@@ -197,7 +197,7 @@ def _show(found: Comparison) -> None:
     if len(segments) > _MOST_SEGMENTS:
         console.print(Text(f"… and {len(segments) - _MOST_SEGMENTS} more: --json lists all"))
     up, _ = hazard.spells_of(found.ticks.available, gap_hours=tick_hours)
-    console.print(Text(f"\nspot in this trace is taken {preemption_rate.estimate(up)}"))
+    console.print(Text(f"\nspot in this trace is taken: {preemption_rate.estimate(up)}"))
 
 
 def _usd(option: str, text: str | None) -> float | None:

@@ -1,0 +1,1 @@
+"""What EC2 asks for its machines, and what they are: a port, the snapshot that ships, and AWS itself."""
