@@ -32,6 +32,7 @@ STANDBY_REASON: Final = "Standby: the run does not need it any more"
 PRIORITY_REASON: Final = "Withdrawn with spotkeeper priority"
 WAITED_REASON: Final = "Withdrawn by Spotkeeper: no capacity"
 """Given to CancelJob, for a job that Batch would let wait on."""
+STUCK_REASON: Final = "Stopped by Spotkeeper: its container did not start"
 SWITCHED_OFF_REASON: Final = "On-demand was switched off"
 OVER_BUDGET_REASON: Final = "The lease of this job cannot be renewed: a total cap is reached"
 OVER_MONTH_REASON: Final = "The lease of this job cannot be renewed: the total cap of this month is reached"
@@ -43,6 +44,7 @@ _MISCONFIGURED: Final = tuple(f"{action} due to reason: MISCONFIGURATION:" for a
 DRAINED: Final = "Task stopped during instance draining"
 
 _START_FAILURES: Final = (
+    STUCK_REASON,
     "Task failed to start",
     "CannotPullContainerError",
     "CannotPullECRContainerError",
@@ -118,6 +120,11 @@ def _host_lost(attempt: Attempt) -> bool:
 def _gave_up_waiting(attempt: Attempt) -> bool:
     # Batch cancels for capacity while the job waits, so an attempt that did start ended for another cause.
     return attempt.started_at is None and _says(attempt, WAITED_REASON, *_STATE_LIMIT)
+
+
+def has_waited_in_vain(job: Job) -> bool:
+    """Tell whether a job ended without ever having had a machine that AWS Batch knew of."""
+    return job.has_ended and not job.attempts and (job.status_reason or "").startswith((WAITED_REASON, *_STATE_LIMIT))
 
 
 def _has_no_image(attempt: Attempt) -> bool:

@@ -3,6 +3,8 @@
 A host is billed from its launch, which is before its container starts, until Batch gives it back. So
 
 - each container counts with the whole of its host's start and end, from its start on
+- on on-demand the start counts from the creation of the job, as far as the reservation goes, where that is longer than
+  a start takes: the host may have been there since, and the container have hung
 - an attempt that ended without having started had a host all the same: an image that could not be pulled, a job that
   was stopped while STARTING
 - a job on on-demand counts as one host at least, however it ended. Batch launches hosts for jobs that are RUNNABLE and
@@ -16,11 +18,12 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from spotkeeper.control.budget import Reservation
+from spotkeeper.control.classify import has_waited_in_vain
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.policy.placement import Market
-from spotkeeper.policy.reservation import MachineTime, settled_microusd
+from spotkeeper.policy.reservation import BOOT_SECONDS, MachineTime, before_seconds, settled_microusd
 
 
 def cost_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports: Ports, *, until: str) -> int:
@@ -30,15 +33,16 @@ def cost_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports
         for attempt in ports.ledger.attempts(run.run_id)
         if attempt.submission == reservation.submission
     }
-    dearest = Decimal(reservation.usd_per_hour)
+    dearest, is_on_demand = Decimal(reservation.usd_per_hour), reservation.market is Market.ON_DEMAND
     times = []
     for job in jobs:
+        before = _before_first(job, until) if is_on_demand else BOOT_SECONDS
         for number, seconds in enumerate(container_seconds(job, until=until), start=1):
             price = _price(known.pop((job.job_id, number), None), run, dearest, ports)
             if seconds is not None:
-                times.append(MachineTime(seconds=seconds, usd_per_hour=price))
-        if job.has_ended and not job.attempts and reservation.market is Market.ON_DEMAND:
-            times.append(MachineTime(seconds=0, usd_per_hour=dearest))
+                times.append(MachineTime(seconds=seconds, usd_per_hour=price, before_seconds=before))
+        if job.has_ended and not job.attempts and is_on_demand:
+            times.append(MachineTime(seconds=0, usd_per_hour=dearest, before_seconds=before))
     # What Batch has forgotten, the ledger remembers.
     for attempt in known.values():
         seconds = _lasted(attempt.started_at, attempt.stopped_at, until)
@@ -50,6 +54,15 @@ def cost_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports
 def container_seconds(job: Job, *, until: str) -> tuple[float | None, ...]:
     """Return how long each of a job's containers ran up to a moment; None for one that is not known to have begun."""
     return tuple(_lasted(told.started_at, told.stopped_at or job.stopped_at, until) for told in job.attempts)
+
+
+def _before_first(job: Job, until: str) -> float:
+    """Return how long, at most, the host of a job was there before its one container."""
+    if has_waited_in_vain(job):
+        return BOOT_SECONDS  # what was launched at the last moment
+    told = job.attempts[0] if job.attempts else None
+    began_at = (told.started_at or told.stopped_at if told is not None else None) or job.stopped_at or until
+    return before_seconds(waited_seconds=seconds_between(job.order.created_at, began_at))
 
 
 def _lasted(started_at: str | None, stopped_at: str | None, until: str) -> float | None:

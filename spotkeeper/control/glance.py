@@ -48,6 +48,8 @@ def _at_work(run: Run, job: Job, ports: Ports, now: str) -> Observation | None:
         return None  # its standby needs more than a look
     if not waits.is_noted(run, job) or _may_give_up(run, ports, now):
         return None
+    if waits.is_stuck(run, job, None, now=now):
+        return None
     if first_lease.is_missing(run, terms=ports.terms, now=now):
         return None
     attempts = ports.ledger.attempts(run.run_id)

@@ -31,7 +31,14 @@ from spotkeeper.control import (
     waits,
 )
 from spotkeeper.control.choice import Choice, choose
-from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON, WAITED_REASON, ending_of
+from spotkeeper.control.classify import (
+    CANCEL_REASON,
+    PAUSE_REASON,
+    STUCK_REASON,
+    TWIN_REASON,
+    WAITED_REASON,
+    ending_of,
+)
 from spotkeeper.control.closing import close, close_if_over
 from spotkeeper.control.lookup import LOOK_UP_SECONDS
 from spotkeeper.control.moments import seconds_between
@@ -105,7 +112,7 @@ def observe_job(job_id: str, *, ports: Ports, now: str) -> Observation:
         if job.has_ended:
             return _after_job(folded, ports, now)
         _stop_unwanted(folded, ports, now)
-        run = waits.note(run, job, folded.last, ledger=ports.ledger)
+        run = waits.note(run, job, folded.last, ledger=ports.ledger, now=now)
     run = standby.tend(run, ports=ports, now=now)
     outcome = Outcome.RECORDED if folded.is_news else Outcome.UNCHANGED
     return Observation(outcome=outcome, reason=f"the job is {job.status}", run=run)
@@ -126,7 +133,10 @@ def _observe_others(unowned: Unowned, ports: Ports, now: str) -> Observation:
 
 
 def _stop_unwanted(folded: Folded, ports: Ports, now: str) -> None:
-    """Stop the job: the call of whoever recorded the user's wish may have been lost; or it has waited long enough."""
+    """Stop the job: the call of whoever recorded the user's wish may have been lost; or it has waited long enough.
+
+    Or its container does not start, for which a machine is paid: AWS Batch would let it go on for ever.
+    """
     run, job = folded.run, folded.job
     if run.cancel_requested_at is not None:
         ports.batch.terminate(job.job_id, CANCEL_REASON)
@@ -134,6 +144,8 @@ def _stop_unwanted(folded: Folded, ports: Ports, now: str) -> None:
         ports.batch.terminate(job.job_id, PAUSE_REASON)
     elif job.status is JobStatus.RUNNABLE and _has_waited(folded, ports, now):
         ports.batch.withdraw(job.job_id, WAITED_REASON)
+    elif waits.is_stuck(run, job, folded.last, now=now):
+        ports.batch.terminate(job.job_id, STUCK_REASON)
 
 
 def _has_waited(folded: Folded, ports: Ports, now: str) -> bool:

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from spotkeeper.control import kill_switch
 from spotkeeper.control.budget import Reservation
+from spotkeeper.control.classify import TWIN_REASON
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.renew import renew
 from spotkeeper.control.run import Run
@@ -17,7 +18,7 @@ class Tended(StrEnum):
     LEFT = "left"
     """It is in use, or it is too early to settle it."""
     STOPPED = "stopped"
-    """Its job was stopped: on-demand is switched off, or a lease could not be renewed."""
+    """A job of it was stopped: on-demand is switched off, a lease could not be renewed, or it was a twin."""
     SETTLED = "settled"
 
 
@@ -57,7 +58,19 @@ def tend(run_id: str, submission: int, *, ports: Ports, now: str) -> Tended:
         return Tended.LEFT
     if not is_open(run, submission):
         return Tended.LEFT if settle(run, reservation, ports=ports, now=now) is None else Tended.SETTLED
-    is_stopped = kill_switch.enforce(run, reservation, ports=ports) or renew(
-        run, reservation, jobs_of(run, reservation, ports), ports=ports, now=now
-    )
-    return Tended.STOPPED if is_stopped else Tended.LEFT
+    if kill_switch.enforce(run, reservation, ports=ports):
+        return Tended.STOPPED
+    jobs = jobs_of(run, reservation, ports)
+    if reservation.market is Market.ON_DEMAND:
+        return Tended.STOPPED if _stop_twins(run, jobs, ports) else Tended.LEFT
+    return Tended.STOPPED if renew(run, reservation, jobs, ports=ports, now=now) else Tended.LEFT
+
+
+def _stop_twins(run: Run, jobs: tuple[Job, ...], ports: Ports) -> bool:
+    """Stop jobs of the run's submission beside its own: they would be refused their claims, once they have started."""
+    if run.job_id is None:
+        return False
+    twins = [job for job in jobs if job.job_id != run.job_id and not job.has_ended]
+    for job in twins:
+        ports.batch.terminate(job.job_id, TWIN_REASON)
+    return bool(twins)

@@ -158,6 +158,8 @@ class Run:
     """Standbys in a row that came to nothing."""
     waits_since: str | None = None
     """Since when its job waits for a machine; None: it has one, or the run has no job. Every claim removes it."""
+    starting_since: str | None = None
+    """Since when its job was seen STARTING: it has a machine, and its container does not run yet."""
     waits_why: str | None = None
     """What AWS Batch says of that, if it says anything."""
     job_unknown_since: str | None = None

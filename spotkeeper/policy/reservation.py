@@ -19,14 +19,26 @@ STOP_SECONDS: Final = 150
 """From the time limit to the end of the container: the agent's stop time-out of 110 s, and a lag of Batch."""
 TEARDOWN_SECONDS: Final = 600
 """Until Batch gives the idle host back. docs.aws.amazon.com/batch/latest/userguide/allocation-strategies.html"""
+STARTING_SECONDS: Final = 1200
+"""A job that is STARTING for longer is stopped: its image does not come, or its container hangs. AWS Batch bounds that
+by nothing, as its time limit counts from the start of the container. It is more than twice what the image of
+`BOOT_SECONDS` takes."""
+UNSEEN_SECONDS: Final = 900
+"""How much later that is seen, at its beginning and its end together: three periods of the sweeper, so one may fail."""
+HANG_SECONDS: Final = STARTING_SECONDS + UNSEEN_SECONDS
+"""How long a host is billed, at most, for a container that does not start, as long as sweeps come."""
+LISTED_SECONDS: Final = 600
+"""After how long, at most, ListJobs shows a job."""
 FENCED_SECONDS: Final = 180
 """How long a twin runs before its claim is refused and it exits, the ledger's slowest answer included."""
 AROUND_SECONDS: Final = BOOT_SECONDS + TEARDOWN_SECONDS
 """Billed around every container."""
 MOST_TWINS: Final = 1
 """Jobs that an on-demand submission may leave beside the one that counts: `submit` sends it at most twice."""
-TWIN_SECONDS: Final = FENCED_SECONDS + AROUND_SECONDS
-"""What a twin is billed: it is made when the reply to SubmitJob was lost and look-up did not show the first job."""
+TWIN_SECONDS: Final = max(FENCED_SECONDS + AROUND_SECONDS, LISTED_SECONDS + UNSEEN_SECONDS + TEARDOWN_SECONDS)
+"""What a twin is billed: it is made when the reply to SubmitJob was lost and look-up did not show the first job.
+
+It ends by itself, or, if it hangs, with the sweep that sees it."""
 LEASE_SECONDS: Final = 3600
 """Spot is leased by the hour."""
 
@@ -38,13 +50,24 @@ class MachineTime:
     seconds: float
     """From the start of the container to its end."""
     usd_per_hour: Decimal
+    before_seconds: float = BOOT_SECONDS
+    """From the launch of its host to the start of the container, or to the end of one that did not start."""
 
 
-_BESIDE_SECONDS: Final = STOP_SECONDS + AROUND_SECONDS + MOST_TWINS * TWIN_SECONDS
+_BESIDE_SECONDS: Final = STOP_SECONDS + AROUND_SECONDS + HANG_SECONDS + MOST_TWINS * TWIN_SECONDS
+
+
+def before_seconds(*, waited_seconds: float) -> float:
+    """Return the most that a host was billed before its container started, or was given up.
+
+    Args:
+        waited_seconds: From the creation of the job, before which no host was launched for it.
+    """
+    return min(max(BOOT_SECONDS, waited_seconds), BOOT_SECONDS + HANG_SECONDS)
 
 
 def on_demand_microusd(usd_per_hour: Decimal, attempt_seconds: int) -> int:
-    """Return what one on-demand submission can cost at most, with the twin that a lost reply may leave.
+    """Return what one on-demand submission can cost at most, with a start that hangs and the twin of a lost reply.
 
     Args:
         usd_per_hour: Price of the dearest type that Batch may choose.
@@ -66,4 +89,6 @@ def lease_microusd(usd_per_hour: Decimal, seconds: float = LEASE_SECONDS) -> int
 
 def settled_microusd(times: Iterable[MachineTime]) -> int:
     """Return what is booked for containers that have ended: each with the whole of its start and its end."""
-    return sum(cost_microusd(time.usd_per_hour, time.seconds + AROUND_SECONDS) for time in times)
+    return sum(
+        cost_microusd(time.usd_per_hour, time.before_seconds + time.seconds + TEARDOWN_SECONDS) for time in times
+    )

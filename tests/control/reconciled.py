@@ -62,6 +62,10 @@ class World:
     def change(self, job_id: str, status: JobStatus, *attempts: JobAttempt, **facts: Any) -> None:
         self.batch.jobs[job_id] = replace(self.batch.jobs[job_id], status=status, attempts=attempts, **facts)
 
+    def created(self, job_id: str, *, minute: float) -> None:
+        job = self.batch.jobs[job_id]
+        self.batch.jobs[job_id] = replace(job, order=replace(job.order, created_at=after(minute)))
+
     def lose_host(self, job_id: str, *, minute: float = 9, step: int | None = None) -> None:
         lost = JobAttempt(started_at=after(1), stopped_at=after(minute), status_reason=HOST)
         self.change(job_id, JobStatus.FAILED, lost, status_reason=HOST, stopped_at=after(minute))

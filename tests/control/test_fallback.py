@@ -288,6 +288,7 @@ def test_on_demand_without_capacity_goes_back_to_spot_and_pays_for_a_host_that_m
 )
 def test_an_on_demand_job_that_never_ran_pays_for_its_host(attempts: tuple[JobAttempt, ...]) -> None:
     world = fallen_back(cap_usd=2, attempt_seconds=7200)
+    world.created("job-2", minute=46)
     world.change("job-2", JobStatus.FAILED, *attempts, status_reason="Task failed to start", stopped_at=after(60))
     world.look(minute=61)
     world.sweep(minute=80)
@@ -313,6 +314,7 @@ def test_what_an_attempt_cost_is_booked_at_the_price_of_its_own_machine_and_the_
     world.ledger.attempt_items[RUN, 2, 1] = Attempt(
         run_id=RUN, submission=2, attempt=1, job_id="job-2", instance_type="m6a.xlarge"
     )
+    world.created("job-2", minute=32)
     ran = JobAttempt(started_at=after(40), stopped_at=after(70), exit_code=75, status_reason=NORMAL)
     world.change("job-2", JobStatus.FAILED, ran, status_reason=NORMAL, stopped_at=after(70))
     world.checkpoints.steps[RUN] = 7
@@ -368,12 +370,14 @@ def test_an_unanswered_on_demand_submission_is_sent_twice_at_most_and_its_twin_i
 
     batch.is_blind = False
     assert world.look(minute=50) is Outcome.SUBMITTED
+    world.created("job-2", minute=34)
+    world.created("job-3", minute=36)
     ran = JobAttempt(started_at=after(40), stopped_at=after(60), exit_code=1, status_reason=NORMAL)
     world.change("job-2", JobStatus.FAILED, ran, status_reason=NORMAL, stopped_at=after(60))
     world.hear("job-2", minute=61)
     world.sweep(minute=80)
     assert ("job-3", TWIN_REASON) in batch.terminated
-    fenced = JobAttempt(started_at=after(55), stopped_at=after(56), exit_code=76, status_reason=NORMAL)
+    fenced = JobAttempt(started_at=after(45), stopped_at=after(46), exit_code=76, status_reason=NORMAL)
     world.change("job-3", JobStatus.FAILED, fenced, status_reason=NORMAL, stopped_at=after(81))
     world.sweep(minute=97)
 

@@ -3,6 +3,8 @@
     SUBMITTED -> RUNNABLE -> STARTING -> RUNNING -> SUCCEEDED | FAILED
                     ^____________________|  retry: same job, next attempt number
 
+A job may hang in STARTING, for ever: Batch's time limit counts from RUNNING.
+
 SubmitJob has no idempotency: two calls are two jobs. An array job never runs itself: it has children, each of which is
 queued, retried and stopped alone, and it ends when all of them have. ListJobs shows the array, DescribeJobs also its
 children. A host may vanish with or without a notice, refuse to start
@@ -16,6 +18,7 @@ from zlib import crc32
 
 from emulation.batch.array_jobs import CHILD_FAILED
 from emulation.batch.retry import AttemptOutcome, Decision, decide
+from spotkeeper.contract import tags
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
 from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_YIELDED
 from spotkeeper.control.classify import DRAINED, NORMAL_EXIT, TIME_LIMIT
@@ -58,6 +61,10 @@ class Host:
     """An instance that EC2 launched for a job, which it bills whether a container started on it or not."""
 
     launched_seconds: float
+    starting_seconds: float | None = None
+    """When a container began to start on it."""
+    started_seconds: float | None = None
+    """When it had; None: it hung, or the host was not used."""
     released_seconds: float | None = None
     """When Batch had no use for it any more."""
 
@@ -104,6 +111,13 @@ class BatchJob:
     @property
     def has_ended(self) -> bool:
         return self.status in (JobStatus.SUCCEEDED, JobStatus.FAILED)
+
+    def hung_seconds(self) -> float:
+        """Return for how long its last host was kept for a container that did not start."""
+        host = self.hosts[-1] if self.hosts else None
+        if host is None or host.starting_seconds is None or host.started_seconds is not None:
+            return 0.0
+        return (host.released_seconds or 0.0) - host.starting_seconds
 
     @property
     def host(self) -> str:
@@ -237,13 +251,19 @@ class Batch:
 
     def _start(self, job: BatchJob) -> None:
         self._enter(job, JobStatus.STARTING)
+        job.hosts[-1].starting_seconds = self._scheduler.now_seconds
         number = len(job.attempts) + 1
+        # What others submitted is nobody's to stop.
+        start = self._swarm.start if tags.PROJECT in job.request["tags"] else ()
+        if self._choices.draw(f"batch: job {job.job_id}, start {number}", start) is not None:
+            return
         table = self._swarm.image if job.is_on_demand else ()
         image_seconds = self._choices.draw(f"batch: job {job.job_id}, image {number}", table)
         self._in_phase(job, image_seconds or 30.0, self._run)
 
     def _run(self, job: BatchJob) -> None:
         number = len(job.attempts) + 1
+        job.hosts[-1].started_seconds = self._scheduler.now_seconds
         table = self._swarm.on_demand_host if job.is_on_demand else self._swarm.host
         fate = self._choices.draw(f"batch: job {job.job_id}, host {number}", table)
         if fate == "does not start":

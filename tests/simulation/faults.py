@@ -54,6 +54,8 @@ BOOT: Final[_Highest] = {150.0: 0.3, 400.0: 0.3, 1500.0: 0.1}
 IMAGE: Final[_Highest] = {150.0: 0.3, 400.0: 0.3, 800.0: 0.2}
 """How long an image takes to come to an on-demand host. The money that is reserved for a twin covers no container that
 runs long before its claim is refused."""
+START: Final[_Highest] = {"hangs": 0.25}
+"""A container that is never started: its job stays in STARTING until somebody stops it."""
 CAPACITY: Final[_Highest] = {"none": 0.4, "stuck": 0.15, 600.0: 0.3, 3600.0: 0.2}
 """How long a job waits; "none" ends with Batch's time limit, "stuck" has a cause that Batch's limit does not know."""
 ON_DEMAND_HOST: Final[_Highest] = {"lost": 0.3, "does not start": 0.15, "drained": 0.05}
@@ -89,6 +91,7 @@ class Swarm:
     priority: Table = ()
     late_host: Table = ()
     image: Table = ()
+    start: Table = ()
 
     @classmethod
     def of(cls, seed: int) -> "Swarm":
@@ -119,6 +122,7 @@ class Swarm:
             priority=_table(random, {"priority": 0.8}),
             late_host=_table(random, {"launched as its job is given up": 0.5}),
             image=_table(random, IMAGE),
+            start=_table(random, START),
         )
 
 

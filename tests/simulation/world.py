@@ -1,7 +1,7 @@
 """The whole world of one simulation, in two phases: safety under faults, then healing, after which all must settle."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -13,11 +13,12 @@ from spotkeeper.contract.names import job_name, member_id, parse_array_job_name
 from spotkeeper.control.budget import UNLIMITED_MICROUSD
 from spotkeeper.control.classify import OVER_BUDGET_REASON, OVER_MONTH_REASON, WAITED_REASON, Cause, instance_of
 from spotkeeper.control.moments import seconds_between
-from spotkeeper.control.ports import Ports
+from spotkeeper.control.ports import JobStatus, Ports
 from spotkeeper.control.reconcile import GIVE_UP_SECONDS
 from spotkeeper.control.run import Run
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
 from spotkeeper.policy.placement import Mode, longest_wait_seconds
+from spotkeeper.policy.reservation import HANG_SECONDS, LISTED_SECONDS, UNSEEN_SECONDS
 from tests.simulation.attempt import PARAMETER, TRAINING_SECONDS, Container
 from tests.simulation.batch import CAPACITY_CANCEL, LISTED_AFTER_SECONDS, Batch, BatchJob, Hooks
 from tests.simulation.choices import Choices
@@ -158,6 +159,7 @@ class World:
         """
         self.scheduler.run(until_seconds=self._choices.among("heals after", FAULTY_SECONDS))
         self._trace("world", "heals: no faults from here on")
+        self._healed_seconds = self.scheduler.now_seconds
         self._choices.calm()
         self._delivery.cease()
         if self._terms.limits.total_microusd is not None:  # a new month begins with more
@@ -172,6 +174,7 @@ class World:
                 operator.insist()
             self.scheduler.run(self.scheduler.now_seconds + SETTLED_SECONDS)
         self._check_settled()
+        self._check_jobs(job for job in self.batch.jobs.values() if job.is_on_demand or self._is_held(job))
         self._trace("world", "has settled without events; they come now")
         for _ in range(2):  # the first may be what settles a message or a command of before
             self._delivery.redrive()
@@ -179,6 +182,7 @@ class World:
                 self._delivery.emit(f"{job.job_id} once more", JOB_CHANGED, job.job_id)
             self.scheduler.run(self.scheduler.now_seconds + SETTLED_SECONDS)
         self._check_settled()
+        self._check_jobs(self.batch.jobs.values())
         self._check_messages()
         self._check_attempts()
         self._check_others()
@@ -281,8 +285,14 @@ class World:
 
     def _check_settled(self) -> None:
         self.invariants.check_settled(self.table.runs.values(), unable=self._unable())
-        for job in self.batch.jobs.values():
+
+    def _check_jobs(self, jobs: Iterable[BatchJob]) -> None:
+        for job in jobs:
             require(job.has_ended, "I1 no job is lost", f"{job.job_id} is {job.status} for ever")
+
+    def _is_held(self, job: BatchJob) -> bool:
+        """Tell whether the job is not a twin on spot that hangs, of which only an event tells."""
+        return job.status is not JobStatus.STARTING or any(run.job_id == job.job_id for run in self.table.runs.values())
 
     def _check_others(self) -> None:
         """In the end others' jobs are recorded, and those that asked for it are runs, paid for where spot is capped."""
@@ -328,16 +338,39 @@ class World:
 
     def _bills(self) -> dict[tuple[str, int], int]:
         """Return what EC2 bills, in micro-dollars, for the on-demand jobs of each submission."""
-        bills: dict[tuple[str, int], int] = {}
+        named: dict[str, list[BatchJob]] = {}
         for job in self.batch.jobs.values():
-            if not job.is_on_demand:
-                continue
-            run_id, _, submission = job.name.rpartition("-")
-            used = sum((host.released_seconds or 0.0) - host.launched_seconds for host in job.hosts)
-            seconds = used + TEARDOWN_SECONDS * len(job.hosts)
-            key = (run_id, int(submission))
-            bills[key] = bills.get(key, 0) + cost_microusd(ON_DEMAND_USD_PER_HOUR, seconds)
+            if job.is_on_demand:
+                named.setdefault(job.name, []).append(job)
+        bills: dict[tuple[str, int], int] = {}
+        for name, jobs in named.items():
+            run_id, _, submission = name.rpartition("-")
+            longest = max(jobs, key=BatchJob.hung_seconds)
+            bills[run_id, int(submission)] = sum(self._bill(job, is_twin=job is not longest) for job in jobs)
         return bills
+
+    def _bill(self, job: BatchJob, *, is_twin: bool) -> int:
+        used = sum((host.released_seconds or 0.0) - host.launched_seconds for host in job.hosts)
+        seconds = used - self._unseen_seconds(job, is_twin=is_twin) + TEARDOWN_SECONDS * len(job.hosts)
+        return cost_microusd(ON_DEMAND_USD_PER_HOUR, seconds)
+
+    def _unseen_seconds(self, job: BatchJob, *, is_twin: bool) -> float:
+        """Return for how long the job's host hung because no sweep came through to it; no reservation covers that.
+
+        Only faults keep the sweeper away for so long, and when they cease it has what hangs stopped in time.
+        """
+        if not job.hung_seconds():
+            return 0.0
+        host = job.hosts[-1]
+        assert host.starting_seconds is not None
+        assert host.released_seconds is not None
+        stopped_by = max(self._healed_seconds, host.starting_seconds) + HANG_SECONDS
+        is_stopped = host.released_seconds <= stopped_by
+        require(is_stopped, "I3 no start without end", f"{job.job_id} hung until {host.released_seconds:.0f}")
+        covered = host.starting_seconds + HANG_SECONDS
+        if is_twin:
+            covered = min(covered, job.created_seconds + LISTED_SECONDS + UNSEEN_SECONDS)
+        return max(0.0, host.released_seconds - covered)
 
     def _leased_in_the_new_month(self) -> int:
         """Return what containers on spot used of the new month, in micro-dollars, where spot is leased."""
