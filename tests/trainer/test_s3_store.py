@@ -180,7 +180,10 @@ def test_over_tls_the_checksum_is_signed_and_over_plain_http_every_byte_is(
     received: list[Message] = []
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # which says 100 Continue
+
         def do_PUT(self) -> None:
+            self.close_connection = True
             received.append(self.headers)
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
