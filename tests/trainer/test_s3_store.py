@@ -378,6 +378,30 @@ def test_objects_without_a_manifest_are_no_checkpoint_and_go_after_the_next_comm
     assert store.head(manifest_key(RUN, 2, 8)) is not None
 
 
+# Retention
+
+
+def test_objects_are_deleted_only_after_a_commit_and_the_two_newest_valid_checkpoints_stay(
+    store: S3Store, direct: S3Client, proxy: FaultyS3, prefix: str
+) -> None:
+    checkpoints = join_run(store)
+    _, second = [commit(checkpoints, step, SMALL) for step in (1, 2)]
+    damaged = commit(checkpoints, 3, SMALL)
+    data = f"{prefix}/{json.loads(store.get(damaged))['objects'][0]['key']}"
+    direct.put_object(Bucket="checkpoints", Key=data, Body=b"")
+    later = join_run(store)
+
+    fourth = commit(later, 4, SMALL)
+    assert store.list("commit/") == [second, damaged, fourth], "what is damaged is evidence, and does not count"
+    proxy.seen.clear()
+    fifth = commit(later, 5, SMALL)
+
+    put_manifest = max(number for number, name in enumerate(proxy.seen) if name == "PutObject")
+    assert proxy.seen.count("PutObject") == 2
+    assert proxy.seen.index("DeleteObject") > put_manifest
+    assert store.list("commit/") == [damaged, fourth, fifth]
+
+
 # Kills
 
 
