@@ -99,14 +99,14 @@ def test_the_endpoint_refuses_a_part_and_a_whole_that_are_not_what_their_checksu
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
         client: S3Client = boto3.client("s3")
-        name = {"Bucket": "bucket", "Key": "key"}
-        upload_id = client.create_multipart_upload(**name, ChecksumAlgorithm="CRC64NVME")["UploadId"]
-        part = {**name, "UploadId": upload_id, "PartNumber": 1}
+        address: Any = {"Bucket": "bucket", "Key": "key"}
+        upload_id = client.create_multipart_upload(**address, ChecksumAlgorithm="CRC64NVME")["UploadId"]
+        part: Any = {**address, "UploadId": upload_id, "PartNumber": 1}
 
-        client.upload_part(**part, Body=content, ChecksumAlgorithm="CRC64NVME")  # type: ignore[arg-type]
+        client.upload_part(**part, Body=content, ChecksumAlgorithm="CRC64NVME")
         with pytest.raises(ClientError, match="BadDigest"):
-            client.upload_part(**part, Body=content[1:], ChecksumCRC64NVME=crc64nvme(content))  # type: ignore[arg-type]
+            client.upload_part(**part, Body=content[1:], ChecksumCRC64NVME=crc64nvme(content))
         with pytest.raises(ClientError, match="BadDigest"):
-            client.upload_part(**part, Body=content, ChecksumAlgorithm="CRC32")  # type: ignore[arg-type]
+            client.upload_part(**part, Body=content, ChecksumAlgorithm="CRC32")
         with pytest.raises(ClientError, match="BadDigest"):
-            client.complete_multipart_upload(**name, UploadId=upload_id, ChecksumCRC64NVME=crc64nvme(content[1:]))
+            client.complete_multipart_upload(**address, UploadId=upload_id, ChecksumCRC64NVME=crc64nvme(content[1:]))

@@ -180,7 +180,10 @@ def test_over_tls_the_checksum_is_signed_and_over_plain_http_every_byte_is(
     received: list[Message] = []
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # which says 100 Continue
+
         def do_PUT(self) -> None:
+            self.close_connection = True
             received.append(self.headers)
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
@@ -373,6 +376,30 @@ def test_objects_without_a_manifest_are_no_checkpoint_and_go_after_the_next_comm
 
     assert [key.split("/")[2][:20] for key in store.list("data/")] == ["e000002-s00000000000"]
     assert store.head(manifest_key(RUN, 2, 8)) is not None
+
+
+# Retention
+
+
+def test_objects_are_deleted_only_after_a_commit_and_the_two_newest_valid_checkpoints_stay(
+    store: S3Store, direct: S3Client, proxy: FaultyS3, prefix: str
+) -> None:
+    checkpoints = join_run(store)
+    _, second = [commit(checkpoints, step, SMALL) for step in (1, 2)]
+    damaged = commit(checkpoints, 3, SMALL)
+    data = f"{prefix}/{json.loads(store.get(damaged))['objects'][0]['key']}"
+    direct.put_object(Bucket="checkpoints", Key=data, Body=b"")
+    later = join_run(store)
+
+    fourth = commit(later, 4, SMALL)
+    assert store.list("commit/") == [second, damaged, fourth], "what is damaged is evidence, and does not count"
+    proxy.seen.clear()
+    fifth = commit(later, 5, SMALL)
+
+    put_manifest = max(number for number, name in enumerate(proxy.seen) if name == "PutObject")
+    assert proxy.seen.count("PutObject") == 2
+    assert proxy.seen.index("DeleteObject") > put_manifest
+    assert store.list("commit/") == [damaged, fourth, fifth]
 
 
 # Kills
