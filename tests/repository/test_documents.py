@@ -1,8 +1,10 @@
 """What documents say exists, exists."""
 
+import ast
 import re
 import shlex
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,16 @@ def test_every_decision_has_the_four_parts_and_is_short() -> None:
         assert lines[0].startswith(f"# {number}. ")
         assert [line for line in lines if line.startswith("## ")] == ["## Context", "## Decision", "## Consequences"]
         assert len(lines) <= 40
+
+
+@cache
+def names_of_tests(file: str) -> set[str]:
+    tree = ast.parse((ROOT / file).read_text())
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=identify)
+def test_every_test_that_is_named_is_there(document: Path) -> None:
+    named = re.findall(r"`(tests/[\w./-]+\.py)::(\w+)`", document.read_text())
+
+    assert [f"{file}::{name}" for file, name in named if name not in names_of_tests(file)] == []

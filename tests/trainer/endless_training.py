@@ -1,6 +1,6 @@
 """A training that goes on until it is stopped, and stays in one moment of its work until the test lets it go on.
 
-python -m tests.trainer.endless_training            trains
+python -m tests.trainer.endless_training saves      begins a save at every step boundary at which none is under way
 python -m tests.trainer.endless_training restore    says "busy" while it is being restored, and waits for a line
 python -m tests.trainer.endless_training 3          evaluates in step 3 until it is to yield, says so, and waits
 """
@@ -14,7 +14,7 @@ from torch import nn
 import spotkeeper
 from tests.trainer.tiny_training import Noisy
 
-MOMENT = sys.argv[1] if sys.argv[1:] else ""
+MOMENT = sys.argv[1]
 
 
 class Watched(nn.Linear):
@@ -28,8 +28,7 @@ class Watched(nn.Linear):
 
 
 model = Watched(6, 256)
-opt = torch.optim.AdamW(model.parameters())
-run = spotkeeper.Run(model=model, opt=opt)
+run = spotkeeper.Run(model=model)  # without an optimizer, whose import would take longer than all the rest
 data = run.loader(Noisy(), batch_size=4)
 for step, (inputs, _) in run.steps(data, total=10_000_000):
     if str(step) == MOMENT:
@@ -39,6 +38,6 @@ for step, (inputs, _) in run.steps(data, total=10_000_000):
                 model(inputs)
         print("asked", flush=True)
         sys.stdin.readline()
-    torch.autograd.backward(model(inputs).square().mean())
-    opt.step()
-    opt.zero_grad()
+    if MOMENT == "saves":
+        run.save_now()
+    run.log(loss=model(inputs).square().mean().detach())

@@ -1,6 +1,7 @@
 """Runs the tiny training in forks of one process, so that a hundred killed attempts cost one import of torch.
 
     python -m tests.trainer.kill_driver step 3 7 …         kill attempt by attempt, in the middle of these steps
+    python -m tests.trainer.kill_driver restore 5          train so many steps, then kill in the middle of six restores
     python -m tests.trainer.kill_driver file               kill the process that trains at each of its file operations
     python -m tests.trainer.kill_driver writer             kill the writer process at each of its file operations
     python -m tests.trainer.kill_driver both               kill both processes there
@@ -23,7 +24,7 @@ from typing import Any
 
 import torch
 
-from tests.trainer.tiny_training import train
+from tests.trainer.tiny_training import TOTAL, train
 
 FILE_OPERATIONS = {"open", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}
 
@@ -62,6 +63,24 @@ def kill_in_steps(steps: list[int], **options: Any) -> int:
     for kill_at in steps:
         assert attempt(lambda at=kill_at: train(lambda step: die() if step == at else None, **options))  # type: ignore[misc]
     return len(steps)
+
+
+def kill_in_restores() -> int:
+    """Kill attempts that have restored the model alone, then such as are about to load the optimizer, or have."""
+
+    def after_model(model: torch.nn.Module, _opt: torch.optim.Optimizer) -> None:
+        model.register_load_state_dict_post_hook(lambda *_: die())
+
+    def before_optimizer(_model: torch.nn.Module, opt: torch.optim.Optimizer) -> None:
+        opt.register_load_state_dict_pre_hook(lambda *_: die())
+
+    def after_optimizer(_model: torch.nn.Module, opt: torch.optim.Optimizer) -> None:
+        opt.register_load_state_dict_post_hook(lambda *_: die())
+
+    moments = [after_model, before_optimizer, after_optimizer] * 2
+    for moment in moments:
+        assert attempt(lambda at=moment: train(before_run=at))  # type: ignore[misc]
+    return len(moments)
 
 
 def kill_at_file_operation(number: int) -> None:
@@ -107,6 +126,7 @@ def main() -> None:
         "num_workers": int(os.environ.get("NUM_WORKERS", "0")),
         "accumulate": int(os.environ.get("ACCUMULATE", "1")),
         "dataset": os.environ.get("DATASET", "shuffled"),
+        "poisoned_from": int(os.environ.get("POISONED_FROM", TOTAL)),
     }
     warm_up()
     match sys.argv[1:]:
@@ -114,6 +134,9 @@ def main() -> None:
             num_killed = 0
         case ["step", *steps]:
             num_killed = kill_in_steps([int(step) for step in steps], **options)
+        case ["restore", step]:
+            assert not attempt(lambda: train(total=int(step)))
+            num_killed = kill_in_restores()
         case [("writer" | "both") as victims]:
             num_killed = kill_writer(victims)
         case ["file"]:

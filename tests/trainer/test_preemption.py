@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from spotkeeper.contract.exit_codes import EXIT_FENCED, EXIT_YIELDED
+from spotkeeper.trainer import safetensors
 from spotkeeper.trainer.notice import INTERRUPTION_PATH, REBALANCE_PATH
 from tests.trainer.conftest import REPOSITORY, clean_environ
 from tests.trainer.fake_imds import FakeImds
@@ -24,7 +25,8 @@ from tests.trainer.tiny_training import TOTAL
 
 def trained(folder: Path, run_id: str = "tiny") -> tuple[bytes, Any]:
     """Return the bytes of the newest checkpoint's tensors, and the rest of its state."""
-    newest = json.loads(max((folder / "commit" / run_id).glob("*.json")).read_text())
+    manifest = max((folder / "commit" / run_id).glob("*.json"))
+    newest = json.loads(manifest.read_text(), parse_constant=lambda name: pytest.fail(f"JSON has no {name}"))
     assert newest["step"] == TOTAL
     return (folder / newest["objects"][0]["key"]).read_bytes(), newest["state"]
 
@@ -61,6 +63,26 @@ def test_a_kill_in_every_step_of_accumulating_gradients_changes_no_bit(tmp_path:
     assert drive(tmp_path / "killed", "step", *map(str, range(4, 12)), ACCUMULATE="4") == 8
 
     assert trained(tmp_path / "killed") == trained(tmp_path / "undisturbed")
+
+
+def test_kills_in_the_middle_of_restores_one_after_the_other_change_no_bit(
+    undisturbed: tuple[bytes, Any], tmp_path: Path
+) -> None:
+    assert drive(tmp_path, "restore", "5") == 6
+
+    assert trained(tmp_path) == undisturbed
+
+
+def test_a_training_whose_loss_weights_and_moments_are_not_numbers_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+    assert drive(tmp_path / "undisturbed", "none", POISONED_FROM="6") == 0
+
+    assert drive(tmp_path / "killed", "step", *map(str, range(5, 10)), POISONED_FROM="6") == 5
+
+    tensors, state = trained(tmp_path / "killed")
+    assert (tensors, state) == trained(tmp_path / "undisturbed")
+    loaded = safetensors.load(memoryview(tensors))
+    assert loaded["objects.model.first.weight"].isnan().all()
+    assert loaded["objects.opt.state.0.exp_avg"].isnan().all()
 
 
 def test_kills_with_worker_processes_change_no_bit(undisturbed: tuple[bytes, Any], tmp_path: Path) -> None:
@@ -171,6 +193,96 @@ def test_an_interruption_notice_is_answered_by_a_commit_and_by_staying_until_the
         assert program.end() == EXIT_YIELDED
 
     assert program.events()[-1] == "yielded"
+
+
+@contextmanager
+def busy(folder: Path, imds: FakeImds, moment: str) -> Iterator[Program]:
+    """A training that has come to this moment of its work, and stays in it."""
+    environ = clean_environ(
+        SPOTKEEPER_URI=str(folder),
+        SPOTKEEPER_RUN_ID="tiny",
+        SPOTKEEPER_PROGRESS_SECONDS="0.01",
+        AWS_EC2_METADATA_SERVICE_ENDPOINT=imds.endpoint,
+    )
+    with running(["-m", "tests.trainer.endless_training", moment], environ) as program:
+        program.wait_to_hear("busy")
+        yield program
+
+
+def a_first_attempt(folder: Path, imds: FakeImds) -> int:
+    with busy(folder, imds, "0") as program:
+        program.process.send_signal(signal.SIGTERM)
+        program.wait_to_hear("asked")
+        program.go_on()
+        assert program.end() == EXIT_YIELDED
+    step: int = program.lines[-1]["committed_step"]
+    return step
+
+
+@pytest.mark.parametrize("step", [0, 3], ids=["first step", "evaluation"])
+@pytest.mark.parametrize("is_signal", [False, True], ids=["notice", "signal"])
+def test_a_notice_in_the_first_step_or_in_an_evaluation_saves_at_the_end_of_that_step(
+    tmp_path: Path, imds: FakeImds, step: int, is_signal: bool
+) -> None:
+    with busy(tmp_path, imds, str(step)) as program:
+        if is_signal:
+            program.process.send_signal(signal.SIGTERM)
+        else:
+            announce(imds, 60)
+        program.wait_to_hear("asked")
+        program.go_on()
+        program.wait_for("committed")
+        assert program.lines[-1]["step"] == step + 1
+        assert program.lines[-1]["cause"] == ("signal" if is_signal else "notice")
+
+    imds.documents.clear()
+    with busy(tmp_path, imds, str(step + 1)) as again:
+        assert (again.lines[0]["event"], again.lines[0]["step"]) == ("resumed", step + 1)
+
+
+def test_what_is_announced_twice_and_by_signals_too_is_saved_for_once(tmp_path: Path, imds: FakeImds) -> None:
+    with busy(tmp_path, imds, "3") as program:
+        announce(imds, 60)
+        program.wait_to_hear("asked")
+        announce(imds, 30)
+        program.process.send_signal(signal.SIGTERM)
+        program.process.send_signal(signal.SIGUSR1)
+        program.go_on()
+        assert program.end() == EXIT_YIELDED
+
+    told = program.events()
+    assert told.count("committed") == 1
+    assert (told[0], told[-1]) == ("started", "yielded")
+    assert set(told[1:-1]) == {"notice", "committed"}
+    assert [line["kind"] for line in program.lines if line["event"] == "notice"].count("interruption") == 1
+
+
+def test_a_notice_in_the_middle_of_a_restore_is_answered_as_soon_as_the_training_goes_on(
+    tmp_path: Path, imds: FakeImds
+) -> None:
+    first = a_first_attempt(tmp_path, imds)
+    with busy(tmp_path, imds, "restore") as program:
+        announce(imds, 60)
+        program.go_on()
+        committed = program.wait_for("lingering")["committed_step"]
+
+        assert program.events() == ["resumed", "notice", "committed", "lingering"]
+
+    assert first == 1
+    assert committed > first
+
+
+def test_a_signal_in_the_middle_of_a_restore_ends_the_attempt_and_the_next_one_resumes_the_same(
+    tmp_path: Path, imds: FakeImds
+) -> None:
+    first = a_first_attempt(tmp_path, imds)
+    with busy(tmp_path, imds, "restore") as program:
+        program.process.send_signal(signal.SIGTERM)
+        assert program.end() == -signal.SIGTERM
+
+    with busy(tmp_path, imds, "restore") as again:
+        again.go_on()
+        assert again.wait_for("resumed")["step"] == first
 
 
 def test_a_notice_whose_time_has_passed_is_no_reason_to_leave_before_the_host_goes(

@@ -22,10 +22,9 @@ def training(folder: Path, *, within: Sequence[str] = ()) -> Iterator[Program]:
     environ = clean_environ(
         SPOTKEEPER_URI=str(folder),
         SPOTKEEPER_RUN_ID="tiny",
-        SPOTKEEPER_MAX_LOST_SECONDS="0.000001",
         SPOTKEEPER_PROGRESS_SECONDS="0.01",
     )
-    with running(["-m", "tests.trainer.endless_training"], environ, within=within) as program:
+    with running(["-m", "tests.trainer.endless_training", "saves"], environ, within=within) as program:
         yield program
 
 
@@ -201,7 +200,7 @@ def test_what_a_training_has_handed_over_before_it_is_killed_for_memory_is_commi
         program.wait_for("committed")
         writer = writer_of(program)
         with stopped(writer):
-            go_on_for(program, 50)  # the save that was begun since then waits in the arena
+            go_on_for(program, 500)  # the save that was begun since then waits in the arena
             known = commits_of(program)[-1]
             program.process.kill()
             program.process.wait()

@@ -4,6 +4,7 @@ Dropout and batch statistics, a tied weight, augmentation from all three generat
 short batch, an optimizer with moments, a schedule with a Counter in its state.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -80,10 +81,13 @@ def train(
     num_workers: int = 0,
     accumulate: int = 1,
     dataset: str = "shuffled",
+    poisoned_from: int = TOTAL,
+    before_run: Callable[[nn.Module, torch.optim.Optimizer], None] = lambda _model, _opt: None,
 ) -> spotkeeper.Run:
     """Train to the end, calling `during_step` in the middle of each step, when the state is not whole.
 
-    The optimizer steps once in `accumulate` steps of the run, on the sum of their gradients.
+    From step `poisoned_from` on the inputs are not numbers. `before_run` is called with what the run then restores. The
+    optimizer steps once in `accumulate` steps of the run, on the sum of their gradients.
     """
     torch.set_num_threads(1)
     torch.manual_seed(1)
@@ -92,11 +96,14 @@ def train(
     model = Tied()
     opt = torch.optim.AdamW(model.parameters(), lr=0.01)
     sched = torch.optim.lr_scheduler.MultiStepLR(opt, [5, 9])
+    before_run(model, opt)
     run = spotkeeper.Run(model=model, opt=opt, sched=sched)
     samples, order = DATASETS[dataset]
     data = run.loader(samples, batch_size=BATCH_SIZE, num_workers=num_workers, seed=7, **order)
     opt.zero_grad()
     for step, (inputs, targets) in run.steps(data, total=total):
+        if step >= poisoned_from:
+            inputs.fill_(math.nan)
         loss = functional.cross_entropy(model(inputs + 0.01 * random.random()), targets)
         torch.autograd.backward(loss / accumulate)
         during_step(step)
