@@ -78,6 +78,12 @@ def measure(traces: Path) -> dict[str, Any]:
     return figures
 
 
+def lifetimes_coverage(traces: Path) -> float:
+    """Return the mean coverage of the lifetimes by samples of ten."""
+    by_group = coverage(lifetimes(traces), sample_size=SAMPLE_SIZES[0], seed=SAMPLE_SIZES[0])
+    return round(sum(by_group.values()) / len(by_group), 3)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Measure, and write a dated result.
 

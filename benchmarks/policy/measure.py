@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
+from benchmarks import hazard, planning
 from benchmarks.policy.adrs import published_jobs
 from benchmarks.policy.jobs import Job, drawn_jobs, policies
 from benchmarks.policy.traces import ON_DEMAND_USD, Series, read_2022, read_2023
@@ -148,6 +149,8 @@ def measure(traces: Path, *, ends: int = _ENDS, workers: int = 2) -> dict[str, A
     with ProcessPoolExecutor(workers) as pool:
         all_cells = pool.map(partial(cells, ends=ends), markets)
         published = pool.map(adrs, pieces)
+        covered = pool.submit(hazard.lifetimes_coverage, traces)
+        planned = pool.map(planning.cells, markets)
         overshoot = pool.map(partial(budget_overshoot_usd, ends=max(1, ends // 4)), markets)
         sums: dict[str, float] = defaultdict(float)
         for piece in published:
@@ -163,8 +166,8 @@ def measure(traces: Path, *, ends: int = _ENDS, workers: int = 2) -> dict[str, A
             "gap_closed_share": _gap_closed(flat),
             "budget_overshoot_usd": max(overshoot),
             "decision_us": round(microseconds, 2),
-            "interval_coverage": None,
-            "plan_error": None,
+            "interval_coverage": covered.result(),
+            "plan_error": planning.error([cell for found in planned for cell in found]),
         }
 
 

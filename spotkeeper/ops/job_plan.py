@@ -8,7 +8,7 @@ from typing import Final
 
 from spotkeeper.ops.spot_trace import Ticks
 from spotkeeper.policy import checkpoint_interval, emergency_save, hazard, pools, preemption_rate
-from spotkeeper.policy.drawn_market import drawn_ticks
+from spotkeeper.policy.drawn_market import drawn_ticks, resampled_hazards
 from spotkeeper.policy.emergency_save import EmergencySave
 from spotkeeper.policy.forecast import Job, Outlook, SampledMarket, Way, forecast
 from spotkeeper.policy.market import Mode
@@ -122,7 +122,7 @@ def make(
     Args:
         request: What the user says.
         prices: What an hour costs.
-        trace: A recorded market to try the job on; None: markets are drawn from the hazards of recorded pools.
+        trace: A recorded market, from whose hazards markets are drawn; None: from those of recorded pools.
         num_samples: Markets to try it on, at least 1.
         seed: The same seed gives the same plan.
         force: Plan also where spot does not belong.
@@ -141,12 +141,7 @@ def make(
     interval = _interval(request, rate)
     job = _job(request, prices, interval_seconds=interval.seconds if interval else None)
     random = Random(seed)  # noqa: S311  no secret: the same seed is to give the same plan
-    outlooks = forecast(
-        job,
-        _windows(job, trace, num_samples=num_samples, random=random)
-        if trace
-        else _drawn(job, num_samples=num_samples, random=random),
-    )
+    outlooks = forecast(job, _drawn(job, trace, num_samples=num_samples, random=random))
     break_even = break_even_preemptions_per_hour(
         price_ratio=prices.on_demand_usd_per_hour / prices.spot_usd_per_hour,
         save_hours=request.stall_seconds / 3600,
@@ -166,7 +161,9 @@ def make(
         verdict=_verdict(outlooks, rate=rate, break_even=break_even, pays=pays),
         concerns=found,
         num_samples=num_samples,
-        market=f"recorded, {len(up)} stretches with spot" if trace else "drawn from the hazards of recorded GPU pools",
+        market=f"drawn from hazards fitted on {len(up)} stretches with spot of the trace"
+        if trace
+        else "drawn from the hazards of recorded GPU pools",
     )
 
 
@@ -237,37 +234,27 @@ def _job(request: JobRequest, prices: Prices, *, interval_seconds: float | None)
     )
 
 
-def _drawn(job: Job, *, num_samples: int, random: Random) -> Iterator[SampledMarket]:
-    gap_seconds = min(max(job.work_hours * 3600 / _TICKS_A_JOB, _SHORTEST_TICK_SECONDS), _LONGEST_TICK_SECONDS)
+def _drawn(job: Job, trace: Ticks | None, *, num_samples: int, random: Random) -> Iterator[SampledMarket]:
+    if trace:
+        gap_seconds = trace.gap_seconds
+        up, down = hazard.spells_of(trace.available, gap_hours=gap_seconds / 3600)
+    else:
+        gap_seconds = min(max(job.work_hours * 3600 / _TICKS_A_JOB, _SHORTEST_TICK_SECONDS), _LONGEST_TICK_SECONDS)
+        up, down = (), ()
     hours = max(_MARKET_JOBS * job.work_hours, job.deadline_hours or 0.0) + 24
     for _ in range(num_samples):
+        lifetime, outage = (
+            resampled_hazards(up, down, draw=random.random) if trace else (hazard.PRIOR_LIFETIME, hazard.PRIOR_OUTAGE)
+        )
         yield SampledMarket(
             available=drawn_ticks(
-                lifetime=hazard.PRIOR_LIFETIME,
-                outage=hazard.PRIOR_OUTAGE,
+                lifetime=lifetime,
+                outage=outage,
                 num_ticks=math.ceil(hours * 3600 / gap_seconds),
                 gap_hours=gap_seconds / 3600,
                 draw=random.random,
             ),
             gap_seconds=gap_seconds,
-        )
-
-
-def _windows(job: Job, trace: Ticks, *, num_samples: int, random: Random) -> Iterator[SampledMarket]:
-    """Yield the trace from random ticks on, each with time enough for the deadline, or for twice the job."""
-    needed = math.ceil(max(job.deadline_hours or 0.0, 2 * job.work_hours) * 3600 / trace.gap_seconds)
-    last = len(trace.available) - needed
-    if last < 0:
-        raise ValueError(
-            f"the trace has {len(trace.available) * trace.gap_seconds / 3600:.1f} h, and the job needs "
-            f"{needed * trace.gap_seconds / 3600:.1f} h of it: give a longer one, or none"
-        )
-    for _ in range(num_samples):
-        yield SampledMarket(
-            available=trace.available,
-            gap_seconds=trace.gap_seconds,
-            start_tick=random.randint(0, last),
-            spot_usd_per_hour=trace.spot_usd_per_hour,
         )
 
 

@@ -70,11 +70,11 @@ def test_the_notice_suffices_for_a_small_state_and_not_for_a_large_one() -> None
     assert large["interval_seconds"] >= 200
 
 
-def test_a_recorded_market_gives_its_own_rate_prices_and_windows(tmp_path: Path) -> None:
+def test_a_recorded_market_gives_its_own_rate_and_hazards(tmp_path: Path) -> None:
     trace = recorded(tmp_path / "t.json", ([1] * 20 + [0] * 3) * 40)
     told = planned(*JOB, *HOURLY, "--trace", str(trace))
 
-    assert told["market"] == "recorded, 39 stretches with spot"
+    assert told["market"] == "drawn from hazards fitted on 39 stretches with spot of the trace"
     assert told["rate"]["num_events"] == 39
     assert told["rate"]["is_sufficient"] is True
     assert told["rate"]["low_per_hour"] < 39 / 130 < told["rate"]["high_per_hour"]
@@ -159,12 +159,15 @@ def test_what_no_job_can_be_is_refused_by_name(options: tuple[str, ...], message
     assert message in result.stderr
 
 
-def test_a_trace_that_is_shorter_than_the_job_is_refused_with_both_lengths(tmp_path: Path) -> None:
-    trace = recorded(tmp_path / "t.json", [1, 0, 1, 1, 1, 1])
-    result = spotkeeper("plan", *JOB, *HOURLY, "--trace", str(trace))
+def test_a_calm_trace_makes_a_cheaper_plan_than_a_stormy_one(tmp_path: Path) -> None:
+    calm = recorded(tmp_path / "calm.json", ([1] * 200 + [0] * 2) * 12)
+    stormy = recorded(tmp_path / "stormy.json", ([1] * 2 + [0] * 20) * 100)
+    usd = [
+        planned(*JOB, *HOURLY, "--deadline-hours", "9", "--trace", str(trace))["outlooks"]["mixed"]["usd"]["mean"]
+        for trace in (calm, stormy)
+    ]
 
-    assert result.exit_code == 2
-    assert "the trace has 1.0 h, and the job needs 12." in result.stderr
+    assert usd[0] < 0.7 * usd[1]
 
 
 def test_the_picture_shows_every_market(tmp_path: Path) -> None:

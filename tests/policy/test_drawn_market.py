@@ -2,8 +2,8 @@ from random import Random
 
 import pytest
 
-from spotkeeper.policy.drawn_market import drawn_ticks
-from spotkeeper.policy.hazard import Lomax, fit, spells_of
+from spotkeeper.policy.drawn_market import drawn_ticks, resampled_hazards
+from spotkeeper.policy.hazard import PRIOR_LIFETIME, PRIOR_OUTAGE, Lomax, fit, spells_of
 
 LIFETIME, OUTAGE = Lomax(shape=3.0, scale_hours=8.0), Lomax(shape=3.0, scale_hours=2.0)
 
@@ -36,3 +36,19 @@ def test_the_same_draws_give_the_same_market() -> None:
 def test_a_market_of_no_length_is_refused(num_ticks: int, gap_hours: float) -> None:
     with pytest.raises(ValueError, match=f"num_ticks and gap_hours must be above 0, got {num_ticks} and {gap_hours}"):
         drawn_ticks(lifetime=LIFETIME, outage=OUTAGE, num_ticks=num_ticks, gap_hours=gap_hours, draw=Random(1).random)
+
+
+def test_hazards_of_resamples_differ_by_less_the_more_was_recorded() -> None:
+    def spread(num_ticks: int) -> float:
+        up, down = spells_of(drawn(num_ticks), gap_hours=0.1)
+        draw = Random(3).random
+        hazards = [resampled_hazards(up, down, draw=draw)[0].per_hour(2) for _ in range(60)]
+        return max(hazards) / min(hazards)
+
+    assert spread(20_000) < spread(1000)
+
+
+def test_without_a_spell_the_hazards_are_those_of_recorded_pools() -> None:
+    lifetime, outage = resampled_hazards((), (), draw=Random(1).random)
+
+    assert (lifetime, outage) == (fit([], prior=PRIOR_LIFETIME).lomax, fit([], prior=PRIOR_OUTAGE).lomax)
