@@ -10,7 +10,7 @@
     BudgetHeadroom      what is left of caps                        no change
     NoProgress          runs that are parked, or nearly             no change
     NoticeNotHonoured   warned attempts that saved nothing          good: zeros are not sent
-    PreemptionStorm     HostsLost and one of the alarms above       -
+    PreemptionStorm     HostsLost, and that runs suffer from it     -
 
 An alarm that goes quiet because the sweeper, which measures, has died would say that all is well; so those keep their
 state, and SweeperSilent speaks. In expressions, missing values count as 0 in sums; FILL writes the zeros that are not
@@ -131,8 +131,8 @@ class ObservabilityStack(EnvironmentStack):
             self._metric(metrics.CHECKPOINT_AGE, "Maximum"),
             threshold=minutes * 60,
             missing=_NO_CHANGE,
-            words=f"A running attempt has not committed a checkpoint for {minutes * 60} seconds or more: so much work "
-            "is lost if its machine goes.",
+            words=f"A running attempt that saves has not committed a checkpoint for {minutes * 60} seconds or more: so "
+            "much work is lost if its machine goes.",
         )
 
     def _budget_alarm(self) -> cloudwatch.Alarm:
@@ -145,8 +145,8 @@ class ObservabilityStack(EnvironmentStack):
             threshold=percent,
             comparison=cloudwatch.ComparisonOperator.LESS_THAN_OR_EQUAL_TO_THRESHOLD,
             missing=_NO_CHANGE,
-            words=f"At most {percent} percent are left of a cap of the environment's month, or a deadline-first run "
-            "has crossed its own cap.",
+            words=f"At most {percent} percent are left of a cap of the month, of the environment or a team, or a "
+            "deadline-first run has crossed its own cap.",
         )
 
     def _storm_alarms(self) -> tuple[cloudwatch.IAlarm, ...]:
@@ -157,8 +157,8 @@ class ObservabilityStack(EnvironmentStack):
             threshold=1,
             periods=alarms.spot_dry_minutes // PERIOD_MINUTES,
             missing=_NO_CHANGE,
-            words=f"For {alarms.spot_dry_minutes} minutes, at least 1 run has waited for spot longer than "
-            f"{self._environment.fallback_after_seconds} seconds.",
+            words=f"For {alarms.spot_dry_minutes} minutes, at least 1 run has waited for spot capacity longer than "
+            f"{self._environment.fallback_after_seconds} seconds, and its queue was given no machine.",
         )
         no_progress = self._alarm(
             "NoProgress",
@@ -172,7 +172,8 @@ class ObservabilityStack(EnvironmentStack):
             _filled(self._metric(metrics.NOTICES_NOT_HONOURED, "Maximum")),
             threshold=1,
             missing=_GOOD,
-            words="At least 1 attempt was warned before its host was taken, and committed no checkpoint after that.",
+            words="At least 1 attempt that saves was warned before its host was taken, and committed no checkpoint "
+            "since 2 minutes before that.",
         )
         hosts_lost = cloudwatch.Alarm(
             self,
@@ -185,14 +186,26 @@ class ObservabilityStack(EnvironmentStack):
             alarm_description=f"Tells nobody: a part of PreemptionStorm. Attempts lost at least "
             f"{alarms.storm_hosts_lost} hosts within 15 minutes. Runbook: {runbook('PreemptionStorm')}",
         )
-        harm = " OR ".join(f'ALARM("{alarm.alarm_arn}")' for alarm in (dry, not_honoured, no_progress))
+        stalled = cloudwatch.Alarm(
+            self,
+            "RunsStalled",
+            metric=_filled(self._metric(metrics.RUNS_STALLED_BY_LOSSES, "Maximum")),
+            threshold=1,
+            comparison_operator=_AT_LEAST,
+            evaluation_periods=1,
+            treat_missing_data=_GOOD,
+            alarm_description="Tells nobody: a part of PreemptionStorm. At least 1 run that lost a host within 15 "
+            f"minutes has brought no newer checkpoint in two submissions. Runbook: {runbook('PreemptionStorm')}",
+        )
+        # A run that is parked for another reason suffers from no storm.
+        harm = " OR ".join(f'ALARM("{alarm.alarm_arn}")' for alarm in (dry, not_honoured, stalled))
         storm = cloudwatch.CfnCompositeAlarm(
             self,
             "PreemptionStorm",
             # Many interruptions alone are what Spotkeeper is for, and nothing for a person to do.
             alarm_rule=f'ALARM("{hosts_lost.alarm_arn}") AND ({harm})',
             alarm_description=f"Attempts lost at least {alarms.storm_hosts_lost} hosts within 15 minutes, and "
-            "SpotCapacityDry, NoticeNotHonoured or NoProgress says that runs suffer from it. "
+            "SpotCapacityDry, NoticeNotHonoured or RunsStalled says that runs suffer from it. "
             f"Runbook: {runbook('PreemptionStorm')}",
             alarm_actions=[self._topic.topic_arn],
             ok_actions=[self._topic.topic_arn],

@@ -42,7 +42,7 @@ JOB_STATUSES: Final = ["RUNNABLE", "RUNNING", "SUCCEEDED", "FAILED"]
 """States in which the ledger may have something to learn; a job that Batch retries goes back to RUNNABLE."""
 
 SWEEP_MINUTES: Final = 5
-SWEEP_TIMEOUT_SECONDS: Final = 240
+SWEEP_TIMEOUT_SECONDS: Final = 270
 """Below the period, so that a sweep ends before the next begins."""
 SWEEP_CONCURRENCY: Final = 2
 """The least that Lambda takes. Two sweeps at once, after one that began late, look twice and do everything once: each

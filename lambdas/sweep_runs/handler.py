@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
 MARGIN_MILLISECONDS = 30_000
 """Kept for the run in work when time is up, and for a call of it that AWS does not answer (`aws.client_config`)."""
+SURVEY_MILLISECONDS = 30_000
+"""Kept for the survey behind the sweep: alarms are needed most when there is more to sweep than time for it."""
 
 
 def handle(event: dict[str, Any], context: "LambdaContext") -> "PartialItemFailureResponse":
     """Sweep once for every message of the batch, which holds one."""
 
-    def has_time() -> bool:
-        return context.get_remaining_time_in_millis() > MARGIN_MILLISECONDS
+    def has_time(*, beside: int = 0) -> bool:
+        return context.get_remaining_time_in_millis() > MARGIN_MILLISECONDS + beside
 
     def react(due: Event) -> tuple[str, Counts]:
         if not isinstance(due, SweepDue):
             return f"not for this handler: {type(due).__name__}", {metrics.EVENTS_IGNORED: 1}
         ports = binding.ports()
-        done = sweep(ports=ports, clock=binding.now, has_time=has_time)
+        done = sweep(ports=ports, clock=binding.now, has_time=lambda: has_time(beside=SURVEY_MILLISECONDS))
         seen = survey(ports=ports, commits=binding.commits(), now=binding.now(), has_time=has_time)
         return sweep_report.report(done, seen)
 

@@ -31,8 +31,8 @@ CAPS_CROSSED: Final = "CapsCrossed"
 """Submissions of deadline-first runs for which more was reserved than their own cap allows; the run's history says how
 much more."""
 WAITS_OVER_LIMIT: Final = "WaitsOverLimit"
-"""Runs without a machine for longer than the fallback limit, of those that the sweep looked at; its log line says why.
-"""
+"""Runs that wait for spot capacity for longer than the fallback limit, of those that the sweep looked at: AWS said that
+it has none, and gave no machine to another job of the queue. The sweep's log line names whoever waits, and for what."""
 RESERVATIONS_SETTLED: Final = "ReservationsSettled"
 JOBS_STOPPED_FOR_MONEY: Final = "JobsStoppedForMoney"
 """On-demand is switched off, or the lease of a spot job could not be renewed; the job saves as on any stop."""
@@ -46,20 +46,25 @@ SWEEP_REPAIRS: Final = "SweepRepairs"
 SWEEP_FAILURES: Final = "SweepFailures"
 """Runs that a sweep could not reconcile; the log names them."""
 
-# Measured by the sweeper over the open runs, as they stand when it has swept.
+# Measured by the sweeper over the open runs, as they stand when it has swept; where it has no time for all of them, as
+# they stood in the last round (`control.survey`).
 CHECKPOINT_AGE: Final = "CheckpointAge"
-"""Seconds of work that would be lost if all machines went now, of the run that would lose most; 0: nothing runs. A
-program with the library says it of itself too, every minute, so that it is known while the sweeper is silent."""
+"""Seconds of work that would be lost if all machines went now, of the run that would lose most; 0: nothing runs, or
+what runs never saved. A program with the library says it of itself too, every minute: before its first save, and while
+the sweeper is silent."""
 BUDGET_LEFT: Final = "BudgetLeft"
-"""Percent that is left of the environment's caps of the month, of the cap with least left; 100 without caps."""
+"""Percent that is left of the month's caps of the environment and its teams, of the one with least left; 100: none."""
 RUNS_OVER_OWN_CAP: Final = "RunsOverOwnCap"
 """Runs in mode deadline-first for which more is reserved or spent than their own cap."""
 RUNS_WITHOUT_PROGRESS: Final = "RunsWithoutProgress"
 """Runs that are parked, or will be if their next submission brings no newer checkpoint either."""
+RUNS_STALLED_BY_LOSSES: Final = "RunsStalledByLosses"
+"""Runs that lost a host within the last 15 minutes, and have brought no newer checkpoint in two submissions or more."""
 HOSTS_LOST: Final = "HostsLost"
 """Attempts that lost their host within the last 15 minutes."""
 NOTICES_NOT_HONOURED: Final = "NoticesNotHonoured"
-"""Attempts among those that were warned, and committed no checkpoint after the warning."""
+"""Attempts among those that were warned, and committed no checkpoint from two minutes before the warning on, although
+they had committed some before."""
 
 STATES: Final = frozenset({CHECKPOINT_AGE, BUDGET_LEFT, RUNS_WITHOUT_PROGRESS, WAITS_OVER_LIMIT})
 """Sent by every sweep. All others are sent only when they are not zero: a zero costs as much as any other value."""

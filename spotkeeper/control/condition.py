@@ -19,6 +19,10 @@ from spotkeeper.policy.placement import Mode
 
 RECENT_SECONDS: Final = 900
 """Three periods of the sweeper: what happened since is seen by at least one sweep, though two should fail."""
+START_SECONDS: Final = 1800
+"""An attempt may restore and compile for so long before it is asked when it saves."""
+FRESH_SECONDS: Final = 120
+"""As long as a notice is: an attempt that saved within so long before one has as good as saved on it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,19 +34,22 @@ class Commit:
     at: str
 
 
-def checkpoint_age_seconds(run: Run, attempts: Iterable[Attempt], commits: Iterable[Commit], *, now: str) -> float:
+def checkpoint_age_seconds(run: Run, attempts: Iterable[Attempt], commits: Sequence[Commit], *, now: str) -> float:
     """Return how much work the attempt that holds the run has not saved; 0 if no attempt is at work.
 
-    It counts from the newest commit or from the claim, whichever is later: what came before the claim is either saved
-    or lost already.
+    It counts from the attempt's newest commit. One that has none yet still starts, restores or compiles, for
+    `START_SECONDS` after its claim; of a run that has none at all nobody knows here whether it is to save: a program
+    with the library tells its age itself (`metrics.CHECKPOINT_AGE`), and one without has chosen to begin again.
     """
     if run.state is not RunState.RUNNING or run.claimed_at is None:
         return 0.0
     holder = (run.claimed_job_id, run.claimed_attempt)
     if any(attempt.stopped_at and (attempt.job_id, attempt.attempt) == holder for attempt in attempts):
         return 0.0  # AWS Batch looks for another machine
-    moments = [run.claimed_at, *(commit.at for commit in commits)]
-    return max(0.0, seconds_between(max(moments, key=datetime.fromisoformat), now))
+    own = [commit.at for commit in commits if commit.epoch == run.epoch]
+    if own:
+        return max(0.0, seconds_between(max(own, key=datetime.fromisoformat), now))
+    return max(0.0, seconds_between(run.claimed_at, now) - START_SECONDS) if commits else 0.0
 
 
 def hosts_lost(attempts: Iterable[Attempt], *, now: str) -> int:
@@ -67,22 +74,26 @@ def warned(attempts: Iterable[Attempt], *, now: str) -> tuple[Attempt, ...]:
 
 
 def has_honoured(attempt: Attempt, commits: Sequence[Commit]) -> bool:
-    """Tell whether a warned attempt committed a checkpoint after its warning.
+    """Tell whether a warned attempt committed a checkpoint after its warning, or `FRESH_SECONDS` before it.
 
-    Retention may have deleted its commits once a later attempt had some: nothing is held against it then.
+    One that has no commit at all saves nothing by choice, or had still to start, restore or compile; or retention has
+    deleted what it had, once a later attempt had some. Nothing is held against it.
     """
     assert attempt.epoch is not None
     assert attempt.warned_at is not None
     own = [commit.at for commit in commits if commit.epoch == attempt.epoch]
-    if not own:
-        return any(commit.epoch > attempt.epoch for commit in commits)
     # S3 tells whole seconds, and so does the warning.
-    return seconds_between(attempt.warned_at, max(own, key=datetime.fromisoformat)) >= 0
+    return not own or seconds_between(attempt.warned_at, max(own, key=datetime.fromisoformat)) >= -FRESH_SECONDS
 
 
 def is_without_progress(run: Run) -> bool:
     """Tell whether a run is parked, or will be if its next submission brings no newer checkpoint either."""
-    return run.state is RunState.PARKED or (not run.is_closed and run.num_stalls >= MAX_STALLS - 1)
+    return run.state is RunState.PARKED or is_stalled(run)
+
+
+def is_stalled(run: Run) -> bool:
+    """Tell whether submissions of an open run brought no newer checkpoint, and one more would park it, or has."""
+    return not run.is_closed and run.num_stalls >= MAX_STALLS - 1
 
 
 def left_percent(budget: Budget) -> float:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from spotkeeper.control.measures import Measures
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
@@ -22,3 +24,7 @@ class Position:
     """When the round could begin; ISO 8601, UTC."""
     last: Listed | None = None
     """The entry behind which it goes on; None: it goes on at the beginning. It need not be listed any more."""
+    whole: Measures | None = None
+    """What the last whole round has measured, if it measures anything."""
+    part: Measures | None = None
+    """What this one has, up to here."""

@@ -1,11 +1,15 @@
 """Runs that have no machine for longer than placement lets a run wait for spot, each with why: for log and metric."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.moments import seconds_between
-from spotkeeper.control.run import Run
+from spotkeeper.control.run import Lack, Run
 from spotkeeper.policy.placement import Market, Terms
+
+NO_CAPACITY: Final = "CAPACITY:"
+"""How AWS Batch's reason begins, of a job at the head of a queue for which EC2 has no machine."""
 
 
 def overdue(runs: Iterable[Run], *, terms: Terms, now: str) -> dict[str, str]:
@@ -20,6 +24,33 @@ def overdue(runs: Iterable[Run], *, terms: Terms, now: str) -> dict[str, str]:
         if since is not None and seconds_between(since, now) > terms.fallback_after_seconds:
             found[run.run_id] = _words(run)
     return found
+
+
+def is_drought(run: Run, *, last_start: Callable[[str], str | None], terms: Terms, now: str) -> bool:
+    """Tell whether a run that is overdue waits for spot capacity, and for nothing else.
+
+    AWS has said that it has none, and has given no job of the queue a machine meanwhile: a queue that gets machines has
+    a backlog. Who waits for money, for permission, to be submitted, or in a queue that is full of other jobs waits for
+    no capacity.
+
+    Args:
+        run: One of those that `overdue` returns.
+        last_start: Returns when a job of a queue got a machine last.
+        terms: The environment's.
+        now: ISO 8601, UTC.
+    """
+    if run.market != Market.SPOT or run.lacks == Lack.MONEY or not _lacks_capacity(run):
+        return False
+    started_at = last_start(run.job_queue)
+    return started_at is None or seconds_between(started_at, now) > terms.fallback_after_seconds
+
+
+def _lacks_capacity(run: Run) -> bool:
+    if run.state is RunState.WAITING:
+        return run.lacks == Lack.CAPACITY
+    # A job that was given up for want of capacity and is submitted again waits on.
+    says_so = (run.waits_why or "").startswith(NO_CAPACITY)
+    return says_so or (run.state is not RunState.RUNNING and run.num_capacity_waits > 0)
 
 
 def _without_machine_since(run: Run) -> str | None:

@@ -20,7 +20,7 @@ from spotkeeper.control.glance import glance
 from spotkeeper.control.listing import Listed
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Outcome
-from spotkeeper.control.overdue import overdue
+from spotkeeper.control.overdue import is_drought, overdue
 from spotkeeper.control.ports import Conflict, Job, Ports
 from spotkeeper.control.reconcile import observe_job, reconcile
 from spotkeeper.control.reservations import Tended, tend
@@ -57,6 +57,8 @@ class Sweep:
     """Run -> why it could not be reconciled; the next sweep tries again."""
     waits: dict[str, str] = field(default_factory=dict)
     """Run -> why it waits, of those that it looked at and that wait for longer than placement lets a run wait."""
+    droughts: set[str] = field(default_factory=set)
+    """Of these, the runs that wait for spot capacity and nothing else."""
     oldest_round_seconds: float = 0.0
     """For how long the older of the two rounds that it has left goes on."""
 
@@ -151,11 +153,19 @@ def _reconcile(done: Sweep, run: Run, job: Job | None, ports: Ports, now: str) -
         if seen is None:
             described = replace(ports, batch=Described(ports.batch, (job,) if job is not None else ()))
             seen = reconcile(run.run_id, ports=described, now=now)
-        done.waits.update(overdue([seen.run or run], terms=ports.terms.placement, now=now))
+        _note_wait(done, seen.run or run, ports, now)
         done.num_caps_crossed += seen.is_cap_crossed
         return seen.outcome
 
     done.attempt(run.run_id, done.outcomes, step, conflict=Outcome.UNCHANGED)
+
+
+def _note_wait(done: Sweep, run: Run, ports: Ports, now: str) -> None:
+    terms = ports.terms.placement
+    waits = overdue([run], terms=terms, now=now)
+    done.waits.update(waits)
+    if waits and is_drought(run, last_start=ports.ledger.last_start, terms=terms, now=now):
+        done.droughts.add(run.run_id)
 
 
 def _tend_money(

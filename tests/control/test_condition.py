@@ -55,11 +55,15 @@ def test_a_checkpoint_ages_from_the_newest_commit() -> None:
     assert checkpoint_age_seconds(running(), [attempt()], commits, now=NOW) == 600
 
 
-def test_without_a_commit_since_its_claim_an_attempt_has_not_saved_since_then() -> None:
-    before = commit("2026-11-23T16:00:00+00:00")
+def test_an_attempt_that_still_starts_restores_or_compiles_has_half_an_hour_before_it_is_asked_when_it_saves() -> None:
+    run, before = running(epoch=2), [commit("2026-11-23T16:00:00+00:00")]
 
-    assert checkpoint_age_seconds(running(), [], [], now=NOW) == 3600
-    assert checkpoint_age_seconds(running(), [attempt()], [before], now=NOW) == 3600
+    assert checkpoint_age_seconds(run, [], before, now="2026-11-23T17:30:00+00:00") == 0
+    assert checkpoint_age_seconds(run, [attempt(epoch=2)], before, now=NOW) == 1800
+
+
+def test_whether_a_run_that_never_saved_is_to_save_is_not_for_the_sweeper_to_say() -> None:
+    assert checkpoint_age_seconds(running(), [attempt()], [], now=NOW) == 0
 
 
 def test_nothing_is_at_risk_while_no_attempt_holds_the_run_or_its_holder_has_lost_its_host() -> None:
@@ -72,7 +76,8 @@ def test_nothing_is_at_risk_while_no_attempt_holds_the_run_or_its_holder_has_los
 def test_an_earlier_attempts_end_does_not_hide_that_the_holder_saves_nothing() -> None:
     run = running(claimed_attempt=2, epoch=2)
 
-    assert checkpoint_age_seconds(run, [taken(), attempt(attempt=2, epoch=2)], [], now=NOW) == 3600
+    saved = [commit("2026-11-23T17:10:00+00:00", epoch=2)]
+    assert checkpoint_age_seconds(run, [taken(), attempt(attempt=2, epoch=2)], saved, now=NOW) == 3000
 
 
 def test_hosts_count_as_lost_for_a_quarter_of_an_hour_with_and_without_a_warning() -> None:
@@ -99,17 +104,23 @@ def test_who_had_no_warning_or_nothing_to_save_is_not_asked(changes: dict[str, A
 @pytest.mark.parametrize(
     ("commits", "expected"),
     [
-        ([], False),
-        ([commit("2026-11-23T17:50:59+00:00")], False),
+        # It saves nothing by choice, or had still to start, restore or compile,
+        ([], True),
+        ([commit("2026-11-23T17:10:00+00:00", epoch=0)], True),
+        # or had just saved: there was next to nothing to save.
+        ([commit("2026-11-23T17:49:00+00:00")], True),
+        ([commit("2026-11-23T17:48:59+00:00")], False),
         ([commit("2026-11-23T17:51:00+00:00")], True),
-        ([commit("2026-11-23T17:50:00+00:00"), commit("2026-11-23T17:52:00+00:00")], True),
+        ([commit("2026-11-23T17:40:00+00:00"), commit("2026-11-23T17:52:00+00:00")], True),
         # The next attempt's checkpoints tell nothing of this one's,
-        ([commit("2026-11-23T17:50:00+00:00"), commit("2026-11-23T17:58:00+00:00", epoch=2)], False),
+        ([commit("2026-11-23T17:40:00+00:00"), commit("2026-11-23T17:58:00+00:00", epoch=2)], False),
         # unless retention has deleted what it had.
         ([commit("2026-11-23T17:58:00+00:00", epoch=2)], True),
     ],
 )
-def test_a_notice_is_honoured_by_a_commit_of_the_same_attempt_after_it(commits: list[Commit], expected: bool) -> None:
+def test_a_notice_is_honoured_by_a_commit_of_the_same_attempt_after_it_or_just_before(
+    commits: list[Commit], expected: bool
+) -> None:
     assert has_honoured(taken(), commits) is expected
 
 

@@ -10,6 +10,7 @@ from spotkeeper.contract import ledger as contract
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.aws.ledger import DynamoDBLedger
 from spotkeeper.control.listing import Listed, Position
+from spotkeeper.control.measures import Measures
 from spotkeeper.control.ports import Conflict, Ledger, Throttled
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption
 from spotkeeper.control.submit import next_submission
@@ -196,6 +197,10 @@ def test_how_far_the_sweeper_has_come_is_kept_by_listing(ledger: Ledger, last: L
     ledger.keep_position("open", Position(began_at="T1", last=last))
 
     assert ledger.position("open") == Position(began_at="T1", last=last)
+
+    measured = Position(began_at="T2", whole=Measures(num_hosts_lost=7), part=Measures(checkpoint_age_seconds=61))
+    ledger.keep_position("open", measured)
+    assert ledger.position("open") == measured
     assert ledger.position("unsettled") is None
 
 

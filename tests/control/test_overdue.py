@@ -1,5 +1,10 @@
+from typing import Any
+
+import pytest
+
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.control.overdue import overdue
+from spotkeeper.control.overdue import is_drought, overdue
+from spotkeeper.control.run import Lack
 from spotkeeper.policy.placement import Terms
 from tests.control.fakes import new_run
 
@@ -47,3 +52,40 @@ def test_a_run_that_has_no_machine_beyond_the_limit_is_named_with_its_reason() -
         "asked-again": "submission 3 has not started yet",
         "retried": "its job waits for a machine (spot) since 2026-11-23T18:00:00+00:00: CAPACITY",
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "last_start", "expected"),
+    [
+        ({"state": RunState.WAITING, "lacks": Lack.CAPACITY}, None, True),
+        ({"state": RunState.WAITING, "lacks": Lack.CAPACITY}, EARLY, True),
+        ({"state": RunState.SUBMITTED, "num_capacity_waits": 2}, None, True),
+        ({"state": RunState.RUNNING, "waits_since": EARLY, "waits_why": "CAPACITY:INSUFFICIENT"}, None, True),
+        ({"state": RunState.WAITING, "lacks": Lack.CAPACITY}, "2026-11-23T18:31:00+00:00", False),
+        ({"state": RunState.WAITING, "lacks": Lack.MONEY}, None, False),
+        ({"state": RunState.WAITING}, None, False),
+        ({"state": RunState.SUBMITTING}, None, False),
+        ({"state": RunState.SUBMITTED, "waits_since": EARLY}, None, False),
+        ({"state": RunState.SUBMITTED, "waits_since": EARLY, "waits_why": "MISCONFIGURATION:MAX"}, None, False),
+        ({"state": RunState.SUBMITTED, "num_capacity_waits": 2, "market": "on-demand"}, None, False),
+    ],
+    ids=[
+        "no capacity",
+        "the queue got a machine long ago",
+        "asked again",
+        "its retry finds none",
+        "a backlog: the queue gets machines",
+        "money",
+        "a lost reply",
+        "its turn to be submitted",
+        "behind others in its queue",
+        "a limit of ours",
+        "on-demand",
+    ],
+)
+def test_only_who_waits_for_spot_capacity_and_nothing_else_tells_of_a_drought(
+    changes: dict[str, Any], last_start: str | None, expected: bool
+) -> None:
+    run = new_run(**changes)
+
+    assert is_drought(run, last_start={run.job_queue: last_start}.get, terms=TERMS, now=NOW) is expected

@@ -15,7 +15,7 @@ class Context:
     memory_limit_in_mb: int = 256
     invoked_function_arn: str = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:handler"
     aws_request_id: str = "request-1"
-    remaining_milliseconds: int = 60_000
+    remaining_milliseconds: int = 270_000
 
     def get_remaining_time_in_millis(self) -> int:
         return self.remaining_milliseconds

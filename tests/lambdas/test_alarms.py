@@ -180,7 +180,7 @@ def wait_for_spot(environment: "Connection", run_id: str, **changes: Any) -> Non
 def test_the_alarms_are_those_that_the_contract_names(alarms: tuple[Resource, ...]) -> None:
     named = set(AlarmWatch(alarms).states([], begin=0, end=60)[0])
 
-    assert named == {*ALARMS, "HostsLost"}
+    assert named == {*ALARMS, "HostsLost", "RunsStalled"}
 
 
 def test_all_alarms_stay_quiet_while_runs_train_save_lose_hosts_and_finish(hour: Hour) -> None:
@@ -221,6 +221,16 @@ def test_sweeper_silent_fires_too_when_sweeps_run_out_of_time(hour: Hour) -> Non
         hour.pass_by(PERIOD_MINUTES)
 
     assert hour.fired == {"SweeperSilent"}
+
+
+def test_what_alarms_read_is_measured_although_the_sweep_has_no_time_left(hour: Hour) -> None:
+    hour.environment.ledger.create(new_run("stuck", state=RunState.PARKED, reason="no newer checkpoint"))
+
+    for _ in range(2):
+        hour.invoke(sweep_runs, SCHEDULED, in_context=context(remaining_milliseconds=45_000))
+        hour.pass_by(PERIOD_MINUTES)
+
+    assert hour.fired == {"NoProgress"}
 
 
 def test_sweeper_repairing_fires_when_no_event_closes_runs_for_half_an_hour(hour: Hour) -> None:
@@ -280,7 +290,8 @@ def test_handler_errors_fires_when_runs_cannot_be_reconciled(hour: Hour) -> None
         },
     )
 
-    hold(hour.environment, "readable", minutes=61)
+    hold(hour.environment, "readable", minutes=91, epoch=2)
+    commit("readable")
 
     hour.sweep(8)
 
@@ -288,18 +299,22 @@ def test_handler_errors_fires_when_runs_cannot_be_reconciled(hour: Hour) -> None
 
 
 def test_checkpoint_stale_fires_when_an_attempt_has_not_saved_for_an_hour(hour: Hour) -> None:
-    hold(hour.environment, "saves-not", minutes=61)
+    # What it saved was by an attempt before; half an hour is for restoring that.
+    hold(hour.environment, "saves-not", minutes=91, epoch=2)
+    commit("saves-not")
+    hold(hour.environment, "never-saves", minutes=600)
 
     hour.sweep(2)
     assert hour.fired == {"CheckpointStale"}
 
-    commit("saves-not")
+    commit("saves-not", epoch=2)
     hour.sweep(2)
     assert hour.states[-1]["CheckpointStale"] == OK
 
 
 def test_checkpoint_stale_waits_for_an_attempt_that_still_has_time(hour: Hour) -> None:
-    hold(hour.environment, "young", minutes=55)
+    hold(hour.environment, "young", minutes=85, epoch=2)
+    commit("young")
 
     hour.sweep(2)
 
@@ -358,8 +373,15 @@ def test_no_progress_fires_when_a_run_is_parked_and_ends_when_a_person_has_dealt
 
 
 def test_notice_not_honoured_fires_when_a_warned_attempt_saved_nothing_more(hour: Hour) -> None:
+    hold(hour.environment, "saves-never", minutes=30)
+    lose_host(hour.environment, "saves-never")
+    hour.sweep(2)
+    assert hour.fired == set(), "a program without checkpoints cannot save on a notice"
+
+    commit("deaf")
     hold(hour.environment, "deaf", minutes=30)
-    lose_host(hour.environment, "deaf")
+    # S3 tells that the commit is of now: the warning came five minutes after it.
+    lose_host(hour.environment, "deaf", warned_at=ago(-5), stopped_at=ago(-7))
 
     hour.sweep(2)
 
@@ -374,9 +396,13 @@ def test_preemption_storm_fires_when_many_hosts_go_and_runs_suffer(hour: Hour) -
     hour.sweep(2)
     assert hour.fired == {"HostsLost"}, "which tells nobody: every run saved, and there is capacity"
 
-    wait_for_spot(hour.environment, "dry")
-    hour.sweep(4)
-    assert hour.fired == {"HostsLost", "SpotCapacityDry", "PreemptionStorm"}
+    hour.environment.ledger.create(new_run("parked", state=RunState.PARKED, reason="a queue that can never run it"))
+    hour.sweep(2)
+    assert hour.fired == {"HostsLost", "NoProgress"}, "a run that is parked suffers from no storm"
+
+    hour.environment.ledger.advance(hour.environment.run_of("run-3"), num_stalls=2)
+    hour.sweep(2)
+    assert hour.fired == {"HostsLost", "NoProgress", "RunsStalled", "PreemptionStorm"}
 
 
 def test_every_alarm_of_the_contract_is_shown_to_fire() -> None:

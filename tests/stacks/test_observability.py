@@ -51,7 +51,7 @@ def test_the_alarms_that_tell_somebody_are_those_of_the_contract(any_environment
 def test_every_alarm_says_what_is_wrong_and_ends_with_its_runbook(any_environment: Assembly) -> None:
     for name, alarm in alarms(any_environment).items():
         description = alarm["AlarmDescription"]
-        of = "PreemptionStorm" if name == "HostsLost" else name
+        of = "PreemptionStorm" if name in ("HostsLost", "RunsStalled") else name
         assert description.endswith(f"Runbook: {runbook(of)}")
         assert 60 < len(description) <= 1024, "what CloudWatch takes"
 
@@ -106,6 +106,7 @@ def test_how_missing_data_counts_is_chosen_for_every_alarm(dev: Assembly) -> Non
         "NoProgress": "ignore",
         "NoticeNotHonoured": "notBreaching",
         "HostsLost": "notBreaching",
+        "RunsStalled": "notBreaching",
     }
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EVENTS = Path(__file__).parents[1] / "recorded_events"
 BY_EVENT = ("RecordInterruption", "ObserveJob", "RecordBlockedQueue")
 FUNCTIONS = (*BY_EVENT, "SweepRuns")
-TIMEOUT_SECONDS = {**dict.fromkeys(BY_EVENT, 60), "SweepRuns": 240}
+TIMEOUT_SECONDS = {**dict.fromkeys(BY_EVENT, 60), "SweepRuns": 270}
 
 
 def recorded(name: str) -> dict[str, Any]:

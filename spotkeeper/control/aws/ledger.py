@@ -13,6 +13,7 @@ from spotkeeper.contract import ledger as contract
 from spotkeeper.control.aws.batch_read import read_items
 from spotkeeper.control.aws.listing_index import keys_from_oldest, newest_keys
 from spotkeeper.control.listing import Listed, Position
+from spotkeeper.control.measures import Measures
 from spotkeeper.control.ports import Conflict, Throttled
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
 
@@ -134,16 +135,18 @@ class DynamoDBLedger:
         item = self._get(contract.SWEEPER_PARTITION, contract.position_sort_key(listing))
         if item is None:
             return None
-        last = item.get("last")
-        return Position(began_at=item["began_at"], last=Listed(**_known(Listed, last)) if last is not None else None)
+        parts: dict[str, type[Any]] = {"last": Listed, "whole": Measures, "part": Measures}
+        told = {name: kind(**_known(kind, item[name])) for name, kind in parts.items() if name in item}
+        return Position(began_at=item["began_at"], **told)
 
     def keep_position(self, listing: str, position: Position) -> None:
         """Put the position in the place of the last."""
-        last = {"last": {"M": serialized(asdict(position.last))}} if position.last is not None else {}
+        parts = {"last": position.last, "whole": position.whole, "part": position.part}
+        stored = {name: {"M": serialized(asdict(part))} for name, part in parts.items() if part is not None}
         key = item_key(contract.SWEEPER_PARTITION, contract.position_sort_key(listing))
         with typed_errors():
             self._client.put_item(
-                TableName=self._table, Item={**key, **serialized({"began_at": position.began_at}), **last}
+                TableName=self._table, Item={**key, **serialized({"began_at": position.began_at}), **stored}
             )
 
     def record_start(self, queue: str, *, at: str) -> None:

@@ -12,8 +12,9 @@ def report(done: Sweep, seen: Survey) -> tuple[str, dict[str, float]]:
         f"on time: {done.is_on_time}, oldest round: {done.oldest_round_seconds:.0f} s, "
         f"outcomes: {dict(done.outcomes)}, reservations: {dict(done.reservations)}, "
         f"failures: {done.failures | seen.failures}, waits over the limit: {done.waits}, "
+        f"of these for want of capacity: {sorted(done.droughts)}, "
         f"without progress: {seen.without_progress}, notices not honoured: {seen.not_honoured}, "
-        f"over their own cap: {seen.over_own_cap}"
+        f"over their own cap: {seen.over_own_cap}, least left: {seen.least_left or 'all'}"
     )
     return sentence, {
         **count(done.outcomes),
@@ -22,17 +23,12 @@ def report(done: Sweep, seen: Survey) -> tuple[str, dict[str, float]]:
         metrics.SWEEP_REPAIRS: done.num_repairs,
         metrics.SWEEP_FAILURES: len(done.failures) + len(seen.failures),
         metrics.CAPS_CROSSED: done.num_caps_crossed,
-        metrics.WAITS_OVER_LIMIT: len(done.waits),
-        **(_measured(seen) if seen.is_finished else {}),
-    }
-
-
-def _measured(seen: Survey) -> dict[str, float]:
-    return {
-        metrics.CHECKPOINT_AGE: seen.checkpoint_age_seconds,
-        metrics.HOSTS_LOST: seen.num_hosts_lost,
-        metrics.NOTICES_NOT_HONOURED: len(seen.not_honoured),
-        metrics.RUNS_WITHOUT_PROGRESS: len(seen.without_progress),
-        metrics.RUNS_OVER_OWN_CAP: len(seen.over_own_cap),
+        metrics.WAITS_OVER_LIMIT: len(done.droughts),
+        metrics.CHECKPOINT_AGE: seen.worst.checkpoint_age_seconds,
+        metrics.HOSTS_LOST: seen.worst.num_hosts_lost,
+        metrics.NOTICES_NOT_HONOURED: seen.worst.num_not_honoured,
+        metrics.RUNS_WITHOUT_PROGRESS: seen.worst.num_without_progress,
+        metrics.RUNS_STALLED_BY_LOSSES: seen.worst.num_stalled_by_losses,
+        metrics.RUNS_OVER_OWN_CAP: seen.worst.num_over_own_cap,
         metrics.BUDGET_LEFT: seen.budget_left_percent,
     }
