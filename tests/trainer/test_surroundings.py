@@ -65,7 +65,7 @@ class Disk:
     def __init__(self, holder: int, folder: Path) -> None:
         self.folder = folder
         self.within = ["nsenter", "--preserve-credentials", "--user", "--mount", f"--target={holder}"]
-        self._seen_from_here = Path(f"/proc/{holder}/root/{folder}")
+        self._seen_from_here = Path("/proc", str(holder), "root", *folder.parts[1:])
 
     def fill(self) -> None:
         with (self._seen_from_here / "filler").open("ab", buffering=0) as file, suppress(OSError):
