@@ -14,6 +14,8 @@ from spotkeeper.contract.budgets import kind_of, run_holder
 from spotkeeper.control.budget import (
     UNLIMITED_MICROUSD,
     Budget,
+    Cap,
+    Limits,
     OverBudget,
     Reservation,
     Switch,
@@ -160,8 +162,23 @@ def _longest_seconds(run: Run, price: Decimal, asked: list[Budget], ports: Ports
 
 def budgets_of(run: Run, *, ports: Ports, now: str) -> list[Budget]:
     """Return the budgets that a run spends from now; those that nobody has opened are opened."""
-    holders = ports.terms.holders(run, now)
-    return [ports.budgets.get(holder) or ports.budgets.open(limits.open(holder)) for holder, limits in holders.items()]
+    return [_budget_of(holder, limits, ports) for holder, limits in ports.terms.holders(run, now).items()]
+
+
+def _budget_of(holder: str, limits: Limits, ports: Ports) -> Budget:
+    budget = ports.budgets.get(holder) or ports.budgets.open(limits.open(holder))
+    if not kind_of(holder).is_monthly or budget.version > 1:
+        return budget  # a person's word stands until the month ends
+    settled = limits.open(holder)
+    fallback, total = _capped(budget.fallback, settled.fallback), _capped(budget.total, settled.total)
+    if (fallback, total) == (budget.fallback.limit, budget.total.limit):
+        return budget
+    return ports.budgets.set_limits(budget, fallback=fallback, total=total)
+
+
+def _capped(stored: Cap, settled: Cap) -> int:
+    """Return the limit of a month's cap; one that was deployed after the budget was opened counts from then on."""
+    return settled.limit if stored.limit == UNLIMITED_MICROUSD else stored.limit
 
 
 def _left(budget: Budget) -> int:

@@ -9,7 +9,7 @@ import pytest
 from spotkeeper.contract.budgets import environment_holder, run_holder, sweep_holder, team_holder
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control import reserve
-from spotkeeper.control.budget import Limits, OverBudget
+from spotkeeper.control.budget import UNLIMITED_MICROUSD, Limits, OverBudget
 from spotkeeper.control.classify import OVER_BUDGET_REASON, OVER_MONTH_REASON
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Outcome
@@ -259,3 +259,35 @@ def test_a_month_that_is_spent_waits_for_the_next_one() -> None:
 
     assert world.look(minute=60 * 24 * 10) is Outcome.SUBMITTED
     assert world.budgets.budgets[environment_holder("2026-12")].total.reserved == LEASE
+    assert world.hear("job-1", minute=60) is Outcome.WAITING
+    assert world.run.reason is not None
+    assert MONTH in world.run.reason
+
+    assert world.look(minute=60 * 24 * 10) is Outcome.SUBMITTED
+    assert world.budgets.budgets[environment_holder("2026-12")].total.reserved == LEASE
+
+
+@pytest.mark.parametrize("holder", [MONTH, team_holder("research", "2026-11")])
+def test_a_total_cap_that_is_deployed_in_mid_month_is_kept_from_then_on(holder: str) -> None:
+    world = World()
+    world.submit()
+    world.budgets.open(Limits().open(holder))  # as an earlier run on on-demand has left it
+    limits = Limits(total_microusd=3 * USD)
+    terms = replace(TERMS, **({"limits": limits} if holder == MONTH else {"team_limits": {"research": limits}}))
+    ports = replace(world.ports, terms=terms)
+
+    first = submit(new_run("first"), ports=ports, now=NOW)
+    second = submit(new_run("second"), ports=ports, now=NOW)
+
+    assert (first.state, second.state, second.lacks) == (RunState.SUBMITTED, RunState.WAITING, Lack.MONEY)
+    assert world.budgets.budgets[holder].total.limit == 3 * USD
+
+
+def test_what_a_person_set_for_this_month_is_not_undone_by_a_deployment() -> None:
+    world = World()
+    opened = world.budgets.open(Limits(total_microusd=3 * USD).open(MONTH))
+    world.budgets.set_limits(opened, fallback=opened.fallback.limit, total=UNLIMITED_MICROUSD)
+    ports = replace(world.ports, terms=replace(TERMS, limits=Limits(total_microusd=3 * USD)))
+
+    for name in ("first", "second"):
+        assert submit(new_run(name), ports=ports, now=NOW).state is RunState.SUBMITTED
