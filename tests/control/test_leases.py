@@ -259,12 +259,6 @@ def test_a_month_that_is_spent_waits_for_the_next_one() -> None:
 
     assert world.look(minute=60 * 24 * 10) is Outcome.SUBMITTED
     assert world.budgets.budgets[environment_holder("2026-12")].total.reserved == LEASE
-    assert world.hear("job-1", minute=60) is Outcome.WAITING
-    assert world.run.reason is not None
-    assert MONTH in world.run.reason
-
-    assert world.look(minute=60 * 24 * 10) is Outcome.SUBMITTED
-    assert world.budgets.budgets[environment_holder("2026-12")].total.reserved == LEASE
 
 
 @pytest.mark.parametrize("holder", [MONTH, team_holder("research", "2026-11")])
