@@ -48,7 +48,7 @@ SWEEP_LOG_BYTES: Final = 5_000
 SWEEP_READS: Final = 10
 """Of one sweep that finds nothing: assumed, generously; together they are cents."""
 
-_, _MEASURED = report(Sweep(), Survey(is_finished=True))
+_, _MEASURED = report(Sweep(), Survey())
 SWEEP_METRICS: Final = sum(1 for name, value in _MEASURED.items() if value or name in metrics.STATES) + 1
 """Custom metrics that a sweep of nothing emits: what is not zero or a state, and the messages received."""
 

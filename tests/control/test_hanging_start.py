@@ -8,13 +8,12 @@ from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import JobAttempt, JobStatus
 from spotkeeper.control.submit import job_request
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
-from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import STARTING_SECONDS, TEARDOWN_SECONDS
 from tests.control.fakes import TERMS, new_run
 from tests.control.reconciled import HOST, NORMAL, RUN, World, after
 
-DEAREST = TERMS.profiles["cpu"].dearest_usd_per_hour(Market.ON_DEMAND)
-assert DEAREST is not None
+PRICES = TERMS.profiles["cpu"]
+DEAREST = max(PRICES.usd_per_hour[name] for name in PRICES.on_demand_instance_types)
 LIMIT = STARTING_SECONDS / 60
 LOST = JobAttempt(started_at=after(20), stopped_at=after(30), status_reason=HOST)
 
