@@ -23,7 +23,7 @@ def within_caps(at: Situation, wanted: Decision) -> Decision:
             return replace(wanted, reason=f"{wanted.reason}; over the run's cap")
         hours = max(affordable_on_demand_hours(at), 0.0)
         reason = f"{wanted.reason}; the caps allow {hours:.2f} h of on-demand"
-        market = Market.SPOT if at.is_spot_worth else None
+        market = Market.SPOT if at.is_spot_worth and _may_use_spot(at) else None
         wanted = Decision(market=market, reason=reason, numbers=wanted.numbers)
     is_broke = at.spot_usd_per_hour * at.tick_hours > at.usd_left + _ROUNDING_USD
     if wanted.market is Market.SPOT and at.mode is Mode.BUDGET_FIRST and is_broke:
@@ -31,6 +31,11 @@ def within_caps(at: Situation, wanted: Decision) -> Decision:
     if wanted.wants_standby and not _affords_standby(at):
         return replace(wanted, wants_standby=False)
     return wanted
+
+
+def _may_use_spot(at: Situation) -> bool:
+    """Tell whether spot may take the place of on-demand: not if that would give away a deadline that goes first."""
+    return at.hours_left is None or at.mode is Mode.BUDGET_FIRST or guard.may_use_spot(at)
 
 
 def affordable_on_demand_hours(at: Situation) -> float:

@@ -16,11 +16,13 @@ UNTIL_THE_GUARD = replace(FITTED, patience=0.0, old_patience=0.0)
 """Waits for as long as the guard lets it, so that the guard alone keeps the deadline."""
 
 
+@settings(deadline=None)
 @given(jobs())
 def test_no_feasible_deadline_is_missed(job: dict[str, Any]) -> None:
     assert not replay(**job).misses_deadline
 
 
+@settings(deadline=None)
 @given(jobs())
 def test_no_feasible_deadline_is_missed_without_sight_of_spot(job: dict[str, Any]) -> None:
     assert not replay(**job, sees_spot=False).misses_deadline
@@ -44,6 +46,7 @@ def test_a_machine_that_is_taken_the_tick_after_every_start_does_not_cost_the_de
         assert not replay(**{**job, "available": flicker}).misses_deadline
 
 
+@settings(deadline=None)
 @given(jobs(), st.lists(st.floats(0, 1), min_size=1, max_size=7))
 def test_changeovers_of_any_length_up_to_the_stated_one_do_not_cost_the_deadline(
     job: dict[str, Any], shares: list[float]
@@ -52,12 +55,14 @@ def test_changeovers_of_any_length_up_to_the_stated_one_do_not_cost_the_deadline
     assert not replay(**job, actual_changeover_hours=actual).misses_deadline
 
 
+@settings(deadline=None)
 @given(jobs(), st.floats(0, 5))
 def test_work_that_preemptions_take_back_does_not_cost_the_deadline(job: dict[str, Any], lost_ticks: float) -> None:
     lost_hours = lost_ticks * job["gap_seconds"] / 3600
     assert not replay(**job, lost_hours=lost_hours).misses_deadline
 
 
+@settings(deadline=None)
 @given(jobs(), st.integers(1, 4), st.data())
 def test_on_demand_that_is_missing_for_the_stated_time_does_not_cost_the_deadline(
     job: dict[str, Any], wait_ticks: int, data: st.DataObject
@@ -79,6 +84,7 @@ def test_the_guard_is_exact_a_tick_less_of_slack_and_on_demand_must_start_now() 
     assert decide(replace(at, hours_left=1.25), UNTIL_THE_GUARD).market is Market.ON_DEMAND
 
 
+@settings(deadline=None)
 @given(jobs())
 def test_a_run_that_cannot_be_in_time_is_as_little_late_as_on_demand_makes_it(job: dict[str, Any]) -> None:
     gap_hours = job["gap_seconds"] / 3600

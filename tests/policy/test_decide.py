@@ -130,6 +130,11 @@ def test_money_that_spot_needs_to_finish_is_not_spent_on_on_demand() -> None:
     assert decide(replace(at, usd_left=22.0)).market is Market.ON_DEMAND
 
 
+def test_without_money_for_on_demand_a_deadline_is_not_given_away_to_spot() -> None:
+    at = replace(AT, market=Market.ON_DEMAND, spot=Spot.UP, changeover_hours=0.6, hours_left=21.0, usd_left=0.0)
+    assert decide(at).market is None  # a tick of waiting is safe, a changeover to spot is not
+
+
 def test_a_deadline_crosses_the_cap_of_its_run_and_says_so() -> None:
     at = replace(AT, hours_left=20.3, on_demand_usd_left=0.0, mode=Mode.DEADLINE_FIRST)
     decision = decide(at)

@@ -29,6 +29,7 @@ def solved(draw: st.DrawFn) -> tuple[dict[str, Any], OfflineOptimum]:
     return job, OfflineOptimum(**job)
 
 
+@settings(deadline=None)
 @given(solved())
 def test_more_slack_never_makes_the_optimum_dearer(found: tuple[dict[str, Any], OfflineOptimum]) -> None:
     job, optimum = found
@@ -36,6 +37,7 @@ def test_more_slack_never_makes_the_optimum_dearer(found: tuple[dict[str, Any], 
     assert costs == sorted(costs, reverse=True)
 
 
+@settings(deadline=None)
 @given(solved(), st.floats(0, 100), st.floats(0, 100))
 def test_more_money_never_does_less_work(
     found: tuple[dict[str, Any], OfflineOptimum], one_usd: float, other_usd: float

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotkeeper.policy.market import Market, Mode
@@ -70,6 +70,7 @@ def test_without_a_deadline_a_run_waits_for_its_patience_and_returns_when_spot_d
     assert places(replay(**job, patience_hours=2.0)) == [("wait", 2), ("on-demand", 1), ("spot", 3)]
 
 
+@settings(deadline=None)
 @given(jobs(), st.booleans(), st.booleans(), st.floats(0, 2))
 def test_money_and_time_are_conserved(job: dict[str, Any], sees: bool, is_free: bool, lost_ticks: float) -> None:
     gap_hours = job["gap_seconds"] / 3600
@@ -90,6 +91,7 @@ def test_money_and_time_are_conserved(job: dict[str, Any], sees: bool, is_free: 
             assert math.isclose(one.work_hours + one.changeover_hours, one.ticks * gap_hours, abs_tol=1e-9)
 
 
+@settings(deadline=None)
 @given(jobs(), st.floats(0.01, 100))
 def test_other_money_changes_no_decision(job: dict[str, Any], rate: float) -> None:
     told = replay(**job, cap_usd=20.0, mode=Mode.BUDGET_FIRST)
@@ -99,6 +101,7 @@ def test_other_money_changes_no_decision(job: dict[str, Any], rate: float) -> No
     assert math.isclose(other.usd, told.usd * rate, rel_tol=1e-9, abs_tol=1e-9)
 
 
+@settings(deadline=None)
 @given(jobs(), st.sampled_from([0.25, 0.5, 2.0, 4.0]))
 def test_other_time_changes_no_decision_if_the_market_s_own_times_change_with_it(
     job: dict[str, Any], factor: float
@@ -114,6 +117,7 @@ def test_other_time_changes_no_decision_if_the_market_s_own_times_change_with_it
     assert places(told) == places(replay(**job))
 
 
+@settings(deadline=None)
 @given(jobs(), st.floats(0, 80), st.booleans(), st.booleans(), st.floats(0, 2))
 def test_in_budget_first_no_cap_is_crossed_by_a_cent(
     job: dict[str, Any], cap_usd: float, sees: bool, is_fallback: bool, lost_ticks: float
@@ -126,6 +130,7 @@ def test_in_budget_first_no_cap_is_crossed_by_a_cent(
     assert told.over_cap_usd == 0
 
 
+@settings(deadline=None)
 @given(jobs(), st.floats(0, 80))
 def test_in_deadline_first_a_cap_costs_no_deadline_and_what_is_over_it_is_told(
     job: dict[str, Any], cap_usd: float
