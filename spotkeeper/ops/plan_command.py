@@ -16,12 +16,11 @@ from spotkeeper.ops.duration import duration_option
 from spotkeeper.ops.gantt import check_plot, draw_samples
 from spotkeeper.ops.job_plan import JobPlan, JobRequest, Prices
 from spotkeeper.ops.market_data import snapshot
-from spotkeeper.ops.spending import cap_option, mode_option
-from spotkeeper.ops.spot_trace import Ticks, read_trace, ticks_of
+from spotkeeper.ops.spending import cap_usd_option, mode_option
+from spotkeeper.ops.spot_trace import Ticks, read_ticks
 from spotkeeper.policy.checkpoint_interval import DEFAULT_MAX_LOST_SECONDS, LONGEST_MAX_LOST_SECONDS
 from spotkeeper.policy.forecast import Outlook, Spread
 from spotkeeper.policy.market import Mode
-from spotkeeper.policy.money import MICROUSD_PER_USD
 from spotkeeper.policy.pools import Offer
 from spotkeeper.policy.preemption_rate import estimate
 from spotkeeper.policy.suitability import Kind
@@ -79,10 +78,10 @@ def plan(
         num_nodes=nodes,
         has_checkpoints=not no_checkpoints,
         mode=mode_option(mode),
-        total_cap_usd=_usd("--total-cap", total_cap),
-        fallback_cap_usd=_usd("--fallback-cap", fallback_cap),
+        total_cap_usd=cap_usd_option(total_cap, "--total-cap"),
+        fallback_cap_usd=cap_usd_option(fallback_cap, "--fallback-cap"),
     )
-    ticks = _ticks(trace)
+    ticks = None if trace is None else read_ticks(trace)
     told = _prices(request, ticks, instance_type or [], region, prices, on_demand_price, spot_price)
     made = job_plan.make(request, told, trace=ticks, num_samples=samples, seed=seed, force=force)
     for concern in made.concerns:
@@ -113,15 +112,6 @@ def _work_hours(work_hours: float | None, steps: int | None, steps_per_second: f
     if not 0 < steps_per_second < float("inf"):
         raise ValueError(f"--steps-per-second must be above 0 and finite, got {steps_per_second}")
     return steps / steps_per_second / 3600
-
-
-def _ticks(trace: Path | None) -> Ticks | None:
-    if trace is None:
-        return None
-    try:
-        return ticks_of(read_trace(trace), trace)
-    except OSError as error:
-        raise ValueError(f"--trace {str(trace)!r} cannot be read: {error.strerror or error}") from error
 
 
 def _prices(
@@ -200,8 +190,3 @@ def _cells(outlook: Outlook) -> tuple[str, ...]:
 
 def _spread(of: Spread, form: str) -> tuple[str, ...]:
     return tuple("?" if value is None else form.format(value) for value in (of.mean, of.p50, of.p90))
-
-
-def _usd(option: str, text: str | None) -> float | None:
-    microusd = cap_option(text, option)
-    return None if microusd is None else microusd / MICROUSD_PER_USD

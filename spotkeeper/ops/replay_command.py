@@ -15,11 +15,10 @@ from rich.text import Text
 
 from spotkeeper.ops import baselines
 from spotkeeper.ops.gantt import check_plot, draw_replays
-from spotkeeper.ops.spending import cap_option, mode_option
-from spotkeeper.ops.spot_trace import Ticks, read_trace, ticks_of
+from spotkeeper.ops.spending import cap_usd_option, mode_option
+from spotkeeper.ops.spot_trace import Ticks, read_ticks
 from spotkeeper.policy import hazard, preemption_rate
 from spotkeeper.policy.market import Mode
-from spotkeeper.policy.money import MICROUSD_PER_USD
 from spotkeeper.policy.placement import decide
 from spotkeeper.policy.replay import replay
 from spotkeeper.policy.replay_log import Replay
@@ -117,10 +116,7 @@ def replay_trace(
     spotkeeper replay --trace us-west-2a.csv --work-hours 48 --deadline-hours 60
     """
     check_plot(plot)
-    try:
-        ticks = ticks_of(read_trace(trace, gap_seconds=gap_seconds), trace, gap_seconds=gap_seconds)
-    except OSError as error:
-        raise ValueError(f"--trace {str(trace)!r} cannot be read: {error.strerror or error}") from error
+    ticks = read_ticks(trace, gap_seconds=gap_seconds)
     found = compare(
         ticks,
         spot_usd_per_hour=spot_price,
@@ -131,8 +127,8 @@ def replay_trace(
         start_tick=start_tick,
         lost_hours=lost_hours,
         mode=mode_option(mode),
-        cap_usd=_usd("--total-cap", total_cap),
-        fallback_cap_usd=_usd("--fallback-cap", fallback_cap),
+        cap_usd=cap_usd_option(total_cap, "--total-cap"),
+        fallback_cap_usd=cap_usd_option(fallback_cap, "--fallback-cap"),
         sees_spot=not blind,
         is_first_hour_free=first_hour_free,
     )
@@ -198,8 +194,3 @@ def _show(found: Comparison) -> None:
         console.print(Text(f"… and {len(segments) - _MOST_SEGMENTS} more: --json lists all"))
     up, _ = hazard.spells_of(found.ticks.available, gap_hours=tick_hours)
     console.print(Text(f"\nspot in this trace is taken: {preemption_rate.estimate(up)}"))
-
-
-def _usd(option: str, text: str | None) -> float | None:
-    microusd = cap_option(text, option)
-    return None if microusd is None else microusd / MICROUSD_PER_USD

@@ -8,7 +8,7 @@ from spotkeeper.control.budget import Budget, Limits
 from spotkeeper.control.run import Run
 from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms
 from spotkeeper.policy import placement
-from spotkeeper.policy.money import format_usd, parse_usd
+from spotkeeper.policy.money import MICROUSD_PER_USD, format_usd, parse_usd
 from spotkeeper.policy.placement import Market, Mode
 from spotkeeper.policy.reservation import on_demand_microusd
 
@@ -87,6 +87,12 @@ def cap_option(text: str | None, option: str) -> int | None:
         ValueError: naming the option, the text and what is allowed.
     """
     return None if text is None else parse_usd(text, what=option)
+
+
+def cap_usd_option(text: str | None, option: str) -> float | None:
+    """Return the same in dollars, for what is estimated and not booked."""
+    microusd = cap_option(text, option)
+    return None if microusd is None else microusd / MICROUSD_PER_USD
 
 
 def check(spending: Spending, *, profile: str, terms: EnvironmentTerms) -> None:

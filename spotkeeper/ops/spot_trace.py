@@ -92,6 +92,18 @@ class Ticks:
     gap_seconds: float
 
 
+def read_ticks(path: Path, *, gap_seconds: float | None = None) -> Ticks:
+    """Read a trace as ticks, for a command whose option `--trace` names it.
+
+    Raises:
+        ValueError: if it cannot be read, or is no such trace; see `read_trace` and `ticks_of`.
+    """
+    try:
+        return ticks_of(read_trace(path, gap_seconds=gap_seconds), path, gap_seconds=gap_seconds)
+    except OSError as error:
+        raise ValueError(f"--trace {str(path)!r} cannot be read: {error.strerror or error}") from error
+
+
 def ticks_of(trace: Trace, path: Path, *, gap_seconds: float | None = None) -> Ticks:
     """Return a trace as ticks.
 

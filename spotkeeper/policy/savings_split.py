@@ -13,8 +13,8 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Final
 
+from spotkeeper.policy.market import Market
 from spotkeeper.policy.money import MICROUSD_PER_USD
-from spotkeeper.policy.placement import Market
 from spotkeeper.policy.savings import BilledTime
 
 FREE_SECONDS: Final = 3600

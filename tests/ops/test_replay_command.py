@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,4 +168,16 @@ def test_a_picture_in_a_folder_that_is_missing_is_refused_before_anything_is_com
 
     assert result.exit_code == 1
     assert result.stderr == "spotkeeper: --plot: there is no folder 'nowhere'\n"
+    assert result.stdout == ""
+
+
+def test_without_matplotlib_a_picture_is_refused_with_the_way_to_get_it(
+    trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # As where it is not installed.
+    result = spotkeeper("replay", "--trace", str(trace), *JOB, "--plot", str(tmp_path / "replay.png"))
+
+    assert result.exit_code == 1
+    assert "--plot needs matplotlib" in result.stderr
+    assert "pip install 'spotkeeper[plot]'" in result.stderr
     assert result.stdout == ""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spotkeeper.policy.placement import Market
+from spotkeeper.policy.market import Market
 from spotkeeper.policy.savings import BilledTime
 from spotkeeper.policy.savings_split import AttemptTime, Purpose, SavingsSplit, Waste, split
 
