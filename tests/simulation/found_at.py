@@ -35,6 +35,7 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "ended-job-is-quiet": 4,
         "half-a-sweeper": 4,
         "nobody-wakes-the-waiting": 4,
+        "refused-at-once": 4980,
         "requeue-unconditional": 659,
         "stalls-uncounted": 41,
         "capacity-parks": 17,
@@ -88,6 +89,8 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "money-is-drought": 44,
         "month-without-end": 5,
         "start-failure-free": 224,
+        "start-unbooked": 39,
+        "start-without-end": 9,
         "sweep-unleased": 147,
     }
 )
