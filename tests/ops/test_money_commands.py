@@ -93,18 +93,18 @@ def test_the_environment_and_its_teams_are_shown_for_this_month_before_anything_
 def test_what_a_run_has_reserved_is_shown_of_it_its_team_and_its_environment(environment: Connection) -> None:
     run = on_demand_run(environment)
 
-    # $3.60 an hour for 3,600 s, 150 s to stop, 1,500 s around, and a twin of 180 s and 1,500 s.
+    # $3.60 an hour for 3,600 s, 150 s to stop, 1,500 s around, 2,100 s of a start that hangs, and a twin of 2,100 s.
     assert row(spotkeeper("budget", "--run", run.run_id), run_holder(run.run_id), "on-demand") == [
         "$20.00",
-        "$6.93",
+        "$9.45",
         "$0.00",
-        "$13.07",
+        "$10.55",
     ]
     shown = spotkeeper("budget")
-    assert row(shown, environment_holder(this_month()), "on-demand") == ["$50.00", "$6.93", "$0.00", "$43.07"]
-    assert row(shown, team_holder("research", this_month()), "total")[1] == "$6.93"
+    assert row(shown, environment_holder(this_month()), "on-demand") == ["$50.00", "$9.45", "$0.00", "$40.55"]
+    assert row(shown, team_holder("research", this_month()), "total")[1] == "$9.45"
     (stored,) = json.loads(spotkeeper("budget", "--run", run.run_id, "--json").stdout)
-    assert stored["fallback"] == {"limit": 20_000_000, "available": 13_070_000, "reserved": 6_930_000, "spent": 0}
+    assert stored["fallback"] == {"limit": 20_000_000, "available": 10_550_000, "reserved": 9_450_000, "spent": 0}
 
 
 def test_the_cap_of_a_run_is_raised_and_on_demand_then_allowed(environment: Connection) -> None:
@@ -141,7 +141,7 @@ def test_a_cap_below_what_is_reserved_leaves_less_than_nothing_and_takes_nothing
 
     result = spotkeeper("budget", "set", "--run", run.run_id, "--fallback-cap", "5")
 
-    assert row(result, run_holder(run.run_id), "on-demand") == ["$5.00", "$6.93", "$0.00", "-$1.93"]
+    assert row(result, run_holder(run.run_id), "on-demand") == ["$5.00", "$9.45", "$0.00", "-$4.45"]
 
 
 def test_unlimited_takes_a_cap_away(environment: Connection) -> None:
@@ -366,12 +366,12 @@ def test_status_shows_market_standby_and_money_of_a_run(environment: Connection)
 
     assert "cpu, on-demand, team research" in told
     assert re.search(rf"standby +submission 3 on spot has had a machine since {re.escape(NOW)}", told)
-    assert re.search(r"on-demand cost +\$0.00 spent, \$6.93 reserved, cap \$20.00", told)
+    assert re.search(r"on-demand cost +\$0.00 spent, \$9.45 reserved, cap \$20.00", told)
     assert re.search(
-        r"total cost +\$0.00 spent, \$6.93 reserved, cap unlimited; spot is not counted \(no total cap\)", told
+        r"total cost +\$0.00 spent, \$9.45 reserved, cap unlimited; spot is not counted \(no total cap\)", told
     )
     budget = json.loads(spotkeeper("status", run.run_id, "--json").stdout)["budget"]
-    assert budget["fallback"]["reserved"] == 6_930_000
+    assert budget["fallback"]["reserved"] == 9_450_000
 
 
 def test_status_shows_the_caps_of_a_run_that_has_reserved_nothing(environment: Connection) -> None:

@@ -57,7 +57,6 @@ def planned(environment: Connection) -> Plan:
     [
         ("ClientException", RunState.FAILED),
         ("UnrecognizedClientException", RunState.FAILED),
-        ("AccessDeniedException", RunState.PARKED),
     ],
 )
 def test_a_run_whose_job_is_refused_is_named_and_has_the_words(
@@ -73,6 +72,19 @@ def test_a_run_whose_job_is_refused_is_named_and_has_the_words(
     run = environment.run_of("python-0a1b2c")
     assert run.state is state
     assert "words of AWS" in str(run.reason)
+
+
+def test_who_may_not_submit_is_told_that_the_run_is_recorded_and_that_the_sweeper_goes_on_with_it(
+    environment: Connection,
+) -> None:
+    connection = answering(environment, lambda: error("AccessDeniedException", 403))
+
+    with pytest.raises(
+        OperationError, match=r"your AWS role may not submit its job: the sweeper does so .*words of AWS"
+    ):
+        submit(planned(environment), connection=connection, now=NOW, pause=no_pause)
+
+    assert environment.run_of("python-0a1b2c").state is RunState.SUBMITTING
 
 
 @pytest.mark.parametrize("answer", [unreachable, lambda: error("TooManyRequestsException", 429)])

@@ -18,7 +18,8 @@ from spotkeeper.ops.spending import Spending
 from tests.runbooks.conftest import Delivery
 from tests.runbooks.exercise import Exercise
 from tests.runbooks.runbook import runbooks
-from tests.story.programs import saves_each_step, trains_until
+from tests.story.age import age_commits
+from tests.story.programs import GOES_ON_WHEN_TOLD_TO_STOP, HANGS_WHEN_IT_HAS_SAVED, saves_each_step, trains_until
 from tests.story.user import User, eventually, later
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("runbooks")]
@@ -135,10 +136,9 @@ def test_sweeper_repairing(emulated: Cloud, user: User, delivery: Delivery, exer
 
 def test_checkpoint_stale(user: User, exercise: Open) -> None:
     page = exercise("CheckpointStale")
-    run = user.submit(HANGS)
-    user.claimed(run)
-    # An hour passes, as far as the ledger tells.
-    user.connection.ledger.advance(is_in(user, run, RunState.RUNNING), claimed_at=later(-3700))
+    run = user.submit(HANGS_WHEN_IT_HAS_SAVED)
+    eventually(partial(user.num_commits, run), bool)
+    age_commits(user, run, seconds=3700)
     fires(page)
 
     page.sets(RUN_ID=run)
@@ -216,9 +216,10 @@ def test_no_progress(user: User, exercise: Open) -> None:
 
 def test_notice_not_honoured(emulated: Cloud, user: User, exercise: Open) -> None:
     page = exercise("NoticeNotHonoured")
-    run = user.submit(f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {HANGS}")
+    run = user.submit(GOES_ON_WHEN_TOLD_TO_STOP)
     instance_id = user.claimed(run)
-    page.watched.sweeps(2)  # there is work to lose: AWS tells whole seconds
+    eventually(partial(user.num_commits, run), bool)
+    age_commits(user, run, seconds=600)
     emulated.market.reclaim(instance_id, notice=True)
     fires(page)
 

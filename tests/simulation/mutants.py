@@ -567,10 +567,6 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             "a job that hangs in STARTING is left to itself",
             {reconcile: (("    elif waits.is_stuck(run, job", "    elif not run and waits.is_stuck(run, job"),)},
         ),
-        "twin-without-end": _mutant(
-            "a twin that hangs in STARTING on on-demand is left to itself as long as its submission goes on",
-            {reservations: (("    if run.job_id is None:", "    if run.job_id is None or jobs:"),)},
-        ),
         "start-unbooked": _mutant(
             "what a host is billed while its container hangs is not booked",
             {cost: (("_before_first(job, until) if is_on_demand", "_before_first(job, until) if not is_on_demand"),)},

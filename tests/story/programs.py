@@ -73,6 +73,13 @@ def saves_by_itself(*, total: int, seconds_a_step: float) -> str:
     return SAVES_BY_ITSELF.format(total=total, seconds_a_step=seconds_a_step)
 
 
+HANGS_WHEN_IT_HAS_SAVED = saves_each_step(total=100, seconds_a_step=600)
+"""Each attempt saves once."""
+GOES_ON_WHEN_TOLD_TO_STOP = f"""
+    import signal
+    signal.signal(signal.SIGTERM, signal.SIG_IGN){HANGS_WHEN_IT_HAS_SAVED}"""
+
+
 TRAINING = """
     import os, time, torch, spotkeeper
 

@@ -7,7 +7,8 @@ import pytest
 from emulation.cloud import Cloud
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.classify import Cause
-from tests.story.programs import library_program
+from tests.story.age import age_commits
+from tests.story.programs import GOES_ON_WHEN_TOLD_TO_STOP, library_program
 from tests.story.user import User, eventually
 from tests.story.watched import Watched
 
@@ -69,14 +70,10 @@ def _seen(watched: Watched) -> Callable[[], dict[str, float]]:
 def test_notice_not_honoured_fires_when_a_program_goes_on_until_its_host_is_taken(
     cloud: Cloud, user: User, watched: Watched
 ) -> None:
-    run = user.submit(
-        """
-        import signal, time
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        time.sleep(60)
-        """
-    )
+    run = user.submit(GOES_ON_WHEN_TOLD_TO_STOP)
     instance_id = user.claimed(run)
+    eventually(lambda: user.num_commits(run), bool)
+    age_commits(user, run, seconds=600)
     watched.sweeps(1)
 
     cloud.market.reclaim(instance_id, notice=True)
