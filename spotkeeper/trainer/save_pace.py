@@ -16,6 +16,8 @@ from spotkeeper.policy.measured_saves import (
 LEAST_SECONDS: Final = 60.0
 """Every save is several requests to S3, which are paid for; work of less than a minute is not worth more of them. Who
 allows less than a minute to be lost gets that."""
+SAVES_TO_REFUSE_BY: Final = 3
+"""Of fewer saves nobody knows how fast they are: the first one starts the writer and opens its connections."""
 REMEMBERED_SAVES: Final = 20
 """Costs and bandwidth are those of the latest: a training's state grows, and hosts and networks differ."""
 
@@ -72,12 +74,17 @@ class SavePace:
     def choose_last(
         self, *, budget_seconds: float | None, total_bytes: int, in_flight: InFlight | None
     ) -> EmergencySave:
-        """Decide, at a step boundary of a host that is going, what is still saved; see `policy.emergency_save`."""
+        """Decide, at a step boundary of a host that is going, what is still saved; see `policy.emergency_save`.
+
+        With nothing in flight a save delays nothing, so it takes more than one or two slow saves to give it up.
+        """
+        is_known = in_flight is not None or len(self._saves) >= SAVES_TO_REFUSE_BY
+        saves = tuple(self._saves) if is_known else ()
         return emergency_save.choose(
             budget_seconds=budget_seconds,
             step_seconds=0.0,
-            staging_seconds=typical_lost_seconds(self._saves) if self._saves else 0.0,
+            staging_seconds=typical_lost_seconds(saves) if saves else 0.0,
             total_bytes=total_bytes,
             in_flight=in_flight,
-            bytes_per_second=dependable_bytes_per_second(self._saves),
+            bytes_per_second=dependable_bytes_per_second(saves),
         )

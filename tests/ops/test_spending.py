@@ -83,13 +83,13 @@ def test_a_fallback_without_a_price_is_warned_of_with_what_to_do() -> None:
 
 
 def test_a_cap_too_small_for_the_shortest_attempt_is_warned_of_with_both_amounts() -> None:
-    # $3.60 an hour for 900 s, 150 s to stop, 1,500 s around, and a twin of 180 s and 1,500 s.
-    assert made(fallback_cap="4.23").warnings == ()
-    (warning,) = made(fallback_cap="4.22").warnings
-    assert "reserves $4.23, and its caps allow $4.22; raise" in warning
+    # $3.60 an hour for 900 s, 150 s to stop, 1,500 s around, 2,100 s of a start that hangs, and a twin of 2,100 s.
+    assert made(fallback_cap="6.75").warnings == ()
+    (warning,) = made(fallback_cap="6.74").warnings
+    assert "reserves $6.75, and its caps allow $6.74; raise" in warning
     (warning,) = made(fallback_cap="20", total_cap="1").warnings
     assert "allow $1.00" in warning
-    assert made(fallback_cap="3.40", attempt_seconds=60).warnings == ()
+    assert made(fallback_cap="5.91", attempt_seconds=60).warnings == ()
     assert made(fallback_cap="1", mode="deadline-first").warnings == ()
 
 

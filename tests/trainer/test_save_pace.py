@@ -62,6 +62,13 @@ def test_a_recommendation_to_rebalance_brings_a_save_forward() -> None:
 def test_what_is_saved_last_fits_the_bandwidth_that_was_measured(
     budget_seconds: float | None, in_flight: InFlight | None, expected: EmergencySave
 ) -> None:
-    made = pace(saved(0.5))
+    made = pace(*[saved(0.5)] * 3)
 
     assert made.choose_last(budget_seconds=budget_seconds, total_bytes=GIGABYTE, in_flight=in_flight) is expected
+
+
+@pytest.mark.parametrize("num_saves", [0, 1, 2])
+def test_one_or_two_slow_saves_are_no_reason_to_give_the_last_one_up(num_saves: int) -> None:
+    made = pace(*[saved(0.5)] * num_saves)
+
+    assert made.choose_last(budget_seconds=5, total_bytes=GIGABYTE, in_flight=None) is EmergencySave.FRESH
