@@ -69,7 +69,8 @@ def warned(attempts: Iterable[Attempt], *, now: str) -> tuple[Attempt, ...]:
         and attempt.epoch is not None
         and attempt.warned_at is not None
         and attempt.claimed_at is not None
-        and seconds_between(attempt.claimed_at, attempt.warned_at) > 0
+        # A warning tells whole seconds, a claim their parts: what was claimed within the second came before it.
+        and seconds_between(attempt.claimed_at, attempt.warned_at) > -1
     )
 
 

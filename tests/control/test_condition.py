@@ -101,6 +101,12 @@ def test_who_had_no_warning_or_nothing_to_save_is_not_asked(changes: dict[str, A
     assert warned([taken(**changes), taken()], now=NOW) == (taken(),)
 
 
+def test_a_warning_in_the_second_of_the_claim_counts_as_after_it() -> None:
+    quick = taken(claimed_at="2026-11-23T17:51:00.900+00:00")
+
+    assert warned([quick], now=NOW) == (quick,)
+
+
 @pytest.mark.parametrize(
     ("commits", "expected"),
     [

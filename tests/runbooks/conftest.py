@@ -13,7 +13,7 @@ from spotkeeper.ops import fallback
 from tests.runbooks.exercise import Exercise
 from tests.runbooks.runbook import exercised, runbook
 from tests.story.conftest import POLLS_QUICKLY
-from tests.story.user import User, now
+from tests.story.user import User, eventually, now
 
 WRITE_DATES = "SPOTKEEPER_RUNBOOK_DATES"
 """Set (by `make exercise-runbooks`), and pages that were followed to their end are given today's date."""
@@ -83,6 +83,8 @@ def exercise(
     fallback.on(connection)
     for run in connection.ledger.list_runs("open", 100):
         cancel(run.run_id, ports=connection.ports, now=now())
+    # What they had reserved comes back when they have ended; the next page shall not see it come.
+    eventually(lambda: tuple(connection.ledger.list_runs("open", 1)), lambda still_open: not still_open)
     for one in opened:
         assert one.untyped == [], one.page.name
         if request.node.stash.get(HAS_PASSED, False) and os.environ.get(WRITE_DATES):

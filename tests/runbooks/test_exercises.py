@@ -14,13 +14,14 @@ from emulation.cloud import Cloud
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.classify import Cause
 from spotkeeper.control.run import Run
+from spotkeeper.ops import budgets
 from spotkeeper.ops.spending import Spending
 from tests.runbooks.conftest import Delivery
 from tests.runbooks.exercise import Exercise
 from tests.runbooks.runbook import runbooks
 from tests.story.age import age_commits
 from tests.story.programs import GOES_ON_WHEN_TOLD_TO_STOP, HANGS_WHEN_IT_HAS_SAVED, saves_each_step, trains_until
-from tests.story.user import User, eventually, later
+from tests.story.user import User, eventually, later, now
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("runbooks")]
 
@@ -158,8 +159,8 @@ def test_spot_capacity_dry(emulated: Cloud, user: User, exercise: Open) -> None:
     page.sets(RUN_ID=run)
     page.diagnoses()
     page.mitigates("A")
-    waiting = is_in(user, run, RunState.WAITING)
-    user.sweep(at=waiting.wait_until or later(0))  # the product's waits are real time
+    is_in(user, run, RunState.WAITING)
+    user.waits_no_longer(run)
     page.verifies()
     assert user.run(run).market == "on-demand"
     is_over(page)
@@ -167,7 +168,9 @@ def test_spot_capacity_dry(emulated: Cloud, user: User, exercise: Open) -> None:
 
 def test_budget_headroom(emulated: Cloud, user: User, exercise: Open) -> None:
     page = exercise("BudgetHeadroom")
-    user.types("budget", "set", "--this-environment", "--fallback-cap", "1")
+    user.sweep(at=later(3600))  # what other pages' runs had reserved is free a quarter of an hour after their jobs
+    cap = budgets.budget_of(budgets.environment(user.connection, now=now()), user.connection).fallback
+    user.types("budget", "set", "--this-environment", "--fallback-cap", f"{0.75 + cap.spent / 1e6:.6f}")
     emulated.market.dry()
     user.falls_back(user.submit(GOES_ON, spending=Spending.of(fallback_cap="20"), attempt_seconds=4 * 3600))
     fires(page)

@@ -65,10 +65,9 @@ def test_dead_letters_that_are_redriven_change_nothing_while_the_run_goes_on_nor
             time.sleep(0.05)
         """
     )
-    waiting = eventually(lambda: user.run(run), lambda found: found.state is RunState.WAITING)
-    assert waiting.wait_until is not None
+    eventually(lambda: user.run(run), lambda found: found.state is RunState.WAITING)
     cloud.market.restore()
-    user.sweep(at=waiting.wait_until)
+    user.waits_no_longer(run)
     cloud.market.reclaim(user.claimed(run), notice=True)
     user.claimed(run, epoch=2)
     eventually(lambda: user.attempts(run)[0].cause, lambda cause: cause == Cause.INTERRUPTED)

@@ -89,8 +89,7 @@ def test_a_run_that_batch_gives_up_on_for_lack_of_capacity_waits_and_goes_on(clo
 
     waiting = wait_for(user, run, RunState.WAITING)
     cloud.market.restore()
-    assert waiting.wait_until is not None
-    user.sweep(at=waiting.wait_until)  # the product's waits are real time, whatever the emulation's speed
+    user.waits_no_longer(run)
     ended = user.ended(run)
 
     assert waiting.reason is not None

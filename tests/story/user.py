@@ -110,11 +110,25 @@ class User:
         short = eventually(
             lambda: self.run(run), lambda found: found.state is RunState.WAITING or found.market == Market.ON_DEMAND
         )
-        if short.wait_until is not None:
-            self.sweep(at=short.wait_until)
+        if short.market != Market.ON_DEMAND:
+            self.waits_no_longer(run)
         return eventually(
             lambda: self.run(run), lambda found: (found.market, found.state) == (Market.ON_DEMAND, RunState.RUNNING)
         )
+
+    def waits_no_longer(self, run: Run) -> Run:
+        """Sweep as when the run's wait is over, until it has been placed; the product's waits are real time.
+
+        The environment's own sweeper may be at the same run at the same moment: then one of the two gives way.
+        """
+
+        def swept() -> Run:
+            found = self.run(run)
+            if found.state is RunState.WAITING:
+                self.sweep(at=found.wait_until or now())
+            return self.run(run)
+
+        return eventually(swept, lambda found: found.state is not RunState.WAITING)
 
     def types(self, *words: str) -> str:
         """Type a command of `spotkeeper`; return what it prints."""
