@@ -24,6 +24,7 @@ from stacks.images import ImagesStack
 from stacks.network import NetworkStack
 from stacks.observability import ObservabilityStack
 from stacks.recovery import RecoveryStack
+from stacks.sagemaker import SageMakerStack
 from stacks.settings import Environment
 from stacks.storage import StorageStack
 
@@ -78,6 +79,19 @@ _NO_TAGS = ["AWS::Batch::ComputeEnvironment"]
 def _add_stacks(app: cdk.App, environment: Environment) -> None:
     storage = StorageStack(app, f"spotkeeper-{environment.name}-storage", environment=environment)
     network = NetworkStack(app, f"spotkeeper-{environment.name}-network", environment=environment)
+    sagemaker = None
+    if environment.training is not None:
+        sagemaker = SageMakerStack(
+            app,
+            f"spotkeeper-{environment.name}-sagemaker",
+            environment=environment,
+            training=environment.training,
+            vpc=network.vpc,
+            subnet_ids=network.subnet_ids,
+            checkpoints=storage.checkpoints,
+            ledger=storage.ledger,
+            images=storage.images,
+        )
     batch = BatchStack(
         app,
         f"spotkeeper-{environment.name}-batch",
@@ -87,6 +101,7 @@ def _add_stacks(app: cdk.App, environment: Environment) -> None:
         checkpoints=storage.checkpoints,
         ledger=storage.ledger,
         images=storage.images,
+        training=sagemaker.describe() if sagemaker else None,
     )
     if environment.image_builder == "codebuild":
         ImagesStack(app, images_stack(environment.name), environment=environment, repository=storage.images)
@@ -105,6 +120,8 @@ def _add_stacks(app: cdk.App, environment: Environment) -> None:
         ledger=storage.ledger,
         job_queue_arns=batch.job_queue_arns,
         on_demand_queue_arns=batch.on_demand_queue_arns,
+        training_role_arn=sagemaker.role_arn if sagemaker else None,
+        service_queue_arn=sagemaker.service_queue_arn if sagemaker else None,
     )
     observability = ObservabilityStack(
         app,

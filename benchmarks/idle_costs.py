@@ -109,6 +109,7 @@ FREE: Final = frozenset(
         "AWS::Batch::JobDefinition",
         "AWS::Batch::JobQueue",
         "AWS::Batch::SchedulingPolicy",
+        "AWS::Batch::ServiceEnvironment",
         "AWS::Budgets::Budget",
         "AWS::Budgets::BudgetsAction",
         "AWS::CodeBuild::Project",

@@ -46,10 +46,12 @@ class BatchStack(EnvironmentStack):
         checkpoints: s3.IBucket,
         ledger: dynamodb.ITable,
         images: ImageRepository,
+        training: descriptor.Training | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(scope, id_, environment=environment, **kwargs)
         self._environment = environment
+        self._training = training
         self._subnet_ids = subnet_ids
         self._security_group_id = security_group_id
         self._images = images
@@ -128,6 +130,7 @@ class BatchStack(EnvironmentStack):
                 fallback_usd=environment.fallback_cap_usd_per_month, total_usd=environment.total_cap_usd_per_month
             ),
             team_caps=dict(environment.team_caps),
+            training=self._training,
         ).to_json()
         self.descriptor_characters = most_characters(self, text)
         if self.descriptor_characters > DESCRIPTOR_CHARACTERS:

@@ -16,6 +16,7 @@ from stacks.alarm_settings import AlarmSettings
 from stacks.game_day_settings import GameDay  # noqa: F401 - for whoever sets game_day
 from stacks.network_modes import Isolated, PublicEgress
 from stacks.settings import MAX_ATTEMPT_SECONDS_LIMIT, Environment, Profile
+from stacks.training_settings import TrainingProfile, TrainingSettings
 
 CPU: Final = Profile(
     name="cpu",
@@ -89,6 +90,36 @@ GPU_80GB_X8: Final = Profile(
     root_volume_gib=500,
 )
 
+# On SageMaker: names of their own, since `--profile` chooses the service too. An environment with a total cap takes
+# only types with a price, which stacks/training_prices.py has few of: state your own.
+TRAINING_CPU: Final = TrainingProfile(
+    name="sm-cpu",
+    gpus=0,
+    gpu_memory_mib=0,
+    spot_instance_types=("ml.m5.xlarge", "ml.m6i.xlarge", "ml.m7i.xlarge"),
+    # The only one whose price has a source.
+    on_demand_instance_types=("ml.m5.xlarge",),
+    volume_gib=50,
+)
+
+TRAINING_GPU_24GB: Final = TrainingProfile(
+    name="sm-gpu-24gb",
+    gpus=1,
+    gpu_memory_mib=22_888,
+    spot_instance_types=("ml.g5.xlarge", "ml.g6.2xlarge", "ml.g5.2xlarge", "ml.g6.16xlarge"),
+    on_demand_instance_types=("ml.g6.2xlarge", "ml.g5.xlarge", "ml.g5.2xlarge"),
+    volume_gib=150,
+)
+
+TRAINING_GPU_24GB_X4: Final = TrainingProfile(
+    name="sm-gpu-24gb-x4",
+    gpus=4,
+    gpu_memory_mib=22_888,
+    spot_instance_types=("ml.g6.12xlarge", "ml.g5.12xlarge", "ml.g6.24xlarge", "ml.g5.24xlarge"),
+    on_demand_instance_types=("ml.g6.12xlarge", "ml.g5.12xlarge"),
+    volume_gib=300,
+)
+
 # For the operator to check, since no source that we could cite has them: on-demand, Linux, us-east-1, of 2026-11-23.
 # Without them profile `cpu` never falls back; a price that is too low makes a reservation that is too small.
 CPU_PRICES_USD: Final = {
@@ -134,6 +165,8 @@ DEV: Final = Environment(
     alarms=AlarmSettings(emails=()),
     # game_day=GameDay(profiles=("cpu",)) lets people drill an environment: runbooks/run-a-drill.md.
     game_day=None,
+    # In SageMaker's own network, so that programs may download what they want, as with public egress.
+    training=TrainingSettings(profiles=(TRAINING_CPU,), default_profile="sm-cpu"),
 )
 
 STAGING: Final = replace(
@@ -156,6 +189,14 @@ STAGING: Final = replace(
     segment_seconds=4 * 3600,
     standby_after_seconds=15 * 60,
     standby_age_seconds=20 * 60,
+    # As in prod: no way to the internet, a key of our own, and nothing readable between nodes.
+    training=TrainingSettings(
+        profiles=(TRAINING_CPU, TRAINING_GPU_24GB),
+        default_profile="sm-cpu",
+        is_in_vpc=True,
+        encrypts_between_nodes=True,
+        has_own_key=True,
+    ),
 )
 
 PROD: Final = replace(
@@ -177,6 +218,14 @@ PROD: Final = replace(
     team_caps={"research": Caps(fallback_usd="3000", total_usd="12000")},
     on_demand_prices_usd={**CPU_PRICES_USD, **GPU_PRICES_USD},
     fallback_after_seconds=15 * 60,
+    # Without the CPU types whose price has no source: a total cap could not be kept over them.
+    training=TrainingSettings(
+        profiles=(TRAINING_GPU_24GB, TRAINING_GPU_24GB_X4),
+        default_profile="sm-gpu-24gb",
+        is_in_vpc=True,
+        encrypts_between_nodes=True,
+        has_own_key=True,
+    ),
 )
 
 ENVIRONMENTS: Final = {environment.name: environment for environment in (DEV, STAGING, PROD)}

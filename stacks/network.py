@@ -23,6 +23,7 @@ class NetworkStack(EnvironmentStack):
     and with them its compute environments.
     """
 
+    vpc: ec2.IVpc
     subnet_ids: list[str]
     security_group_id: str
 
@@ -30,13 +31,13 @@ class NetworkStack(EnvironmentStack):
         super().__init__(scope, id_, environment=environment, **kwargs)
         network = environment.network
         if isinstance(network, ExistingVpc):
-            vpc = ec2.Vpc.from_vpc_attributes(
+            vpc = self.vpc = ec2.Vpc.from_vpc_attributes(
                 self, "Vpc", vpc_id=network.vpc_id, availability_zones=list(environment.availability_zones)
             )
             self.subnet_ids = [network.subnet_ids[zone] for zone in environment.availability_zones]
             self.security_group_id = self._hosts(vpc).security_group_id
             return
-        own = self._vpc(environment)
+        own = self.vpc = self._vpc(environment)
         subnets = own.select_subnets(subnet_group_name=_SUBNETS).subnets
         hosts = self._hosts(own)
         if isinstance(network, Isolated):

@@ -19,7 +19,10 @@ from spotkeeper.contract.events import (
     JOB_QUEUE_BLOCKED,
     JOB_STATE_CHANGE,
     REBALANCE_RECOMMENDATION,
+    SAGEMAKER_SOURCE,
+    SERVICE_JOB_STATE_CHANGE,
     SPOT_INTERRUPTION_WARNING,
+    TRAINING_JOB_STATE_CHANGE,
 )
 from spotkeeper.contract.ledger import LISTING_INDEX
 from spotkeeper.contract.names import descriptor_parameter
@@ -28,6 +31,7 @@ from stacks.constructs.event_function import EventFunction, own_events
 from stacks.constructs.handler_code import handler_code
 from stacks.constructs.nag_finding import wildcard_finding
 from stacks.constructs.spending_stop import SpendingStop
+from stacks.constructs.training_policies import allow_moving_training
 from stacks.constructs.weak_reference import weak
 from stacks.environment_stack import EnvironmentStack
 from stacks.settings import Environment
@@ -75,6 +79,8 @@ class RecoveryStack(EnvironmentStack):
         ledger: dynamodb.ITable,
         job_queue_arns: list[str],
         on_demand_queue_arns: list[str],
+        training_role_arn: str | None = None,
+        service_queue_arn: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(scope, id_, environment=environment, **kwargs)
@@ -144,6 +150,25 @@ class RecoveryStack(EnvironmentStack):
         for unit in (observe_job, sweep_runs):
             _allow_reading_jobs(unit.role, ["batch:DescribeJobs", "batch:ListJobs"])
             self._allow_moving_runs(unit.role, checkpoints, queues, descriptor_parameter(environment.name))
+            if training_role_arn is not None:
+                allow_moving_training(unit.role, environment, training_role_arn)
+        if training_role_arn is not None:
+            # All of the environment's jobs in all their states: what counts is read from SageMaker again.
+            observe_job.also_on(
+                "TrainingRule",
+                "Training jobs of SageMaker",
+                own_events(
+                    SAGEMAKER_SOURCE,
+                    [TRAINING_JOB_STATE_CHANGE],
+                    {"TrainingJobName": [{"prefix": f"{environment.name}-"}]},
+                ),
+            )
+        if service_queue_arn is not None:
+            observe_job.also_on(
+                "ServiceRule",
+                "Training jobs of SageMaker that wait in a queue of AWS Batch",
+                own_events(BATCH_SOURCE, [SERVICE_JOB_STATE_CHANGE], {"jobQueue": [weak(service_queue_arn)]}),
+            )
         self.functions = (record_interruption, observe_job, record_blocked_queue, sweep_runs)
         if environment.budget_alert_emails:
             SpendingStop(

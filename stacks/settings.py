@@ -24,6 +24,7 @@ from stacks.instance_types import INSTANCE_TYPES, InstanceType
 from stacks.network_modes import ExistingVpc, Isolated, Network, PublicEgress, check_zones
 from stacks.on_demand_prices import ON_DEMAND_PRICES_USD
 from stacks.setting_types import OWN_CHECK, check_types
+from stacks.training_settings import TrainingSettings
 
 MAX_ATTEMPT_SECONDS_LIMIT: Final = 7200 * 60
 """AWS Batch lets running jobs finish for at most 7,200 minutes after a compute environment was updated."""
@@ -266,6 +267,8 @@ class Environment:
     """Whom CloudWatch alarms tell, and from which values on."""
     game_day: GameDay | None = None
     """Drills with AWS FIS; None: there are none, and no role may interrupt a host."""
+    training: TrainingSettings | None = None
+    """What runs on SageMaker; None: nothing does, and no role may create a training job."""
 
     def check(self) -> None:
         """Check each field and what they imply for one another.
@@ -305,6 +308,8 @@ class Environment:
         self._check_prices()
         self._check_budget_alert()
         check_game_day(self.game_day, [profile.name for profile in self.profiles])
+        if self.training is not None:
+            self._check_training(self.training)
 
     def _check_zones(self) -> None:
         if not _REGION.fullmatch(self.region):
@@ -464,6 +469,25 @@ class Environment:
                     f"a total cap is set, and without the prices of {', '.join(unknown)} nothing can be leased for "
                     f"profile {profile.name!r}: no run of it would start. Add them to on_demand_prices_usd, remove the "
                     "types, or set the total caps to None"
+                )
+
+    def _check_training(self, training: TrainingSettings) -> None:
+        shared = {profile.name for profile in training.profiles} & {profile.name for profile in self.profiles}
+        if shared:
+            raise ValueError(
+                f"TrainingSettings.profiles must have names that Environment.profiles has not, got {sorted(shared)} in "
+                "both: rename, because `--profile` chooses the service too"
+            )
+        for name, price in training.on_demand_prices_usd.items():
+            if not _check_usd(f"TrainingSettings.on_demand_prices_usd[{name!r}]", price):
+                raise ValueError(f"TrainingSettings.on_demand_prices_usd[{name!r}] must be above 0: nothing is free")
+        for profile in training.profiles if self.has_total_cap else ():
+            unknown = sorted(set(profile.spot_instance_types) - set(training.prices_of(profile, self.region)))
+            if unknown:
+                raise ValueError(
+                    f"a total cap is set, and without the prices of {', '.join(unknown)} nothing can be leased for "
+                    f"training profile {profile.name!r}: no run of it would start. Add them to "
+                    "TrainingSettings.on_demand_prices_usd, remove the types, or set the total caps to None"
                 )
 
     def _check_budget_alert(self) -> None:

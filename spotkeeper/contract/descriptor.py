@@ -32,6 +32,45 @@ class Profile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingProfile:
+    """One accelerator class on SageMaker, which has no queue of its own: we try the types in their order."""
+
+    spot_instance_types: tuple[str, ...]
+    """A spot job names exactly one: SageMaker's rule. The first is tried first."""
+    on_demand_instance_types: tuple[str, ...]
+    """At most five, SageMaker's limit: the first that has capacity wins."""
+    gpus: int
+    volume_gb: int
+    """Size of the storage volume, for types without an NVMe disk of their own."""
+    image_variant: str
+    """Which of `Descriptor.trainer_images` runs on it."""
+    usd_per_hour: dict[str, str] = field(default_factory=dict)
+    """On-demand price of a type for training, as decimal text. A type whose price is not known is not in it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """Where and as whom training jobs of SageMaker run, and on what."""
+
+    role_arn: str
+    default_profile: str
+    profiles: dict[str, TrainingProfile]
+    """By name; none is the name of one on AWS Batch."""
+    starting_seconds: int = 1200
+    """A spot job that has no machine for so long is stopped, and the next type tried."""
+    subnet_ids: tuple[str, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
+    """With the subnets: both or none."""
+    kms_key_arn: str | None = None
+    """Encrypts volumes and output; None: SageMaker's own key."""
+    is_isolated: bool = False
+    """Network isolation: a container reaches nothing, so checkpoints go through SageMaker's mirror."""
+    encrypts_between_nodes: bool = False
+    service_queue: str | None = None
+    """ARN of the AWS Batch queue for SageMaker training jobs; None: the environment has none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
     """When runs change markets; see `policy.placement.Terms`."""
 
@@ -84,6 +123,8 @@ class Descriptor:
     """Of the environment."""
     team_caps: dict[str, Caps] = field(default_factory=dict)
     """Of teams that have caps of their own."""
+    training: Training | None = None
+    """None: the environment runs nothing on SageMaker."""
     version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -134,11 +175,27 @@ def _caps(stored: dict[str, Any]) -> Caps:
     return Caps(**{name: stored[name] for name in Caps.__dataclass_fields__})
 
 
+def _training(stored: dict[str, Any] | None) -> Training | None:
+    if stored is None:
+        return None
+    known = {name: stored[name] for name in Training.__dataclass_fields__}
+    profiles = {name: _training_profile(value) for name, value in known["profiles"].items()}
+    lists = {name: tuple(known[name]) for name in ("subnet_ids", "security_group_ids")}
+    return Training(**{**known, **lists, "profiles": profiles})
+
+
+def _training_profile(stored: dict[str, Any]) -> TrainingProfile:
+    known = {name: stored[name] for name in TrainingProfile.__dataclass_fields__}
+    lists = {name: tuple(known[name]) for name in ("spot_instance_types", "on_demand_instance_types")}
+    return TrainingProfile(**{**known, **lists})
+
+
 _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "profiles": lambda stored: {name: _profile(value) for name, value in stored.items()},
     "team_caps": lambda stored: {name: _caps(value) for name, value in stored.items()},
     "placement": _placement,
     "caps": _caps,
+    "training": _training,
     "teams": tuple,
     "data_prefixes": tuple,
     "secret_arns": tuple,

@@ -91,7 +91,8 @@ class EventFunction(Construct):
             enforce_ssl=True,
             retention_period=cdk.Duration.days(14),
         )
-        queue = sqs.Queue(
+        self._kept_seconds = kept_seconds
+        self._queue = queue = sqs.Queue(
             self,
             "Events",
             encryption=sqs.QueueEncryption.SQS_MANAGED,
@@ -106,20 +107,7 @@ class EventFunction(Construct):
                 reason="This is the dead-letter queue itself; what lies here waits for a person to redrive it.",
             )
         )
-        self.rule = events.Rule(
-            self,
-            "Rule",
-            description=description,
-            event_pattern=when if isinstance(when, events.EventPattern) else None,
-            schedule=when if isinstance(when, events.Schedule) else None,
-            targets=[
-                targets.SqsQueue(
-                    queue,
-                    dead_letter_queue=self.dead_letters,
-                    max_event_age=cdk.Duration.seconds(min(kept_seconds, LONGEST_EVENT_AGE_SECONDS)),
-                )
-            ],
-        )
+        self.rule = self._add_rule("Rule", description, when)
         self.role = iam.Role(self, "Role", assumed_by=any_account("lambda.amazonaws.com"))
         self.function = self._add_function(
             handler=handler,
@@ -141,6 +129,26 @@ class EventFunction(Construct):
             event_sources.SqsEventSource(
                 queue, batch_size=batch_size, report_batch_item_failures=True, max_concurrency=max_concurrency
             )
+        )
+
+    def also_on(self, id_: str, description: str, when: events.EventPattern) -> events.Rule:
+        """Deliver further events by the same queue; EventBridge's rules match one pattern each."""
+        return self._add_rule(id_, description, when)
+
+    def _add_rule(self, id_: str, description: str, when: events.EventPattern | events.Schedule) -> events.Rule:
+        return events.Rule(
+            self,
+            id_,
+            description=description,
+            event_pattern=when if isinstance(when, events.EventPattern) else None,
+            schedule=when if isinstance(when, events.Schedule) else None,
+            targets=[
+                targets.SqsQueue(
+                    self._queue,
+                    dead_letter_queue=self.dead_letters,
+                    max_event_age=cdk.Duration.seconds(min(self._kept_seconds, LONGEST_EVENT_AGE_SECONDS)),
+                )
+            ],
         )
 
     def _add_function(

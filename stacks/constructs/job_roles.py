@@ -35,8 +35,9 @@ class JobRole(iam.Role):
         checkpoints: s3.IBucket,
         ledger: dynamodb.ITable,
         data_prefixes: tuple[str, ...],
+        service: str = "ecs-tasks.amazonaws.com",
     ) -> None:
-        super().__init__(scope, id_, assumed_by=own_account("ecs-tasks.amazonaws.com"))
+        super().__init__(scope, id_, assumed_by=own_account(service))
         data, commit, epoch, source = (checkpoints.arn_for_objects(f"{prefix}*") for prefix in _PREFIXES)
         self._allow("ReadCheckpoints", ["s3:GetObject"], [data, commit, epoch, source])
         self._allow("WriteCheckpoints", ["s3:PutObject"], [data, commit, epoch])

@@ -43,7 +43,8 @@ class SpendingStop(Construct):
                     effect=iam.Effect.DENY,
                     actions=["batch:SubmitJob"],
                     resources=["*"] if environment.total_cap_usd_per_month else on_demand_queue_arns,
-                )
+                ),
+                *([_no_training_jobs()] if environment.training is not None else []),
             ],
         )
         emails = environment.budget_alert_emails
@@ -114,6 +115,13 @@ class SpendingStop(Construct):
         return role
 
 
+def _no_training_jobs() -> iam.PolicyStatement:
+    """Stop spot with on-demand: no condition of IAM's tells them apart on SageMaker."""
+    return iam.PolicyStatement(
+        sid="NoMoreTrainingJobs", effect=iam.Effect.DENY, actions=["sagemaker:CreateTrainingJob"], resources=["*"]
+    )
+
+
 def _cap_usd(environment: Environment) -> str:
     return environment.total_cap_usd_per_month or environment.fallback_cap_usd_per_month
 
@@ -123,8 +131,9 @@ def _cost_filters(environment: Environment) -> dict[str, list[str]]:
 
     Bucket, table, key and endpoints carry the tag too, and stand in no cap; volumes are billed as `EC2 - Other`.
     """
+    training = ["Amazon SageMaker"] if environment.training is not None else []
     hosts = {
-        "Service": ["Amazon Elastic Compute Cloud - Compute"],
+        "Service": ["Amazon Elastic Compute Cloud - Compute", *training],
         "TagKeyValue": [f"user:{tags.ENVIRONMENT}${environment.name}"],
     }
     return hosts if environment.total_cap_usd_per_month else {**hosts, "PurchaseType": ["On Demand Instances"]}

@@ -13,6 +13,8 @@ SECTIONS = {
     "### Profile": descriptor.Profile,
     "### Placement": descriptor.Placement,
     "### Caps": descriptor.Caps,
+    "### Training": descriptor.Training,
+    "### TrainingProfile": descriptor.TrainingProfile,
 }
 
 

@@ -16,6 +16,7 @@ from tests.security.statements import Statement, allowing, as_list
 from tests.stacks.synthesized import ACCOUNT, REGION, Assembly
 
 WRITES_WITHOUT_RESOURCE: Final = {
+    "cloudwatch:PutMetricData": "Takes no resource; the training role's is bound to SageMaker's namespace.",
     "ecs:DiscoverPollEndpoint": "Tells a host where to poll; IAM lists it as a write, and it takes no resource.",
 }
 """Actions above reading that IAM can bind to no resource, and that some role of ours needs, with the reason."""

@@ -54,10 +54,12 @@ def _holds(operator: str, key: str, wanted: list[Any], context: Context) -> bool
     if operator == "Null":
         return [str(not given).lower()] == [str(value).lower() for value in wanted]
     quantifier, _, test = operator.rpartition(":")
-    if quantifier not in ("", "ForAllValues") or test not in _TESTS:
+    if quantifier not in ("", "ForAllValues", "ForAnyValue") or test not in _TESTS:
         raise NotImplementedError(f"condition operator {operator!r}")
-    if quantifier:
+    if quantifier == "ForAllValues":
         return all(any(_TESTS[test](value, pattern) for pattern in wanted) for value in given)
+    if quantifier == "ForAnyValue":
+        return any(_TESTS[test](value, pattern) for value in given for pattern in wanted)
     assert len(given) <= 1, f"{key} has several values, so {operator} needs a quantifier"
     return any(_TESTS[test](value, pattern) for value in given for pattern in wanted)
 
@@ -68,9 +70,11 @@ def _like(pattern: str, text: str) -> bool:
 
 
 _TESTS: Final[Mapping[str, Callable[[str, Any], bool]]] = {
+    "ArnEquals": lambda value, pattern: _like(pattern, value),
     "ArnLike": lambda value, pattern: _like(pattern, value),
     "Bool": lambda value, wanted: value == str(wanted).lower(),
     "NumericLessThan": lambda value, limit: float(value) < float(limit),
+    "NumericLessThanEquals": lambda value, limit: float(value) <= float(limit),
     "StringEquals": lambda value, wanted: bool(value == wanted),
     "StringLike": lambda value, pattern: _like(pattern, value),
 }

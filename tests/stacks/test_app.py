@@ -102,7 +102,7 @@ def test_context_and_argument_give_the_same_files_with_nothing_in_the_environmen
 
     assert done.returncode == 0, done.stderr
     assert files_of(outdir) == files_of(dev.folder)
-    assert len(dev.templates) == 5
+    assert len(dev.templates) == 6
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,8 @@ def test_only_long_lived_things_are_exported(any_environment: Assembly) -> None:
         if "Export" in output
     }
 
-    assert exporters == {"storage", "network"}
+    # Of the last, its role: without it no training job runs.
+    assert exporters == {"storage", "network", "sagemaker"}
 
 
 def test_protection_follows_the_environment(dev: Assembly, prod: Assembly) -> None:

@@ -19,6 +19,13 @@ WITHOUT_RESOURCE = {
     "batch:DescribeJobs",
     "batch:ListJobs",
     "ecs:DiscoverPollEndpoint",
+    # SageMaker's reading of the network, where containers stand in it; its metrics, bound to its namespace.
+    "ec2:DescribeDhcpOptions",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
+    "cloudwatch:PutMetricData",
 }
 
 
@@ -135,6 +142,11 @@ MOVES_RUNS = {
     ("batch:SubmitJob", "arn:aws:batch:us-east-1:123456789012:job-definition/*"),
     ("batch:TagResource", "arn:aws:batch:us-east-1:123456789012:job/*"),
     ("batch:TerminateJob", "arn:aws:batch:us-east-1:123456789012:job/*"),
+    *(
+        (f"sagemaker:{action}", "arn:aws:sagemaker:us-east-1:123456789012:training-job/dev-*")
+        for action in ("AddTags", "CreateTrainingJob", "DescribeTrainingJob", "StopTrainingJob")
+    ),
+    ("iam:PassRole", "arn:aws:service:us-east-1:123456789012:TrainingRoleAA3C7BE5.Arn"),
     ("s3:ListBucket", "arn:aws:service:us-east-1:123456789012:Checkpoints620E2F20.Arn"),
     ("ssm:GetParameter", "arn:aws:ssm:us-east-1:123456789012:parameter/spotkeeper/dev/descriptor"),
 }

@@ -141,8 +141,8 @@ def test_the_rules_watch_all_queues_of_the_environment_within_the_size_of_a_patt
 def test_more_queues_than_a_pattern_holds_are_refused_when_they_are_synthesized(tmp_path: Path) -> None:
     def with_profiles(count: int) -> Environment:
         profiles = (CPU, *(replace(CPU, name=f"cpu-{index}") for index in range(1, count)))
-        # Without prices, with which the descriptor would be full first.
-        return replace(DEV, profiles=profiles, on_demand_prices_usd={})
+        # Without prices and SageMaker, with which the descriptor would be full first.
+        return replace(DEV, profiles=profiles, on_demand_prices_usd={}, training=None)
 
     app.assemble(with_profiles(7), str(tmp_path / "7")).synth()
     fits = Assembly(tmp_path / "7", "dev")
@@ -202,18 +202,19 @@ def test_what_cannot_be_delivered_or_handled_ends_in_one_dead_letter_queue(dev: 
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_only_its_own_rule_may_send_to_a_queue_and_only_over_tls(dev: Assembly, function: str) -> None:
+def test_only_its_own_rules_may_send_to_a_queue_and_only_over_tls(dev: Assembly, function: str) -> None:
     for kind in ("Events", "DeadLetters"):
         policy = dev.one("recovery", "AWS::SQS::QueuePolicy", f"{function}{kind}Policy")
         refused, *granted = policy["PolicyDocument"]["Statement"]
 
         assert (refused["Effect"], refused["Action"], refused["Principal"]) == ("Deny", "sqs:*", {"AWS": "*"})
         assert refused["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-        assert len(granted) == 1
-        assert granted[0]["Principal"] == {"Service": "events.amazonaws.com"}
-        (rule,) = granted[0]["Condition"]["ArnEquals"].values()
-        assert granted[0]["Condition"] == {"ArnEquals": {"aws:SourceArn": rule}}
-        assert rule["Fn::GetAtt"][0].startswith(f"{function}Rule")
+        rules = [f"{function}Rule", *(["ObserveJobTrainingRule"] if function == "ObserveJob" else [])]
+        for statement, expected in zip(granted, rules, strict=True):
+            assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+            (rule,) = statement["Condition"]["ArnEquals"].values()
+            assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": rule}}
+            assert rule["Fn::GetAtt"][0].startswith(expected)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -262,7 +262,12 @@ def test_a_refused_secret_is_not_repeated_in_the_message(secrets: Any) -> None:
         {"standby_age_seconds": 60, "standby_patience_seconds": 600},
         {"fallback_cap_usd_per_month": "0", "budget_alert_emails": ()},
         {"team_caps": {"research": Caps(fallback_usd="0.50", total_usd=None)}},
-        {"profiles": (CPU,), "total_cap_usd_per_month": "0", "team_caps": {"research": Caps(total_usd="1")}},
+        {
+            "profiles": (CPU,),
+            "total_cap_usd_per_month": "0",
+            "team_caps": {"research": Caps(total_usd="1")},
+            "training": None,
+        },
         {"budget_alert_emails": tuple(f"first.last+{n}@sub.example.org" for n in range(10))},
         {"profiles": profiles(25)},
         {"teams": teams(500)},

@@ -10,7 +10,7 @@ from stacks.settings import Environment
 from tests.stacks.policies import queues_of
 from tests.stacks.synthesized import Assembly
 
-HOSTS = "Amazon Elastic Compute Cloud - Compute"
+HOSTS = ["Amazon Elastic Compute Cloud - Compute", "Amazon SageMaker"]
 EMAILS = ("finance@example.org", "ml@example.org")
 
 
@@ -44,7 +44,7 @@ def test_the_budget_is_the_environments_total_cap_a_month_over_its_hosts_and_not
         "BudgetType": "COST",
         "TimeUnit": "MONTHLY",
         "BudgetLimit": {"Amount": 20000, "Unit": "USD"},
-        "CostFilters": {"Service": [HOSTS], "TagKeyValue": ["user:spotkeeper:environment$prod"]},
+        "CostFilters": {"Service": HOSTS, "TagKeyValue": ["user:spotkeeper:environment$prod"]},
     }
     (warning,) = budget["NotificationsWithSubscribers"]
     assert (warning["Notification"]["Threshold"], warning["Notification"]["NotificationType"]) == (80, "ACTUAL")
@@ -58,12 +58,14 @@ def test_where_spot_is_unlimited_only_on_demand_counts_and_only_its_queues_are_d
 
     assert budget["BudgetLimit"]["Amount"] == 50
     assert budget["CostFilters"] == {
-        "Service": [HOSTS],
+        "Service": HOSTS,
         "TagKeyValue": ["user:spotkeeper:environment$dev"],
         "PurchaseType": ["On Demand Instances"],
     }
-    (denied,) = property_of(watched, "AWS::IAM::ManagedPolicy")["PolicyDocument"]["Statement"]
+    denied, training = property_of(watched, "AWS::IAM::ManagedPolicy")["PolicyDocument"]["Statement"]
     assert set(denied["Resource"]) == set(queues_of(watched, "on_demand"))
+    # All of SageMaker, where IAM cannot tell spot from on-demand.
+    assert (training["Action"], training["Resource"]) == ("sagemaker:CreateTrainingJob", "*")
 
 
 def test_a_spent_budget_denies_the_two_functions_that_submit_to_submit_by_itself(watched: Assembly) -> None:
@@ -78,8 +80,10 @@ def test_a_spent_budget_denies_the_two_functions_that_submit_to_submit_by_itself
         "SweepRuns",
     ]
     assert "SpendingStopPolicy" in applied["PolicyArn"]
-    (statement,) = policy["PolicyDocument"]["Statement"]
-    assert (statement["Effect"], statement["Action"], statement["Resource"]) == ("Deny", "batch:SubmitJob", "*")
+    assert [(said["Effect"], said["Action"], said["Resource"]) for said in policy["PolicyDocument"]["Statement"]] == [
+        ("Deny", "batch:SubmitJob", "*"),
+        ("Deny", "sagemaker:CreateTrainingJob", "*"),
+    ]
     assert [subscriber["Address"] for subscriber in action["Subscribers"]] == list(EMAILS)
 
 
