@@ -18,7 +18,7 @@ from spotkeeper.control.ports import Batch, Conflict, Job, JobStatus, NotAllowed
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
 from spotkeeper.control.submission_rate import may_submit
-from spotkeeper.control.submit import job_request
+from spotkeeper.control.submit import request_of
 from spotkeeper.policy.placement import Market, decide, standby_is_due
 
 
@@ -136,7 +136,7 @@ def _submit(run: Run, ports: Ports, now: str) -> Run:
     if not may_submit(run.team, ledger=ports.ledger, now=now):
         return run
     try:
-        return _record(run, ports.batch.submit(job_request(request)), ports)
+        return _record(run, ports.batch.submit(request_of(request, ports.terms)), ports)
     except (ReplyLost, Throttled):
         return run
     except NotAllowed:
