@@ -244,5 +244,5 @@ def _refusal_to_create(error: ClientError) -> Exception:
     if code in NOT_ALLOWED:
         return NotAllowed(f"{code}: {message}")
     if code == _LIMIT:
-        return Refused(f"{message} (a quota of SageMaker: Service Quotas, \"for spot training job usage\" and the like)")
+        return Refused(f"{message} (a quota of SageMaker: raise it in Service Quotas)")
     return Refused(message if code == _VALIDATION else f"{code}: {message}")
