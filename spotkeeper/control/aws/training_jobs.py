@@ -31,7 +31,7 @@ class SageMakerTraining:
     """Implements `ports.Batch`. A job's id is its ARN; names are unique and never given twice, so twins cannot be.
 
     Args:
-        client: boto3's, of "sagemaker"; for everything that may be repeated; for `submit` too, because a second CreateTrainingJob of the same
+        client: boto3's, of "sagemaker": for everything that may be repeated, and for `submit` too, because a second
             name is refused.
         environment: Begins the name of each of its training jobs.
     """
