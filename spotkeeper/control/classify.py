@@ -135,8 +135,9 @@ def _ran_out_of_memory(attempt: Attempt) -> bool:
 
 
 def has_waited_in_vain(job: Job) -> bool:
-    """Tell whether a job ended without ever having had a machine that AWS Batch knew of."""
-    return job.has_ended and not job.attempts and (job.status_reason or "").startswith((WAITED_REASON, *_STATE_LIMIT))
+    """Tell whether a job ended without ever having had a machine that AWS knew of."""
+    words = (WAITED_REASON, *_STATE_LIMIT, _MAX_WAIT, _CAPACITY_ERROR)
+    return job.has_ended and not job.attempts and (job.status_reason or "").startswith(words)
 
 
 def _has_no_image(attempt: Attempt) -> bool:

@@ -209,6 +209,8 @@ def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
     chosen = choose(replace(run, dry_since=dry_since), ending, decision, ports, now)
     if chosen.instance_type is not None:
         counts["instance_type"] = chosen.instance_type
+    elif chosen.market is Market.ON_DEMAND and run.instance_type is not None:
+        counts["instance_type"] = None  # back on spot, the row of types begins anew
     return _go_on(run, chosen, counts, ports, now)
 
 
@@ -289,8 +291,8 @@ def _after_wait(run: Run, ports: Ports, now: str) -> Observation:
     if run.lacks == Lack.CAPACITY:
         placed = begin.shortage(run, ports=ports, now=now).placement
         market, reason = placed.market, placed.reason
-    # The row of types begins anew.
-    first_type: dict[str, Any] = {"instance_type": None} if run.instance_type is not None else {}
+    begins_anew = run.instance_type is not None and run.lacks == Lack.CAPACITY
+    first_type: dict[str, Any] = {"instance_type": None} if begins_anew else {}
     moved, outcome, reason = _begin(run, market, reason, first_type, ports, now)
     if market is Market.ON_DEMAND or outcome is not Outcome.REQUEUED:  # to ask spot again is no news
         _note(moved, run.submission, outcome, reason, ports, now)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from spotkeeper.contract import environment_variables as variables
+from spotkeeper.contract import training
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
 from spotkeeper.control import outlook, reserve, waits
@@ -96,6 +97,8 @@ def dismiss(run: Run, batch: Batch) -> None:
 
 
 def _is_due(run: Run, ports: Ports, now: str) -> bool:
+    if training.is_queue(run.job_queue):
+        return False  # no standby there: the run asks spot again when its segment ends
     if run.claimed_at is None or run.cancel_requested_at is not None or run.pause_requested_at is not None:
         return False
     newest_step = ports.checkpoints.newest_step(run.run_id)

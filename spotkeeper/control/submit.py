@@ -17,7 +17,7 @@ from spotkeeper.contract import tags, training
 from spotkeeper.contract.entry_point import ENTRY_POINT
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
-from spotkeeper.control import reserve, waits
+from spotkeeper.control import reserve, training_types, waits
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
 from spotkeeper.control.lookup import LOOK_UP_SECONDS, find_jobs
 from spotkeeper.control.moments import seconds_between
@@ -27,6 +27,7 @@ from spotkeeper.control.ports import (
     Ledger,
     NotAllowed,
     Ports,
+    QuotaReached,
     Refused,
     ReplyLost,
     Throttled,
@@ -207,6 +208,8 @@ def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
         if not jobs:
             raise
         job_id = jobs[0].job_id
+    except QuotaReached as refusal:
+        return ledger.advance(run, **training_types.without_quota(run, str(refusal), ports.terms, now=now))
     except Refused as refusal:
         reason = f"{'SageMaker' if training.is_queue(run.job_queue) else 'AWS Batch'} refused the job: {refusal}"
         if is_first:

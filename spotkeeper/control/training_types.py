@@ -2,11 +2,16 @@
 
 A managed spot job names exactly one type, so what AWS Batch does within a compute environment is done here, one job
 after another: each type has its time to get machines, then the next one is asked for; after the last, placement decides
-as it does for every run without a machine, and the next row begins with the first type again.
+as it does for every run without a machine, and the next row begins with the first type again. A type of which the
+account's quota allows no machine counts as one without capacity.
 """
 
+from typing import Any
+
+from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.ports import Ports
-from spotkeeper.control.run import Run
+from spotkeeper.control.requeue import after
+from spotkeeper.control.run import Lack, Run
 from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms
 from spotkeeper.policy.placement import Market
 
@@ -29,6 +34,28 @@ def makes_way(run: Run, *, waited_seconds: float, ports: Ports) -> bool:
     if profile is None or profile.training is None or len(profile.spot_instance_types) == 1:
         return False
     return waited_seconds >= profile.training.starting_seconds
+
+
+def without_quota(run: Run, words: str, terms: EnvironmentTerms, *, now: str) -> dict[str, Any]:
+    """Return the changes of a run whose request the account's quota has no machines for."""
+    other_type = following(run, terms)
+    if other_type is not None:
+        reason = f"{words}; {other_type} is next"
+        return {
+            "state": RunState.WAITING,
+            "wait_until": now,
+            "lacks": None,
+            "instance_type": other_type,
+            "reason": reason,
+        }
+    return {
+        "state": RunState.WAITING,
+        "wait_until": after(now, run.num_capacity_waits),
+        "lacks": Lack.CAPACITY,
+        "num_capacity_waits": run.num_capacity_waits + 1,
+        "dry_since": run.dry_since or now,
+        "reason": words,
+    }
 
 
 def _asked_of(run: Run, terms: EnvironmentTerms) -> ProfileTerms | None:

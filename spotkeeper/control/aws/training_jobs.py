@@ -11,7 +11,17 @@ from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.training import STOP_REASON_TAG, job_of_arn
 from spotkeeper.control.aws.batch import NOT_ALLOWED, SERVER_ERROR, is_throttle
 from spotkeeper.control.classify import NORMAL_EXIT
-from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus, NotAllowed, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import (
+    Job,
+    JobAttempt,
+    JobOrder,
+    JobStatus,
+    NotAllowed,
+    QuotaReached,
+    Refused,
+    ReplyLost,
+    Throttled,
+)
 
 INTERRUPTED: Final = "Interrupted"
 _TRAINING: Final = "Training"
@@ -32,7 +42,7 @@ class SageMakerTraining:
 
     Args:
         client: boto3's, of "sagemaker": for everything that may be repeated, and for `submit` too, because a second
-            name is refused.
+            job of the same name is refused.
         environment: Begins the name of each of its training jobs.
     """
 
@@ -244,5 +254,5 @@ def _refusal_to_create(error: ClientError) -> Exception:
     if code in NOT_ALLOWED:
         return NotAllowed(f"{code}: {message}")
     if code == _LIMIT:
-        return Refused(f"{message} (a quota of SageMaker: raise it in Service Quotas)")
+        return QuotaReached(f"{message} (a quota of SageMaker: raise it in Service Quotas)")
     return Refused(message if code == _VALIDATION else f"{code}: {message}")
