@@ -71,8 +71,7 @@ class SageMakerTraining:
 
     def describe(self, job_id: str) -> Job | None:
         """Return the job as it is now."""
-        name = job_of_arn(job_id)
-        detail = self._described(name) if name is not None else None
+        detail = self._described_by_id(job_id)
         return self._job(detail) if detail is not None and detail["TrainingJobArn"] == job_id else None
 
     def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
@@ -88,8 +87,7 @@ class SageMakerTraining:
         self._stop(job_id, reason, only_waiting=True)
 
     def _stop(self, job_id: str, reason: str, *, only_waiting: bool) -> None:
-        name = job_of_arn(job_id)
-        detail = self._described(name) if name is not None else None
+        detail = self._described_by_id(job_id)
         if detail is None or detail["TrainingJobStatus"] != "InProgress":
             return
         if only_waiting and detail["SecondaryStatus"] not in _WITHOUT_MACHINE:
@@ -102,6 +100,11 @@ class SageMakerTraining:
         except ClientError as error:
             if _code(error) != _VALIDATION:  # it has ended meanwhile
                 raise _refusal(error) from error
+
+    def _described_by_id(self, job_id: str) -> Mapping[str, Any] | None:
+        name = job_of_arn(job_id)
+        # Events tell of all jobs of the account, and those of others may not be described.
+        return self._described(name) if name is not None and name.startswith(self._prefix) else None
 
     def _described(self, name: str) -> Mapping[str, Any] | None:
         try:
