@@ -23,6 +23,8 @@ DESCRIPTOR_PARAMETER: Final = "SPOTKEEPER_DESCRIPTOR"
 RUN_ID: Final = "SPOTKEEPER_RUN_ID"
 SUBMISSION: Final = "SPOTKEEPER_SUBMISSION"
 """Number, from 1, of the Batch job that was submitted for the run."""
+QUEUE: Final = "SPOTKEEPER_QUEUE"
+"""On SageMaker, which has no queues: what stands for profile and market (see contract.training)."""
 SWEEP: Final = "SPOTKEEPER_SWEEP"
 """In an array job instead of RUN_ID, since all its children share one environment: the sweep whose members they are."""
 SOURCE_URI: Final = "SPOTKEEPER_SOURCE_URI"
@@ -61,6 +63,7 @@ BATCH_ARRAY_INDEX: Final = "AWS_BATCH_JOB_ARRAY_INDEX"
 
 # Set by SageMaker AI: docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
 SAGEMAKER_JOB: Final = "TRAINING_JOB_NAME"
+SAGEMAKER_JOB_ARN: Final = "TRAINING_JOB_ARN"
 
 IMDS_ENDPOINT: Final = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 """botocore's name for the address of the instance metadata service."""

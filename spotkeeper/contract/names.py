@@ -8,6 +8,9 @@ NAME_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 RUN_ID_PATTERN: Final = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
+MAX_TRAINING_JOB_NAME: Final = 63
+"""docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html"""
+
 _ARRAY_SUFFIX: Final = "-array"
 """No job of a run ends so: those end in a number."""
 
@@ -39,6 +42,21 @@ def check_run_id(value: str) -> str:
 def job_name(run_id: str, submission: int) -> str:
     """Name of the Batch job of one submission: deterministic, so that a lost SubmitJob reply is found by look-up."""
     return f"{run_id}-{submission}"
+
+
+def training_job_name(environment: str, run_id: str, submission: int) -> str:
+    """Name of a submission's training job on SageMaker, where names are unique in the account and never given twice.
+
+    Raises:
+        ValueError: if it is longer than SageMaker takes.
+    """
+    name = f"{environment}-{job_name(run_id, submission)}"
+    if len(name) > MAX_TRAINING_JOB_NAME:
+        raise ValueError(
+            f"the training job {name!r} of run {run_id!r} would have a name of {len(name)} characters, and SageMaker "
+            f"takes {MAX_TRAINING_JOB_NAME}: choose a shorter --name"
+        )
+    return name
 
 
 def parse_job_name(name: str) -> tuple[str, int] | None:

@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass, replace
 
-from spotkeeper.control import begin, standby
+from spotkeeper.control import begin, standby, training_types
 from spotkeeper.control.classify import Cause, Ending
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.requeue import Action, Decision
@@ -20,6 +20,8 @@ class Choice:
     decision: Decision
     market: Market | None = None
     """None: the decision leads to no submission."""
+    instance_type: str | None = None
+    """On SageMaker's spot: the type to ask for now; None: the same as before."""
     heir: Job | None = None
     """The standby's job, which takes over."""
 
@@ -53,6 +55,11 @@ def _without_capacity(run: Run, decision: Decision, ports: Ports, now: str) -> C
         requeue = replace(decision, action=Action.REQUEUE, reason=f"{decision.reason}; back to spot")
         return Choice(decision=requeue, market=Market.SPOT)
     short = begin.shortage(run, ports=ports, now=now)
+    other_type = training_types.following(run, ports.terms)
+    is_pressed = run.deadline_at is not None and short.placement.market is Market.ON_DEMAND
+    if other_type is not None and not is_pressed:
+        requeue = replace(decision, action=Action.REQUEUE, reason=f"{decision.reason}; {other_type} is next")
+        return Choice(decision=requeue, market=Market.SPOT, instance_type=other_type)
     if short.placement.market is Market.ON_DEMAND:
         requeue = replace(decision, action=Action.REQUEUE, reason=short.placement.reason)
         return Choice(decision=requeue, market=Market.ON_DEMAND)

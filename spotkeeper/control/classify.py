@@ -60,6 +60,13 @@ _START_FAILURES: Final = (
 _IMAGE_PULL: Final = ("CannotPullContainerError", "CannotPullECRContainerError", "CannotPullImageManifestError")
 # What registries say of an image that is not there: no machine will find it.
 _NO_SUCH_IMAGE: Final = ("not found", "manifest unknown", "pull access denied", "repository does not exist")
+# Words of SageMaker: statuses of a job that it has stopped, and how FailureReason begins.
+_INTERRUPTED: Final = "Interrupted: "
+_MAX_WAIT: Final = "MaxWaitTimeExceeded"
+_MAX_RUNTIME: Final = "MaxRuntimeExceeded"
+_CAPACITY_ERROR: Final = "CapacityError"
+_SERVICE_ERRORS: Final = ("InternalServerError", "InternalServiceError")
+_CLIENT_ERROR: Final = "ClientError"
 _ENDED_BY_SIGNAL: Final = (137, 143)
 _HOST = re.compile(r"Host EC2 \(instance (i-[0-9a-f]+)\)")
 
@@ -118,13 +125,19 @@ def _host_lost(attempt: Attempt) -> bool:
 
 
 def _gave_up_waiting(attempt: Attempt) -> bool:
-    # Batch cancels for capacity while the job waits, so an attempt that did start ended for another cause.
-    return attempt.started_at is None and _says(attempt, WAITED_REASON, *_STATE_LIMIT)
+    # AWS gives up for capacity while the job waits, so an attempt that did start ended for another cause.
+    return attempt.started_at is None and _says(attempt, WAITED_REASON, *_STATE_LIMIT, _MAX_WAIT, _CAPACITY_ERROR)
+
+
+def _ran_out_of_memory(attempt: Attempt) -> bool:
+    told = attempt.status_reason or ""
+    return _says(attempt, "OutOfMemoryError") or (told.startswith("AlgorithmError") and "OutOfMemory" in told)
 
 
 def has_waited_in_vain(job: Job) -> bool:
-    """Tell whether a job ended without ever having had a machine that AWS Batch knew of."""
-    return job.has_ended and not job.attempts and (job.status_reason or "").startswith((WAITED_REASON, *_STATE_LIMIT))
+    """Tell whether a job ended without ever having had a machine that AWS knew of."""
+    words = (WAITED_REASON, *_STATE_LIMIT, _MAX_WAIT, _CAPACITY_ERROR)
+    return job.has_ended and not job.attempts and (job.status_reason or "").startswith(words)
 
 
 def _has_no_image(attempt: Attempt) -> bool:
@@ -144,6 +157,7 @@ def _stopped_by_somebody(attempt: Attempt) -> bool:
 
 _RULES: Final[tuple[tuple[Cause, Callable[[Attempt], bool]], ...]] = (
     (Cause.INTERRUPTED, lambda attempt: _host_lost(attempt) and attempt.warned_at is not None),
+    (Cause.INTERRUPTED, lambda attempt: (attempt.status_reason or "").startswith(_INTERRUPTED)),
     (Cause.HOST_LOST, _host_lost),
     (Cause.CANCELLED, lambda attempt: _says(attempt, CANCEL_REASON)),
     (Cause.PAUSED, lambda attempt: _says(attempt, PAUSE_REASON)),
@@ -155,14 +169,18 @@ _RULES: Final[tuple[tuple[Cause, Callable[[Attempt], bool]], ...]] = (
     (Cause.OVER_MONTH, lambda attempt: _says(attempt, OVER_MONTH_REASON)),
     (Cause.MISCONFIGURED, lambda attempt: _gave_up_waiting(attempt) and _says(attempt, *_MISCONFIGURED)),
     (Cause.NO_CAPACITY, _gave_up_waiting),
-    (Cause.TIMED_OUT, lambda attempt: _says(attempt, TIME_LIMIT)),
-    (Cause.OUT_OF_MEMORY, lambda attempt: _says(attempt, "OutOfMemoryError")),
+    # SageMaker gives a job that is withdrawn its machines, if that is the moment, and stops it with them.
+    (Cause.YIELDED, lambda attempt: _says(attempt, WAITED_REASON)),
+    (Cause.TIMED_OUT, lambda attempt: _says(attempt, TIME_LIMIT, _MAX_RUNTIME, _MAX_WAIT)),
+    (Cause.OUT_OF_MEMORY, _ran_out_of_memory),
     (Cause.COMPLETED, lambda attempt: attempt.exit_code == EXIT_COMPLETED),
     (Cause.YIELDED, lambda attempt: attempt.exit_code == EXIT_YIELDED),
     (Cause.FENCED, lambda attempt: attempt.exit_code == EXIT_FENCED),
     (Cause.INCOMPLETE, lambda attempt: attempt.exit_code == EXIT_INCOMPLETE),
     (Cause.REFUSED, lambda attempt: attempt.exit_code == EXIT_REFUSED),
     (Cause.NO_SUCH_IMAGE, _has_no_image),
+    (Cause.COULD_NOT_START, lambda attempt: _says(attempt, *_SERVICE_ERRORS)),
+    (Cause.MISCONFIGURED, lambda attempt: attempt.exit_code is None and _says(attempt, _CLIENT_ERROR)),
     (Cause.COULD_NOT_START, lambda attempt: _says(attempt, *_START_FAILURES)),
     (Cause.TERMINATED, _stopped_by_somebody),
     (Cause.FAILED, lambda attempt: attempt.exit_code is not None),

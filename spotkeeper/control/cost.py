@@ -12,6 +12,10 @@ A host is billed from its launch, which is before its container starts, until Ba
   capacity, if EC2 had some at the last moment. Nothing that Batch says of such a job proves that there was none
 
 On spot the last is left out: jobs wait there for days, and a lease is no proof anyway.
+
+SageMaker tells itself what it bills, once a job has ended: BillableTimeInSeconds of each machine, at the price of
+on-demand, on spot too, where the discount shows as fewer seconds. Where it does not tell, as it may on a failure, the
+bound from above stands.
 """
 
 from collections.abc import Iterable
@@ -22,6 +26,7 @@ from spotkeeper.control.classify import has_waited_in_vain
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.run import Attempt, Run
+from spotkeeper.policy import money
 from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import BOOT_SECONDS, MachineTime, before_seconds, settled_microusd
 
@@ -34,11 +39,16 @@ def cost_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports
         if attempt.submission == reservation.submission
     }
     dearest, is_on_demand = Decimal(reservation.usd_per_hour), reservation.market is Market.ON_DEMAND
-    times = []
+    times, billed_microusd = [], 0
     for job in jobs:
         before = _before_first(job, until) if is_on_demand else BOOT_SECONDS
-        for number, seconds in enumerate(container_seconds(job, until=until), start=1):
-            price = _price(known.pop((job.job_id, number), None), run, dearest, ports)
+        attempts = [known.pop((job.job_id, number), None) for number in range(1, len(job.attempts) + 1)]
+        if job.billed_seconds is not None:
+            price = max((_price(attempt, run, dearest, ports) for attempt in attempts), default=dearest)
+            billed_microusd += money.cost_microusd(price, job.billed_seconds)
+            continue
+        for attempt, seconds in zip(attempts, container_seconds(job, until=until), strict=True):
+            price = _price(attempt, run, dearest, ports)
             if seconds is not None:
                 times.append(MachineTime(seconds=seconds, usd_per_hour=price, before_seconds=before))
         if job.has_ended and not job.attempts and is_on_demand:
@@ -48,7 +58,7 @@ def cost_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports
         seconds = _lasted(attempt.started_at, attempt.stopped_at, until)
         if seconds is not None:
             times.append(MachineTime(seconds=seconds, usd_per_hour=_price(attempt, run, dearest, ports)))
-    return settled_microusd(times)
+    return billed_microusd + settled_microusd(times)
 
 
 def container_seconds(job: Job, *, until: str) -> tuple[float | None, ...]:
@@ -77,9 +87,9 @@ def _lasted(started_at: str | None, stopped_at: str | None, until: str) -> float
 
 
 def _price(attempt: Attempt | None, run: Run, dearest: Decimal, ports: Ports) -> Decimal:
-    """Return the price of the attempt's own machine, or of the dearest where that is not known."""
+    """Return the price of the attempt's own machines, or of the dearest where that is not known."""
     if attempt is None or attempt.instance_type is None:
         return dearest
     profile = ports.terms.profiles.get(run.profile)
     price = profile.usd_per_hour.get(attempt.instance_type) if profile is not None else None
-    return dearest if price is None else min(price, dearest)
+    return dearest if price is None else min(price * run.num_nodes, dearest)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from spotkeeper.contract import events
+from spotkeeper.contract.training import job_of_arn
 
 _INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
 _JOB_ID = re.compile(r"[A-Za-z0-9-]{1,64}(:[0-9]{1,5})?")
@@ -31,7 +32,7 @@ class InstanceNotice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobChanged:
-    """A Batch job changed its state; which way is to be asked of Batch."""
+    """A job changed its state; which way is to be asked of AWS Batch or SageMaker, as its id tells."""
 
     at: str
     job_id: str
@@ -121,6 +122,20 @@ def _job_changed(raw: Mapping[str, Any], detail: Mapping[str, Any]) -> JobChange
     return JobChanged(at=_time(raw), job_id=_matching(detail, "jobId", _JOB_ID))
 
 
+def _training_job_changed(raw: Mapping[str, Any], detail: Mapping[str, Any]) -> JobChanged:
+    """Parse what SageMaker sends at every change of a training job's state; `detail` is as DescribeTrainingJob.
+
+    {..., "source": "aws.sagemaker", "detail-type": "SageMaker Training Job State Change",
+     "resources": ["arn:aws:sagemaker:us-east-1:123456789012:training-job/dev-digits-7fq2-1"],
+     "detail": {"TrainingJobName": "dev-digits-7fq2-1", "TrainingJobArn": "arn:…", "TrainingJobStatus": "InProgress",
+                "SecondaryStatus": "Interrupted", …}}
+    """
+    arn = detail.get("TrainingJobArn")
+    if not isinstance(arn, str) or job_of_arn(arn) is None:
+        raise _UnusableError(f"TrainingJobArn has an unknown form: {_short(arn)}")
+    return JobChanged(at=_time(raw), job_id=arn)
+
+
 def _queue_blocked(raw: Mapping[str, Any], detail: Mapping[str, Any]) -> QueueBlocked:
     """Parse what Batch sends when the job at the head of a queue waits too long.
 
@@ -154,6 +169,7 @@ _PARSERS: Final[Mapping[object, Callable[[Mapping[str, Any], Mapping[str, Any]],
         (events.EC2_SOURCE, events.REBALANCE_RECOMMENDATION): _rebalance_recommendation,
         (events.BATCH_SOURCE, events.JOB_STATE_CHANGE): _job_changed,
         (events.BATCH_SOURCE, events.JOB_QUEUE_BLOCKED): _queue_blocked,
+        (events.SAGEMAKER_SOURCE, events.TRAINING_JOB_STATE_CHANGE): _training_job_changed,
         (events.SCHEDULE_SOURCE, events.SCHEDULED_EVENT): _sweep_due,
     }
 )

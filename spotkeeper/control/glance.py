@@ -11,7 +11,7 @@ from typing import Final
 from zlib import crc32
 
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.control import begin, first_lease, observe, waits
+from spotkeeper.control import begin, first_lease, observe, training_types, waits
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Observation, Outcome
 from spotkeeper.control.ports import Job, Ports
@@ -65,6 +65,8 @@ def _may_give_up(run: Run, ports: Ports, now: str) -> bool:
     if run.waits_since is None:
         return False
     waited_seconds = seconds_between(run.waits_since, now)
+    if training_types.makes_way(run, waited_seconds=waited_seconds, ports=ports):
+        return True
     limit_seconds = ports.terms.placement.fallback_after_seconds
     if run.deadline_at is not None:
         limit_seconds = min(limit_seconds, HOST_SECONDS)

@@ -46,6 +46,10 @@ class NotAllowed(Refused):
     """AWS does not let this caller do it: a permission is missing, or has been taken away."""
 
 
+class QuotaReached(Refused):  # noqa: N818
+    """SageMaker rejects the request because the account may have no more machines of the type: another may do."""
+
+
 class JobStatus(StrEnum):
     """Batch's states of a job."""
 
@@ -88,6 +92,8 @@ class JobOrder:
     attempt_seconds: int | None = None
     priority: int | None = None
     """Within its share."""
+    num_hosts: int = 1
+    """Machines that it has at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +112,8 @@ class Job:
     """Number of children, if it is an array."""
     array_index: int | None = None
     """Which child of an array it is, if it is one; the id is then `<array's id>:<index>`, and the name the array's."""
+    billed_seconds: float | None = None
+    """What SageMaker bills of each machine, at its on-demand price, of a job that has ended; Batch does not tell."""
 
     @property
     def has_ended(self) -> bool:
@@ -221,14 +229,14 @@ class Sweeps(Protocol):
 
 
 class Batch(Protocol):
-    """AWS Batch."""
+    """AWS Batch, and SageMaker training behind the same operations: the request, queue or job id tells which."""
 
     def submit(self, request: Mapping[str, Any]) -> str:
-        """Submit a job (parameters of SubmitJob) and return its id. Never repeats by itself.
+        """Submit a job (parameters of SubmitJob or CreateTrainingJob) and return its id. Never repeats by itself.
 
         Raises:
             ReplyLost: the job may exist; look it up by name.
-            Refused: Batch rejects the request.
+            Refused: AWS rejects the request.
         """
 
     def find(self, name: str, *, queue: str) -> tuple[Job, ...]:

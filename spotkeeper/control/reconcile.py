@@ -27,6 +27,7 @@ from spotkeeper.control import (
     reserve,
     standby,
     submit,
+    training_types,
     unknown_job,
     waits,
 )
@@ -156,6 +157,8 @@ def _has_waited(folded: Folded, ports: Ports, now: str) -> bool:
     """
     run = folded.run
     waited_seconds = max(0.0, seconds_between(waits.waiting_since(run, folded.last), now))
+    if training_types.makes_way(run, waited_seconds=waited_seconds, ports=ports):
+        return True
     limit_seconds = begin.longest_wait_seconds(run, waited_seconds=waited_seconds, ports=ports, now=now)
     if waited_seconds < limit_seconds:
         return False
@@ -204,6 +207,10 @@ def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
         "dry_since": dry_since,
     }
     chosen = choose(replace(run, dry_since=dry_since), ending, decision, ports, now)
+    if chosen.instance_type is not None:
+        counts["instance_type"] = chosen.instance_type
+    elif chosen.market is Market.ON_DEMAND and run.instance_type is not None:
+        counts["instance_type"] = None  # back on spot, the row of types begins anew
     return _go_on(run, chosen, counts, ports, now)
 
 
@@ -284,7 +291,9 @@ def _after_wait(run: Run, ports: Ports, now: str) -> Observation:
     if run.lacks == Lack.CAPACITY:
         placed = begin.shortage(run, ports=ports, now=now).placement
         market, reason = placed.market, placed.reason
-    moved, outcome, reason = _begin(run, market, reason, {}, ports, now)
+    begins_anew = run.instance_type is not None and run.lacks == Lack.CAPACITY
+    first_type: dict[str, Any] = {"instance_type": None} if begins_anew else {}
+    moved, outcome, reason = _begin(run, market, reason, first_type, ports, now)
     if market is Market.ON_DEMAND or outcome is not Outcome.REQUEUED:  # to ask spot again is no news
         _note(moved, run.submission, outcome, reason, ports, now)
     if moved.state is not RunState.SUBMITTING:

@@ -24,6 +24,7 @@ from spotkeeper.control.budget import (
 )
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.run import Lack, Run
+from spotkeeper.control.terms import ProfileTerms
 from spotkeeper.policy import placement
 from spotkeeper.policy.placement import Market, Mode
 from spotkeeper.policy.reservation import (
@@ -63,7 +64,7 @@ def on_demand(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str) -
         Conflict: somebody wrote in between; decide anew.
     """
     profile = ports.terms.profiles.get(run.profile)
-    price = profile.dearest_usd_per_hour(Market.ON_DEMAND) if profile is not None else None
+    price = _dearest(run, profile, Market.ON_DEMAND)
     if profile is None or price is None:
         return Held(reason=f"the on-demand price of profile {run.profile!r} is not known, so nothing can be reserved")
     switch = ports.budgets.switch()
@@ -109,7 +110,7 @@ def spot(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str, submis
     if not leases_spot(run, ports=ports, now=now):
         return ports.ledger.advance(run, **changes)
     profile = ports.terms.profiles.get(run.profile)
-    price = profile.dearest_usd_per_hour(Market.SPOT) if profile is not None else None
+    price = _dearest(run, profile, Market.SPOT)
     if profile is None or price is None:
         return Held(reason=f"a price of profile {run.profile!r} is not known, so its total cap cannot be kept")
     budgets = budgets_of(run, ports=ports, now=now)
@@ -134,7 +135,7 @@ def leases_spot(run: Run, *, ports: Ports, now: str) -> bool:
 def affords_on_demand(run: Run, *, ports: Ports, now: str) -> bool:
     """Tell whether on-demand could be reserved for the run at this moment; nothing is reserved."""
     profile = ports.terms.profiles.get(run.profile)
-    price = profile.dearest_usd_per_hour(Market.ON_DEMAND) if profile is not None else None
+    price = _dearest(run, profile, Market.ON_DEMAND)
     if price is None or ports.budgets.switch().is_off:
         return False
     return _longest_seconds(run, price, _asked(run, budgets_of(run, ports=ports, now=now)), ports) is not None
@@ -144,6 +145,12 @@ def over_own_cap(run: Run, *, ports: Ports) -> int | None:
     """Return by how much what is reserved crosses the run's own cap, if it does and the run's mode allows that."""
     budget = ports.budgets.get(run_holder(run.run_id)) if run.mode == Mode.DEADLINE_FIRST else None
     return -_left(budget) if budget is not None and _left(budget) < 0 else None
+
+
+def _dearest(run: Run, profile: ProfileTerms | None, market: Market) -> Decimal | None:
+    """Return what an hour of all the run's machines costs at most; None where a price is not known."""
+    price = profile.dearest_usd_per_hour(market) if profile is not None else None
+    return None if price is None else price * run.num_nodes
 
 
 def _asked(run: Run, budgets: list[Budget]) -> list[Budget]:

@@ -69,7 +69,7 @@ class Run:
     """Market of the current submission: "spot" or "on-demand"."""
     job_queue: str
     job_definition: str
-    """ARN with revision."""
+    """ARN with revision; on SageMaker, which has none, the image by digest."""
     command: tuple[str, ...]
     variables: Mapping[str, str]
     """Environment variables of the container, the same in every submission."""
@@ -96,6 +96,8 @@ class Run:
     sweep_total_cap_microusd: int | None = None
     priority: int | None = None
     """Among the runs of its team, 0 to 9999, higher first; None: the job definition's."""
+    num_nodes: int = 1
+    """Machines that train together; more than one on SageMaker alone."""
     array_index: int | None = None
     """Of a member whose first submission is a child of the sweep's array job."""
 
@@ -128,6 +130,8 @@ class Run:
     """A `Lack`, in WAITING and PARKED; None: something else, or only a person knows."""
     dry_since: str | None = None
     """Since when spot has given it no machine; None: since it was created."""
+    instance_type: str | None = None
+    """The one type that the current submission asks for on SageMaker's spot; None: the profile's first."""
     segment_seconds: int | None = None
     """Time limit of the current submission's attempt, where that is shorter than `attempt_seconds`."""
     over_cap_microusd: int | None = None

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from spotkeeper.contract import environment_variables as variables
+from spotkeeper.contract import training
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
 from spotkeeper.control import outlook, reserve, waits
@@ -18,7 +19,7 @@ from spotkeeper.control.ports import Batch, Conflict, Job, JobStatus, NotAllowed
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Run
 from spotkeeper.control.submission_rate import may_submit
-from spotkeeper.control.submit import job_request
+from spotkeeper.control.submit import request_of
 from spotkeeper.policy.placement import Market, decide, standby_is_due
 
 
@@ -96,6 +97,8 @@ def dismiss(run: Run, batch: Batch) -> None:
 
 
 def _is_due(run: Run, ports: Ports, now: str) -> bool:
+    if training.is_queue(run.job_queue):
+        return False  # no standby there: the run asks spot again when its segment ends
     if run.claimed_at is None or run.cancel_requested_at is not None or run.pause_requested_at is not None:
         return False
     newest_step = ports.checkpoints.newest_step(run.run_id)
@@ -136,7 +139,7 @@ def _submit(run: Run, ports: Ports, now: str) -> Run:
     if not may_submit(run.team, ledger=ports.ledger, now=now):
         return run
     try:
-        return _record(run, ports.batch.submit(job_request(request)), ports)
+        return _record(run, ports.batch.submit(request_of(request, ports.terms)), ports)
     except (ReplyLost, Throttled):
         return run
     except NotAllowed:

@@ -13,11 +13,11 @@ all: the run stays as it is, and is submitted when that has been mended.
 from typing import Any, Final
 
 from spotkeeper.contract import environment_variables as variables
-from spotkeeper.contract import tags
+from spotkeeper.contract import tags, training
 from spotkeeper.contract.entry_point import ENTRY_POINT
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name
-from spotkeeper.control import reserve, waits
+from spotkeeper.control import reserve, training_types, waits
 from spotkeeper.control.classify import CANCEL_REASON, PAUSE_REASON, TWIN_REASON
 from spotkeeper.control.lookup import LOOK_UP_SECONDS, find_jobs
 from spotkeeper.control.moments import seconds_between
@@ -27,6 +27,7 @@ from spotkeeper.control.ports import (
     Ledger,
     NotAllowed,
     Ports,
+    QuotaReached,
     Refused,
     ReplyLost,
     Throttled,
@@ -35,6 +36,8 @@ from spotkeeper.control.ports import (
 from spotkeeper.control.requeue import after
 from spotkeeper.control.run import HistoryEvent, Run
 from spotkeeper.control.submission_rate import may_submit
+from spotkeeper.control.terms import EnvironmentTerms
+from spotkeeper.control.training_request import training_request
 from spotkeeper.policy.money import format_usd
 from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import MOST_TWINS
@@ -79,6 +82,20 @@ def job_request(run: Run) -> dict[str, Any]:
         # One attempt: the reservation covers no second one.
         request["retryStrategy"] = {"attempts": 1}
     return request
+
+
+def request_of(run: Run, terms: EnvironmentTerms) -> dict[str, Any]:
+    """Return what is asked of AWS for the run's current submission, of SageMaker or of AWS Batch.
+
+    Raises:
+        Refused: the environment has no such profile of SageMaker any more.
+    """
+    if not training.is_queue(run.job_queue):
+        return job_request(run)
+    profile = terms.profiles.get(run.profile)
+    if profile is None or profile.training is None:
+        raise Refused(f"environment {run.environment!r} has no profile {run.profile!r} on SageMaker any more")
+    return training_request(run, profile=profile)
 
 
 def next_submission(run: Run, *, now: str) -> dict[str, Any]:
@@ -179,7 +196,7 @@ def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
         if run.state is not RunState.SUBMITTING:
             return run
     try:
-        job_id = batch.submit(job_request(run))
+        job_id = batch.submit(request_of(run, ports.terms))
     except Throttled:
         _uncount(run, run.reason, ledger)
         raise
@@ -191,8 +208,10 @@ def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
         if not jobs:
             raise
         job_id = jobs[0].job_id
+    except QuotaReached as refusal:
+        return ledger.advance(run, **training_types.without_quota(run, str(refusal), ports.terms, now=now))
     except Refused as refusal:
-        reason = f"AWS Batch refused the job: {refusal}"
+        reason = f"{'SageMaker' if training.is_queue(run.job_queue) else 'AWS Batch'} refused the job: {refusal}"
         if is_first:
             close_refused(run, reason, ledger=ledger, now=now)
         else:

@@ -7,10 +7,28 @@ from typing import Self
 
 from spotkeeper.contract import descriptor
 from spotkeeper.contract.budgets import environment_holder, month_of, run_holder, sweep_holder, team_holder
+from spotkeeper.contract.training import queue_of
 from spotkeeper.control.budget import Limits
 from spotkeeper.control.run import Run
 from spotkeeper.policy.money import parse_usd
 from spotkeeper.policy.placement import Market, Terms
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingTerms:
+    """What a training job of a profile is made of, beside what its run says."""
+
+    role_arn: str
+    checkpoint_bucket: str
+    ledger_table: str
+    volume_gb: int
+    starting_seconds: int
+    """A spot job without machines for so long makes way for the next type."""
+    subnet_ids: tuple[str, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
+    kms_key_arn: str | None = None
+    is_isolated: bool = False
+    encrypts_between_nodes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +41,8 @@ class ProfileTerms:
     """On-demand price by instance type, as far as it is known. A spot price is never above it."""
     spot_instance_types: tuple[str, ...]
     on_demand_instance_types: tuple[str, ...]
+    training: TrainingTerms | None = None
+    """None: the profile is one of AWS Batch."""
 
     def queue(self, market: Market) -> str:
         """Return the ARN of the market's queue."""
@@ -70,7 +90,8 @@ class EnvironmentTerms:
                     on_demand_instance_types=profile.on_demand_instance_types,
                 )
                 for name, profile in described.profiles.items()
-            },
+            }
+            | _training_profiles(described),
             limits=_limits(described.caps),
             team_limits={team: _limits(caps) for team, caps in described.team_caps.items()},
             environment=described.environment,
@@ -103,6 +124,34 @@ class EnvironmentTerms:
     def caps_total(self, run: Run, now: str) -> bool:
         """Tell whether the settings, or the run itself, cap the total of somebody whom it spends of."""
         return any(limits.total_microusd is not None for limits in self.holders(run, now).values())
+
+
+def _training_profiles(described: descriptor.Descriptor) -> dict[str, ProfileTerms]:
+    training = described.training
+    if training is None:
+        return {}
+    return {
+        name: ProfileTerms(
+            spot_queue=queue_of(name, Market.SPOT),
+            on_demand_queue=queue_of(name, Market.ON_DEMAND),
+            usd_per_hour={type_: Decimal(price) for type_, price in profile.usd_per_hour.items()},
+            spot_instance_types=profile.spot_instance_types,
+            on_demand_instance_types=profile.on_demand_instance_types,
+            training=TrainingTerms(
+                role_arn=training.role_arn,
+                checkpoint_bucket=described.checkpoint_bucket,
+                ledger_table=described.ledger_table,
+                volume_gb=profile.volume_gb,
+                starting_seconds=training.starting_seconds,
+                subnet_ids=training.subnet_ids,
+                security_group_ids=training.security_group_ids,
+                kms_key_arn=training.kms_key_arn,
+                is_isolated=training.is_isolated,
+                encrypts_between_nodes=training.encrypts_between_nodes,
+            ),
+        )
+        for name, profile in training.profiles.items()
+    }
 
 
 def _limits(caps: descriptor.Caps) -> Limits:

@@ -48,6 +48,7 @@ from spotkeeper.ops.plan import Plan, Request
 from spotkeeper.ops.plan_command import plan
 from spotkeeper.ops.replay_command import replay_trace
 from spotkeeper.ops.spending import Spending
+from spotkeeper.ops.training_place import BATCH
 from spotkeeper.policy.placement import Mode
 
 _POLL_SECONDS = 2
@@ -125,6 +126,11 @@ def submit(
     no_source: Annotated[bool, typer.Option("--no-source", help="Send no folder.")] = False,
     name: Annotated[str | None, typer.Option(help="Begins the run's id.")] = None,
     team: Annotated[str | None, typer.Option(help="Whose fair share it uses.")] = None,
+    on: Annotated[
+        str,
+        typer.Option("--on", metavar="batch|sagemaker", help="AWS Batch, or SageMaker managed spot."),
+    ] = BATCH,
+    nodes: Annotated[int, typer.Option(help="Machines that train together; more than 1 on SageMaker only.")] = 1,
     priority: Annotated[
         int | None, typer.Option(metavar="0-9999", help="Among the runs of its team; higher goes first; 100 is usual.")
     ] = None,
@@ -191,9 +197,7 @@ def submit(
     ] = None,
     sweep_total_cap: Annotated[str | None, typer.Option(metavar="USD", help="Most that they spend in all.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Accept values that look like secrets.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the exact SubmitJob request; change nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the exact request to AWS; change nothing.")] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end, or until it needs a person; exit 1 unless it succeeded.")
     ] = False,
@@ -208,6 +212,8 @@ def submit(
         name=name,
         team=team,
         priority=priority,
+        service=on,
+        num_nodes=nodes,
         profile=profile,
         image=image,
         data=options.pairs("--data", [options.named_data(text) for text in data or []]),

@@ -16,10 +16,12 @@ from spotkeeper.contract.names import check_name, descriptor_parameter
 from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch
 from spotkeeper.control.aws.budgets import DynamoDBBudgets
 from spotkeeper.control.aws.checkpoints import S3Checkpoints
+from spotkeeper.control.aws.job_services import JobServices
 from spotkeeper.control.aws.ledger import DynamoDBLedger
 from spotkeeper.control.aws.others import DynamoDBOthersJobs
 from spotkeeper.control.aws.sweeps import DynamoDBSweeps
-from spotkeeper.control.ports import Ports, UnknownRun
+from spotkeeper.control.aws.training_jobs import SageMakerTraining
+from spotkeeper.control.ports import Batch, Ports, UnknownRun
 from spotkeeper.control.run import Run
 from spotkeeper.control.terms import EnvironmentTerms
 from spotkeeper.ops.failure import OperationError
@@ -68,7 +70,8 @@ class Connection:
     budgets: DynamoDBBudgets
     sweeps: DynamoDBSweeps
     others: DynamoDBOthersJobs
-    batch: AWSBatch
+    batch: Batch
+    """Jobs of AWS Batch, and of SageMaker where the environment has it."""
     batch_client: "BatchClient"
     """For job definitions; jobs go through `batch`."""
     s3: "S3Client"
@@ -156,7 +159,7 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
         budgets=DynamoDBBudgets(boto3.client("dynamodb", **options), descriptor.ledger_table),
         sweeps=DynamoDBSweeps(boto3.client("dynamodb", **options), descriptor.ledger_table),
         others=DynamoDBOthersJobs(boto3.client("dynamodb", **options), descriptor.ledger_table),
-        batch=AWSBatch(batch_client, boto3.client("batch", **{**options, "config": SUBMIT_CONFIG})),
+        batch=_job_services(descriptor, batch_client, options),
         batch_client=batch_client,
         s3=boto3.client("s3", **options),
         logs=boto3.client("logs", **options),
@@ -164,4 +167,13 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
         cloudformation=boto3.client("cloudformation", **options),
         new_client=partial(boto3.client, **options),
         is_local=local is not None,
+    )
+
+
+def _job_services(descriptor: Descriptor, batch_client: "BatchClient", options: Mapping[str, Any]) -> Batch:
+    batch = AWSBatch(batch_client, boto3.client("batch", **{**options, "config": SUBMIT_CONFIG}))
+    if descriptor.training is None:
+        return batch  # a client of SageMaker is the slowest of all to make
+    return JobServices(
+        batch=batch, sagemaker=SageMakerTraining(boto3.client("sagemaker", **options), descriptor.environment)
     )

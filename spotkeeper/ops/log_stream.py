@@ -6,10 +6,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from spotkeeper.contract import training
 from spotkeeper.contract.names import job_name
 from spotkeeper.control.ports import Throttled
 from spotkeeper.control.run import Run
-from spotkeeper.ops import waiting
+from spotkeeper.ops import training_logs, waiting
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.failure import OperationError
 
@@ -46,12 +47,14 @@ def read(
         try:
             run = waiting.read(run_id, connection) if pause is not None else connection.run_of(run_id)
             streams = _streams(run, connection)
+            is_training = training.is_queue(run.job_queue)
+            group = training_logs.GROUP if is_training else connection.descriptor.job_log_group
             if attempt is not None and attempt not in streams:
                 known = f"there are {', '.join(streams)}" if streams else "it has none yet"
                 raise OperationError(f"run {run_id} has no attempt {attempt!r}: {known}")
             for number, stream in streams.items():
                 if stream is not None and attempt in (None, number):
-                    yield from _new_lines(number, stream, connection, positions)
+                    yield from _new_lines(number, stream, group, connection, positions)
         except waiting.PASSING:
             failures += 1
             if pause is None or failures >= waiting.MAX_FAILURES:
@@ -72,15 +75,19 @@ def _streams(run: Run, connection: Connection) -> dict[str, str | None]:
     if job is not None and job.name == job_name(run.run_id, run.submission):
         for number, told in enumerate(job.attempts, start=1):
             known[run.submission, number] = known.get((run.submission, number)) or told.log_stream
+    if training.is_queue(run.job_queue):
+        known = training_logs.streams(run, known, connection.logs)
     return {f"{submission}.{number}": known[submission, number] for submission, number in sorted(known)}
 
 
-def _new_lines(number: str, stream: str, connection: Connection, positions: dict[str, str]) -> Iterator[LogLine]:
+def _new_lines(
+    number: str, stream: str, group: str, connection: Connection, positions: dict[str, str]
+) -> Iterator[LogLine]:
     while True:
         options: dict[str, Any] = {"nextToken": positions[stream]} if stream in positions else {}
         try:
             page = connection.logs.get_log_events(
-                logGroupName=connection.descriptor.job_log_group,
+                logGroupName=group,
                 logStreamName=stream,
                 startFromHead=True,
                 **options,

@@ -18,15 +18,16 @@ from spotkeeper.contract.image_variant import image_variant
 from spotkeeper.contract.names import check_name, check_run_id
 from spotkeeper.control.priority import check_priority
 from spotkeeper.control.run import Run
-from spotkeeper.control.submit import job_request
+from spotkeeper.control.submit import request_of
 from spotkeeper.control.terms import EnvironmentTerms
-from spotkeeper.ops import deadline, job_definition, spending
+from spotkeeper.ops import deadline, job_definition, spending, training_place
 from spotkeeper.ops.command import Program
 from spotkeeper.ops.deadline import Deadline
 from spotkeeper.ops.secret_scan import looks_secret, secret_in_command
 from spotkeeper.ops.source import PackedSource
 from spotkeeper.ops.source_rules import IGNORE_FILE
 from spotkeeper.ops.spending import Spending
+from spotkeeper.ops.training_place import BATCH, SAGEMAKER
 
 MAX_LOST_SECONDS: Final = 60 * 60
 MIN_ATTEMPT_SECONDS: Final = 60
@@ -53,6 +54,10 @@ class Request:
     """May be absent where the environment has one team."""
     priority: int | None = None
     """Among the runs of the team."""
+    service: str = BATCH
+    """`batch` or `sagemaker`."""
+    num_nodes: int = 1
+    """Machines that train together; more than one on SageMaker alone."""
     profile: str | None = None
     image: str | None = None
     """`repository@sha256:…` instead of the environment's trainer image."""
@@ -89,12 +94,14 @@ class Plan:
     """RegisterJobDefinition request, where image or secrets need a definition of their own. Until it is registered,
     `run.job_definition` holds its name."""
     source: PackedSource | None
+    terms: EnvironmentTerms
+    """Of the environment: what a training job is made of, beside what the run says."""
     warnings: tuple[str, ...] = ()
     """For the user, who may want to change the request."""
 
     def request(self) -> dict[str, Any]:
-        """Return the SubmitJob request."""
-        return job_request(self.run)
+        """Return the SubmitJob request, or that of CreateTrainingJob."""
+        return request_of(self.run, self.terms)
 
 
 def plan(
@@ -120,10 +127,11 @@ def plan(
         ValueError: if the request breaks a rule.
     """
     _check_command(request, source)
+    training_place.check_service(request)
     profile_name = profile_of(request, descriptor)
-    profile = descriptor.profiles[profile_name]
     _check_image(request.image)
-    _check_trainer_image(request, profile_name, descriptor)
+    if request.service == BATCH:
+        _check_trainer_image(request, profile_name, descriptor)
     _check_variables(request)
     _check_grants(request, descriptor)
     terms = EnvironmentTerms.of(descriptor)
@@ -150,11 +158,12 @@ def plan(
         team=_team_of(request, descriptor),
         profile=profile_name,
         market="spot",
-        job_queue=profile.spot_queue,
-        job_definition=definition["jobDefinitionName"] if definition else profile.job_definition,
+        job_queue=terms.profiles[profile_name].spot_queue,
+        job_definition=definition["jobDefinitionName"] if definition else _made_of(request, profile_name, descriptor),
         command=request.command,
         variables=run_variables,
         attempt_seconds=_check_attempt(request.attempt_seconds, descriptor.max_attempt_seconds),
+        num_nodes=request.num_nodes,
         priority=check_priority(request.priority) if request.priority is not None else None,
         image=request.image,
         source_sha256=source.sha256 if source else None,
@@ -168,15 +177,20 @@ def plan(
         sweep_fallback_cap_microusd=request.spending.sweep_fallback_cap_microusd,
         sweep_total_cap_microusd=request.spending.sweep_total_cap_microusd,
     )
+    if request.service == SAGEMAKER:
+        training_place.check_run(run)
     deadline.check(run)
     warnings = (*spending.warnings(run, terms), *deadline.warnings(run))
-    made = Plan(run=run, definition=definition, source=source, warnings=warnings)
-    check_size(made.request())
+    made = Plan(run=run, definition=definition, source=source, warnings=warnings, terms=terms)
+    if request.service == BATCH:
+        check_size(made.request())
     return made
 
 
 def needs_definition(request: Request) -> bool:
-    """Whether the profile's job definition cannot be used as it is."""
+    """Whether the profile's job definition cannot be used as it is; SageMaker has none."""
+    if request.service == SAGEMAKER:
+        return False
     return request.image is not None or bool(request.secrets)
 
 
@@ -186,11 +200,22 @@ def profile_of(request: Request, descriptor: Descriptor) -> str:
     Raises:
         ValueError: if the environment has no such profile.
     """
+    if request.service == SAGEMAKER:
+        return training_place.profile_name_of(request, descriptor)
     name = request.profile or descriptor.default_profile
     if name not in descriptor.profiles:
         known = ", ".join(sorted(descriptor.profiles))
+        if descriptor.training is not None and name in descriptor.training.profiles:
+            raise ValueError(f"--profile {name!r} is one of SageMaker: give --on sagemaker, or one of {known}")
         raise ValueError(f"--profile must be one of {known} in environment {descriptor.environment!r}, got {name!r}")
     return name
+
+
+def _made_of(request: Request, profile: str, descriptor: Descriptor) -> str:
+    """Return the profile's job definition, or on SageMaker the image, which stands in its place."""
+    if request.service == SAGEMAKER:
+        return training_place.image_of(request, profile, descriptor)
+    return descriptor.profiles[profile].job_definition
 
 
 def _team_of(request: Request, descriptor: Descriptor) -> str:

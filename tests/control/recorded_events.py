@@ -53,6 +53,23 @@ def job_change(job_id: str, status: str = "RUNNABLE") -> dict[str, Any]:
     )
 
 
+def training_job_change(name: str, **detail: Any) -> dict[str, Any]:
+    arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{name}"
+    return _event(
+        "aws.sagemaker",
+        "SageMaker Training Job State Change",
+        [arn],
+        {
+            "TrainingJobName": name,
+            "TrainingJobArn": arn,
+            "TrainingJobStatus": "InProgress",
+            "SecondaryStatus": "Interrupted",
+            "EnableManagedSpotTraining": True,
+            **detail,
+        },
+    )
+
+
 JOB_CHANGE = job_change("4c7599ae-0a82-49aa-ba5a-4727fcce14a8")
 BLOCKED = {
     **JOB_CHANGE,

@@ -12,6 +12,7 @@ from tests.control.recorded_events import (
     REBALANCE,
     REGION,
     WARNING,
+    training_job_change,
 )
 
 
@@ -33,6 +34,30 @@ def test_a_rebalance_recommendation_is_no_warning() -> None:
 
 def test_of_a_job_state_change_only_the_job_is_believed() -> None:
     assert read(JOB_CHANGE) == JobChanged(at="2026-11-23T18:00:00+00:00", job_id="4c7599ae-0a82-49aa-ba5a-4727fcce14a8")
+
+
+def test_of_a_training_jobs_state_change_only_its_arn_is_believed() -> None:
+    told = training_job_change("dev-digits-7fq2-1", TrainingJobStatus="Completed", SecondaryStatus="Completed")
+
+    assert read(told) == JobChanged(
+        at="2026-11-23T18:00:00+00:00",
+        job_id=f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:training-job/dev-digits-7fq2-1",
+    )
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        None,
+        7,
+        "dev-digits-7fq2-1",
+        "arn:aws:sagemaker:us-east-1:123456789012:processing-job/dev-digits-7fq2-1",
+        "arn:aws:sagemaker:us-east-1:123456789012:training-job/dev-digits-7fq2-1\nx",
+        "arn:aws:sagemaker:us-east-1:123456789012:training-job/" + "a" * 64,
+    ],
+)
+def test_a_training_job_whose_arn_has_another_form_is_ignored(arn: object) -> None:
+    assert isinstance(read(training_job_change("dev-digits-7fq2-1", TrainingJobArn=arn)), Ignored)
 
 
 def test_a_blocked_queue_is_read_with_its_reason() -> None:
@@ -83,9 +108,9 @@ json_values = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(
-    base=st.sampled_from([WARNING, REBALANCE, JOB_CHANGE, BLOCKED]),
+    base=st.sampled_from([WARNING, REBALANCE, JOB_CHANGE, BLOCKED, training_job_change("dev-digits-7fq2-1")]),
     field=st.sampled_from(["id", "source", "detail-type", "account", "time", "region", "detail"]),
-    inner=st.sampled_from(["instance-id", "instance-action", "jobId", "statusReason"]),
+    inner=st.sampled_from(["instance-id", "instance-action", "jobId", "statusReason", "TrainingJobArn"]),
     value=json_values,
 )
 def test_no_json_makes_the_parser_fail(base: dict[str, Any], field: str, inner: str, value: Any) -> None:

@@ -16,9 +16,9 @@ SUBMIT_CONFIG: Final = Config(retries={"total_max_attempts": 1})
 """For the client that submits: SubmitJob has no idempotency token, so a repetition may start a second job."""
 
 _THROTTLES: Final = frozenset({"ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"})
-_NOT_ALLOWED: Final = frozenset({"AccessDeniedException", "AccessDenied"})
+NOT_ALLOWED: Final = frozenset({"AccessDeniedException", "AccessDenied"})
 _TOO_MANY_REQUESTS: Final = 429
-_SERVER_ERROR: Final = 500
+SERVER_ERROR: Final = 500
 _DESCRIBED_PER_CALL: Final = 100
 
 
@@ -143,22 +143,23 @@ def _time(milliseconds: int | None) -> str | None:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
 
 
-def _is_throttle(error: ClientError) -> bool:
+def is_throttle(error: ClientError) -> bool:
+    """Tell whether AWS refused a call for its rate."""
     too_many = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == _TOO_MANY_REQUESTS
     return too_many or error.response["Error"]["Code"] in _THROTTLES
 
 
 def _refusal(error: ClientError) -> Exception:
-    return Throttled(str(error)) if _is_throttle(error) else error
+    return Throttled(str(error)) if is_throttle(error) else error
 
 
 def _submit_refusal(error: ClientError) -> Exception:
-    if _is_throttle(error):
+    if is_throttle(error):
         return Throttled(str(error))
     code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
-    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= _SERVER_ERROR:
+    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= SERVER_ERROR:
         return ReplyLost(message)
-    if code in _NOT_ALLOWED:
+    if code in NOT_ALLOWED:
         return NotAllowed(f"{code}: {message}")
     # Every other refusal comes before anything happened: AccessDeniedException, a role that is not allowed, and so on.
     return Refused(message if code == "ClientException" else f"{code}: {message}")

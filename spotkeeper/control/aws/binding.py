@@ -16,9 +16,11 @@ from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch
 from spotkeeper.control.aws.budgets import DynamoDBBudgets
 from spotkeeper.control.aws.checkpoints import S3Checkpoints
 from spotkeeper.control.aws.client_config import HANDLER_CONFIG
+from spotkeeper.control.aws.job_services import JobServices
 from spotkeeper.control.aws.ledger import DynamoDBLedger
 from spotkeeper.control.aws.others import DynamoDBOthersJobs
-from spotkeeper.control.ports import Ports
+from spotkeeper.control.aws.training_jobs import SageMakerTraining
+from spotkeeper.control.ports import Batch, Ports
 from spotkeeper.control.terms import EnvironmentTerms
 
 TERMS_SECONDS: Final = 300
@@ -86,18 +88,27 @@ def ports() -> Ports:
 @lru_cache(maxsize=1)
 def _ports(_period: int) -> Ports:
     settings = HandlerSettings.from_environ(os.environ)
-    described = boto3.client("ssm", config=HANDLER_CONFIG).get_parameter(Name=settings.descriptor_parameter)
+    stored = boto3.client("ssm", config=HANDLER_CONFIG).get_parameter(Name=settings.descriptor_parameter)
+    described = Descriptor.from_json(stored["Parameter"]["Value"])
     return Ports(
         ledger=ledger(),
         budgets=DynamoDBBudgets(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
-        batch=AWSBatch(
-            boto3.client("batch", config=HANDLER_CONFIG),
-            boto3.client("batch", config=HANDLER_CONFIG.merge(SUBMIT_CONFIG)),
-        ),
+        batch=_job_services(described),
         checkpoints=commits(),
-        terms=EnvironmentTerms.of(Descriptor.from_json(described["Parameter"]["Value"])),
+        terms=EnvironmentTerms.of(described),
         others=DynamoDBOthersJobs(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
     )
+
+
+def _job_services(described: Descriptor) -> Batch:
+    services = AWSBatch(
+        boto3.client("batch", config=HANDLER_CONFIG),
+        boto3.client("batch", config=HANDLER_CONFIG.merge(SUBMIT_CONFIG)),
+    )
+    if described.training is None:
+        return services  # a client of SageMaker is the slowest of all to make
+    sagemaker = SageMakerTraining(boto3.client("sagemaker", config=HANDLER_CONFIG), described.environment)
+    return JobServices(batch=services, sagemaker=sagemaker)
 
 
 def now() -> str:

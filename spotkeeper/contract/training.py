@@ -1,0 +1,32 @@
+"""How a training job of SageMaker is named where AWS Batch would have a queue and a job id."""
+
+import re
+from typing import Final
+
+_QUEUE = re.compile(r"sagemaker/(?P<profile>[a-z][a-z0-9-]{0,39})/(?P<market>spot|on-demand)")
+_JOB_ARN = re.compile(r"arn:[a-z-]+:sagemaker:[a-z0-9-]+:[0-9]{12}:training-job/(?P<name>[A-Za-z0-9-]{1,63})")
+
+STOP_REASON_TAG: Final = "spotkeeper:stop-reason"
+"""Written before a job is stopped: StopTrainingJob takes no reason, and a stopped job tells none."""
+
+
+def queue_of(profile: str, market: str) -> str:
+    """Return what stands for a queue: SageMaker has none, and a run's money goes by profile and market."""
+    return f"sagemaker/{profile}/{market}"
+
+
+def is_queue(queue: str) -> bool:
+    """Tell whether a queue stands for SageMaker."""
+    return _QUEUE.fullmatch(queue) is not None
+
+
+def is_spot_queue(queue: str) -> bool:
+    """Tell whether it stands for managed spot."""
+    match = _QUEUE.fullmatch(queue)
+    return match is not None and match["market"] == "spot"
+
+
+def job_of_arn(job_id: str) -> str | None:
+    """Return the name of the training job whose ARN this is; None for the id of a job on AWS Batch."""
+    match = _JOB_ARN.fullmatch(job_id)
+    return match["name"] if match else None

@@ -1,0 +1,132 @@
+"""Where a run goes that is submitted `--on sagemaker`, and what is refused there, before it costs anything."""
+
+from typing import TYPE_CHECKING, Final
+
+from spotkeeper.contract.descriptor import Descriptor, Training
+from spotkeeper.contract.names import training_job_name
+from spotkeeper.control.run import Run
+from spotkeeper.control.training_request import MAX_RUNTIME_SECONDS, WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from spotkeeper.ops.plan import Request
+
+BATCH: Final = "batch"
+SAGEMAKER: Final = "sagemaker"
+SERVICES: Final = (BATCH, SAGEMAKER)
+MAX_NODES: Final = 100
+"""Beyond this a cluster needs more than this package does for it; SageMaker's own quota is lower by default."""
+_MAX_ARGUMENTS: Final = 100
+_MAX_ARGUMENT_LENGTH: Final = 256
+_MAX_VARIABLES: Final = 100
+_MAX_VARIABLE_LENGTH: Final = 512
+"""docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html, of arguments and of Environment."""
+
+
+def check_service(request: "Request") -> None:
+    """Refuse what the chosen service cannot do.
+
+    Raises:
+        ValueError: naming the option, the value and what to do instead.
+    """
+    if request.service not in SERVICES:
+        raise ValueError(f"--on must be one of {', '.join(SERVICES)}, got {request.service!r}")
+    if not 1 <= request.num_nodes <= MAX_NODES:
+        raise ValueError(f"--nodes must be 1 to {MAX_NODES}, got {request.num_nodes}")
+    if request.service == BATCH:
+        if request.num_nodes > 1:
+            raise ValueError(
+                f"--nodes {request.num_nodes}: on AWS Batch a run has one machine, because a group of spot hosts fails "
+                "as often as any of them: take a machine with more GPUs (--profile), or --on sagemaker"
+            )
+        return
+    if request.secrets:
+        raise ValueError(
+            "--secret: SageMaker has no way to inject secrets, and shows variables to every reader of the job: let the "
+            "program read Secrets Manager itself, or submit to AWS Batch"
+        )
+    if request.priority is not None:
+        raise ValueError("--priority: SageMaker has no queue in which a run could go before another; leave it out")
+
+
+def training_of(descriptor: Descriptor) -> Training:
+    """Return what the environment has on SageMaker.
+
+    Raises:
+        ValueError: if it has nothing there, or nothing that a run could keep its promises on.
+    """
+    training = descriptor.training
+    if training is None:
+        raise ValueError(
+            f"environment {descriptor.environment!r} runs nothing on SageMaker: give it `training` in "
+            "stacks/environments.py and deploy, or submit to AWS Batch (leave out --on)"
+        )
+    if training.is_isolated:
+        raise ValueError(
+            f"environment {descriptor.environment!r} isolates training jobs from the network: an attempt could neither "
+            "claim its run nor prove that it finished. Set is_isolated=False and bound the network by a VPC "
+            "(subnets, endpoints) instead"
+        )
+    return training
+
+
+def profile_name_of(request: "Request", descriptor: Descriptor) -> str:
+    """Return the name of the request's profile on SageMaker.
+
+    Raises:
+        ValueError: if the environment has no such profile there.
+    """
+    training = training_of(descriptor)
+    name = request.profile or training.default_profile
+    if name not in training.profiles:
+        known = ", ".join(sorted(training.profiles))
+        raise ValueError(
+            f"--profile must be one of {known} on SageMaker in environment {descriptor.environment!r}, got {name!r}"
+        )
+    return name
+
+
+def image_of(request: "Request", profile: str, descriptor: Descriptor) -> str:
+    """Return the image that the run's training jobs run, by digest.
+
+    Raises:
+        ValueError: if the environment has none of the profile's variant, and the user gives none.
+    """
+    variant = training_of(descriptor).profiles[profile].image_variant
+    image = request.image or descriptor.trainer_images.get(variant)
+    if image is None:
+        raise ValueError(
+            f"environment {descriptor.environment!r} has no {variant} image yet, which profile {profile!r} runs: "
+            f"`make image ENV={descriptor.environment} VARIANT={variant}` builds one and says where to set it; or give "
+            "an image of your own with --image"
+        )
+    return image
+
+
+def check_run(run: Run) -> None:
+    """Refuse a run of which SageMaker would refuse a job, now or later.
+
+    Raises:
+        ValueError: naming the value, the limit and the fix.
+    """
+    # The number of a submission may grow to four digits.
+    training_job_name(run.environment, run.run_id, 9999)
+    longest = MAX_RUNTIME_SECONDS - WAIT_SECONDS
+    if run.attempt_seconds > longest:
+        raise ValueError(
+            f"--time-limit must be at most {longest // 86400} days on SageMaker, got {run.attempt_seconds} seconds"
+        )
+    if len(run.command) > _MAX_ARGUMENTS or any(len(word) > _MAX_ARGUMENT_LENGTH for word in run.command):
+        raise ValueError(
+            f"the command: SageMaker takes {_MAX_ARGUMENTS} words of {_MAX_ARGUMENT_LENGTH} characters; put long "
+            "values into a file of the source folder"
+        )
+    if any("\n" in word for word in run.command):
+        raise ValueError("the command: SageMaker takes no line breaks in a word; put the program into a file")
+    if len(run.variables) > _MAX_VARIABLES - 8:
+        raise ValueError(f"--env, --data: SageMaker takes {_MAX_VARIABLES} variables, with those that are added")
+    for name, value in run.variables.items():
+        if len(value) > _MAX_VARIABLE_LENGTH:
+            raise ValueError(
+                f"variable {name} has {len(value)} characters, and SageMaker takes {_MAX_VARIABLE_LENGTH}: put it into "
+                "a file of the source folder"
+            )

@@ -1,0 +1,224 @@
+"""Requests and replies of SageMaker, held against botocore's model of them; moto completes every job at once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from spotkeeper.control.aws.training_jobs import SageMakerTraining
+from spotkeeper.control.classify import WAITED_REASON
+from spotkeeper.control.ports import Job, JobAttempt, JobStatus, NotAllowed, Refused, ReplyLost, Throttled
+from spotkeeper.control.training_request import training_request
+from tests.control.training import PROFILE, SPOT, arn_of, training_run
+
+NAME = "dev-digits-7fq2-1"
+ARN = arn_of(NAME)
+
+
+def at(minute: int) -> datetime:
+    return datetime(2026, 11, 23, 18, minute, tzinfo=UTC)
+
+
+def text(minute: int) -> str:
+    return f"2026-11-23T18:{minute:02}:00.000+00:00"
+
+
+def moved(status: str, minute: int, message: str = "", until: int | None = None) -> dict[str, Any]:
+    end = {"EndTime": at(until)} if until is not None else {}
+    return {"Status": status, "StartTime": at(minute), "StatusMessage": message, **end}
+
+
+def detail(status: str = "InProgress", secondary: str = "Training", **changes: Any) -> dict[str, Any]:
+    request = training_request(training_run(), profile=PROFILE)
+    kept = ("TrainingJobName", "AlgorithmSpecification", "StoppingCondition", "Environment", "ResourceConfig")
+    return {
+        **{name: request[name] for name in kept},
+        "TrainingJobArn": ARN,
+        "ModelArtifacts": {"S3ModelArtifacts": "s3://bucket/model"},
+        "TrainingJobStatus": status,
+        "SecondaryStatus": secondary,
+        "CreationTime": at(0),
+        **changes,
+    }
+
+
+@contextmanager
+def stubbed() -> Iterator[tuple[SageMakerTraining, Stubber]]:
+    client = boto3.client("sagemaker", region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
+    with Stubber(client) as stubber:
+        yield SageMakerTraining(client, "dev"), stubber
+        stubber.assert_no_pending_responses()
+
+
+def described(detail: dict[str, Any], *, stop_reason: str | None = None) -> Job:
+    with stubbed() as (training, stubber):
+        stubber.add_response("describe_training_job", detail, {"TrainingJobName": NAME})
+        if detail["TrainingJobStatus"] == "Stopped":
+            tags = [{"Key": "spotkeeper:stop-reason", "Value": stop_reason}] if stop_reason else []
+            stubber.add_response("list_tags", {"Tags": tags}, {"ResourceArn": ARN})
+        job = training.describe(ARN)
+    assert job is not None
+    return job
+
+
+def test_the_request_of_a_run_is_sent_as_it_is() -> None:
+    request = training_request(training_run(), profile=PROFILE)
+    with stubbed() as (training, stubber):
+        stubber.add_response("create_training_job", {"TrainingJobArn": ARN}, request)
+
+        assert training.submit(request) == ARN
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        ("ResourceInUse", 400, ReplyLost),
+        ("ThrottlingException", 400, Throttled),
+        ("AccessDeniedException", 400, NotAllowed),
+        ("ResourceLimitExceeded", 400, Refused),
+        ("ValidationException", 400, Refused),
+        ("InternalFailure", 500, ReplyLost),
+    ],
+)
+def test_a_refusal_to_create_is_typed_by_what_it_means_for_the_job(
+    code: str, status: int, expected: type[Exception]
+) -> None:
+    with stubbed() as (training, stubber):
+        stubber.add_client_error("create_training_job", code, "no", http_status_code=status)
+
+        with pytest.raises(expected):
+            training.submit(training_request(training_run(), profile=PROFILE))
+
+
+def test_a_job_is_found_by_its_name_in_its_own_queue_alone() -> None:
+    with stubbed() as (training, stubber):
+        for _ in range(2):
+            stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
+        stubber.add_client_error("describe_training_job", "ValidationException", "Requested resource not found.")
+
+        assert [job.job_id for job in training.find("digits-7fq2-1", queue=SPOT)] == [ARN]
+        assert training.find("digits-7fq2-1", queue="sagemaker/other/spot") == ()
+        assert training.find("digits-7fq2-2", queue=SPOT) == ()
+
+
+def test_a_job_of_another_environment_with_a_longer_name_is_not_ours() -> None:
+    foreign = detail(Environment={"SPOTKEEPER_ENV": "dev-digits"})
+    with stubbed() as (training, stubber):
+        stubber.add_response("describe_training_job", foreign, {"TrainingJobName": NAME})
+
+        assert training.describe(ARN) is None
+
+
+@pytest.mark.parametrize(
+    ("secondary", "expected"),
+    [
+        ("Pending", JobStatus.RUNNABLE),
+        ("Starting", JobStatus.RUNNABLE),
+        ("LaunchingMLInstances", JobStatus.RUNNABLE),
+        ("Interrupted", JobStatus.RUNNABLE),
+        ("PreparingTrainingStack", JobStatus.STARTING),
+        ("Downloading", JobStatus.STARTING),
+        ("DownloadingTrainingImage", JobStatus.STARTING),
+        ("Training", JobStatus.RUNNING),
+        ("Uploading", JobStatus.RUNNING),
+        ("Stopping", JobStatus.RUNNING),
+    ],
+)
+def test_a_job_in_progress_waits_starts_or_runs(secondary: str, expected: JobStatus) -> None:
+    message = "Insufficient capacity error from EC2 while launching instances, retrying!"
+    job = described(detail(secondary=secondary, SecondaryStatusTransitions=[moved("Starting", 1, message)]))
+
+    assert (job.status, job.status_reason, job.name) == (expected, message, "digits-7fq2-1")
+    assert (job.order.queue, job.order.num_hosts, job.billed_seconds) == (SPOT, 1, None)
+
+
+def test_each_time_that_its_containers_ran_is_an_attempt_and_an_interruption_ends_one() -> None:
+    transitions = [
+        moved("Starting", 1, until=3),
+        moved("Downloading", 3, until=4),
+        moved("Training", 4, until=20),
+        moved("Interrupted", 20, "Training job interrupted", until=21),
+        moved("Starting", 21, until=25),
+        moved("Interrupted", 25, "before it trained", until=26),
+        moved("Starting", 26, until=30),
+        moved("Training", 30),
+    ]
+    job = described(detail(SecondaryStatusTransitions=transitions))
+
+    assert job.attempts == (
+        JobAttempt(started_at=text(4), stopped_at=text(20), status_reason="Interrupted: Training job interrupted"),
+        JobAttempt(started_at=text(30)),
+    )
+
+
+def test_a_completed_job_has_exited_0_and_tells_what_is_billed() -> None:
+    transitions = [moved("Training", 4, until=20), moved("Uploading", 20, until=21), moved("Completed", 21)]
+    job = described(
+        detail(
+            "Completed",
+            "Completed",
+            SecondaryStatusTransitions=transitions,
+            BillableTimeInSeconds=420,
+            TrainingEndTime=at(21),
+        )
+    )
+
+    assert (job.status, job.billed_seconds, job.stopped_at) == (JobStatus.SUCCEEDED, 420, text(21))
+    assert [(one.exit_code, one.stopped_at) for one in job.attempts] == [(0, text(20))]
+
+
+@pytest.mark.parametrize(
+    ("reason", "exit_code"),
+    [
+        ("AlgorithmError: , exit code: 1", 1),
+        ("AlgorithmError: ExecuteUserScriptError: ExitCode 84", 84),
+        ("InternalServerError: We encountered an internal error.", None),
+    ],
+)
+def test_a_failure_tells_the_exit_code_in_words(reason: str, exit_code: int | None) -> None:
+    job = described(
+        detail("Failed", "Failed", FailureReason=reason, SecondaryStatusTransitions=[moved("Training", 4, until=20)])
+    )
+
+    (attempt,) = job.attempts
+    assert (job.status, job.status_reason) == (JobStatus.FAILED, reason)
+    assert (attempt.exit_code, attempt.status_reason) == (exit_code, reason)
+
+
+@pytest.mark.parametrize(
+    ("secondary", "stop_reason", "expected"),
+    [
+        ("Stopped", WAITED_REASON, WAITED_REASON),
+        ("Stopped", None, "Stopped"),
+        ("MaxRuntimeExceeded", None, "MaxRuntimeExceeded"),
+        ("MaxWaitTimeExceeded", WAITED_REASON, "MaxWaitTimeExceeded"),
+    ],
+)
+def test_a_stopped_job_tells_why_by_its_status_or_by_the_tag_that_was_set_before(
+    secondary: str, stop_reason: str | None, expected: str
+) -> None:
+    job = described(detail("Stopped", secondary), stop_reason=stop_reason)
+
+    assert (job.status, job.status_reason) == (JobStatus.FAILED, expected)
+
+
+def test_a_job_is_stopped_after_the_reason_is_written_to_it() -> None:
+    with stubbed() as (training, stubber):
+        stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
+        tag = {"Key": "spotkeeper:stop-reason", "Value": "it is over"}
+        stubber.add_response("add_tags", {"Tags": []}, {"ResourceArn": ARN, "Tags": [tag]})
+        stubber.add_response("stop_training_job", {}, {"TrainingJobName": NAME})
+
+        training.terminate(ARN, "it is over")
+
+
+@pytest.mark.parametrize(("status", "secondary"), [("Completed", "Completed"), ("InProgress", "Training")])
+def test_what_has_ended_is_not_stopped_and_what_has_its_machines_is_not_withdrawn(status: str, secondary: str) -> None:
+    with stubbed() as (training, stubber):
+        stubber.add_response("describe_training_job", detail(status, secondary), {"TrainingJobName": NAME})
+
+        training.withdraw(ARN, WAITED_REASON)

@@ -1,0 +1,209 @@
+"""A run on SageMaker: interrupted, without a machine, stopped, failed; on which type it goes on, and what it costs."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.classify import WAITED_REASON, Cause
+from spotkeeper.control.observe import Outcome
+from spotkeeper.control.ports import JobAttempt, JobStatus
+from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
+from spotkeeper.policy.reservation import lease_microusd, on_demand_microusd
+from tests.control.reconciled import RUN, World, after
+from tests.control.training import (
+    ON_DEMAND,
+    SPOT,
+    TRAINING_TERMS,
+    TYPES,
+    USD_PER_HOUR,
+    MemoryTraining,
+    arn_of,
+    training_run,
+)
+
+USD = MICROUSD_PER_USD
+CAPACITY = "Insufficient capacity error from EC2 while launching instances, retrying!"
+
+
+def job(submission: int) -> str:
+    return arn_of(f"dev-{RUN}-{submission}")
+
+
+def submitted(**changes: Any) -> World:
+    world = World(batch=MemoryTraining(), terms=TRAINING_TERMS)
+    world.submit(training_run(**changes))
+    return world
+
+
+def waits(world: World, submission: int) -> None:
+    world.change(job(submission), JobStatus.RUNNABLE, status_reason=CAPACITY)
+
+
+def is_stopped_for_capacity(world: World, submission: int, *, minute: float) -> Outcome:
+    """The job waits, is withdrawn by whoever looks now, and is then heard of."""
+    waits(world, submission)
+    world.look(minute)
+    assert world.batch.withdrawn[-1] == (job(submission), WAITED_REASON)
+    world.change(job(submission), JobStatus.FAILED, status_reason=WAITED_REASON, stopped_at=after(minute))
+    return world.hear(job(submission), minute + 0.5)
+
+
+def types_asked(world: World) -> list[str]:
+    return [request["ResourceConfig"].get("InstanceType", "on-demand") for request in world.batch.requests]
+
+
+def test_the_first_job_asks_for_the_first_type_and_its_arn_is_its_id() -> None:
+    world = submitted()
+
+    assert (world.run.state, world.run.job_id) == (RunState.SUBMITTED, job(1))
+    assert types_asked(world) == [TYPES[0]]
+
+
+def test_a_type_without_machines_for_twenty_minutes_makes_way_for_the_next_with_or_without_money_for_on_demand() -> (
+    None
+):
+    world = submitted()
+    waits(world, 1)
+    world.look(19)
+    assert world.batch.withdrawn == []
+
+    assert is_stopped_for_capacity(world, 1, minute=21) is Outcome.REQUEUED
+    assert world.summary == (RunState.SUBMITTED, 2)
+    assert is_stopped_for_capacity(world, 2, minute=43) is Outcome.REQUEUED
+    assert types_asked(world) == list(TYPES)
+    assert world.run.instance_type == TYPES[2]
+
+
+def test_after_the_last_type_it_falls_back_if_it_has_the_money() -> None:
+    world = submitted(fallback_cap_microusd=20 * USD)
+    is_stopped_for_capacity(world, 1, minute=21)
+    is_stopped_for_capacity(world, 2, minute=43)
+
+    assert is_stopped_for_capacity(world, 3, minute=65) is Outcome.FELL_BACK
+    assert (world.run.market, world.run.job_queue) == ("on-demand", ON_DEMAND)
+    reservation = next(one for one in world.budgets.reservations(RUN) if one.submission == 4)
+    assert reservation.microusd == on_demand_microusd(USD_PER_HOUR, 3600)
+    assert world.batch.requests[-1]["EnableManagedSpotTraining"] is False
+
+
+def test_after_the_last_type_it_waits_if_it_has_no_money_and_begins_with_the_first_again() -> None:
+    world = submitted()
+    is_stopped_for_capacity(world, 1, minute=21)
+    is_stopped_for_capacity(world, 2, minute=43)
+
+    assert is_stopped_for_capacity(world, 3, minute=65) is Outcome.WAITING
+    world.look(minute=65 + 61)
+    assert types_asked(world) == [*TYPES, TYPES[0]]
+    assert world.run.instance_type is None
+
+
+def test_the_sweeper_withdraws_a_job_whose_type_has_no_machines() -> None:
+    world = submitted()
+    waits(world, 1)
+    world.sweep(6)
+    assert world.run.waits_why == CAPACITY
+
+    world.sweep(21)
+
+    assert world.batch.withdrawn == [(job(1), WAITED_REASON)]
+
+
+def test_an_interruption_that_sagemaker_itself_mends_is_an_attempt_and_no_new_job() -> None:
+    world = submitted()
+    lost = JobAttempt(started_at=after(1), stopped_at=after(9), status_reason="Interrupted: no reason given")
+    world.change(job(1), JobStatus.RUNNABLE, lost)
+
+    world.hear(job(1))
+
+    assert [one.cause for one in world.ledger.attempts(RUN)] == [Cause.INTERRUPTED]
+    assert world.summary == (RunState.SUBMITTED, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "attempt", "outcome", "state"),
+    [
+        ("MaxWaitTimeExceeded", {}, Outcome.REQUEUED, RunState.SUBMITTED),
+        ("CapacityError: Unable to provision requested ML compute capacity.", {}, Outcome.REQUEUED, RunState.SUBMITTED),
+        ("MaxRuntimeExceeded", {"exit_code": None}, Outcome.REQUEUED, RunState.SUBMITTED),
+        ("MaxWaitTimeExceeded", {"exit_code": None}, Outcome.REQUEUED, RunState.SUBMITTED),
+        (WAITED_REASON, {"exit_code": None}, Outcome.REQUEUED, RunState.SUBMITTED),
+        ("Stopped", {"exit_code": None}, Outcome.PARKED, RunState.PARKED),
+        ("InternalServerError: We encountered an internal error.", {"exit_code": None}, Outcome.WAITING, RunState.WAITING),
+        ("ClientError: Data download failed", {}, Outcome.PARKED, RunState.PARKED),
+        ("AlgorithmError: , exit code: 1", {"exit_code": 1}, Outcome.CLOSED, RunState.FAILED),
+        ("AlgorithmError: OutOfMemoryError: use a larger type, exit code: 137", {"exit_code": 137}, Outcome.CLOSED, RunState.FAILED),
+    ],
+)  # fmt: skip
+def test_what_follows_the_end_of_a_training_job(
+    words: str, attempt: dict[str, Any], outcome: Outcome, state: RunState
+) -> None:
+    world = submitted()
+    status_reason = None if words in ("Stopped", "MaxRuntimeExceeded", WAITED_REASON) else words
+    ran = (
+        [JobAttempt(started_at=after(1), stopped_at=after(9), status_reason=status_reason, **attempt)]
+        if attempt
+        else []
+    )
+    world.checkpoints.steps[RUN] = 100
+    world.change(job(1), JobStatus.FAILED, *ran, status_reason=words, stopped_at=after(9))
+
+    assert world.hear(job(1)) is outcome
+    assert world.run.state is state
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "expected"),
+    [
+        ("Interrupted: no reason given", None, Cause.INTERRUPTED),
+        ("MaxRuntimeExceeded", None, Cause.TIMED_OUT),
+        ("MaxWaitTimeExceeded", None, Cause.TIMED_OUT),
+        (WAITED_REASON, None, Cause.YIELDED),
+        ("AlgorithmError: , exit code: 137 OutOfMemory", 137, Cause.OUT_OF_MEMORY),
+        ("InternalServerError: We encountered an internal error.", None, Cause.COULD_NOT_START),
+        ("ClientError: Data download failed", None, Cause.MISCONFIGURED),
+        ("AlgorithmError: , exit code: 3", 3, Cause.FAILED),
+    ],
+)
+def test_an_attempt_that_had_its_machines_ended_for_what_sagemaker_says(
+    words: str, exit_code: int | None, expected: Cause
+) -> None:
+    world = submitted()
+    ran = JobAttempt(started_at=after(1), stopped_at=after(9), status_reason=words, exit_code=exit_code)
+    world.change(job(1), JobStatus.FAILED, ran, status_reason=words, stopped_at=after(9))
+    world.hear(job(1))
+
+    assert [one.cause for one in world.ledger.attempts(RUN)] == [expected]
+
+
+def test_a_finished_run_succeeds_by_its_record_and_is_settled_by_what_sagemaker_bills() -> None:
+    world = submitted(total_cap_microusd=50 * USD, num_nodes=2)
+    (leased,) = world.budgets.reservations(RUN)
+    assert leased.microusd == lease_microusd(USD_PER_HOUR * 2, 3600 + 1500)
+    world.complete(job(1))
+    billed = replace(world.batch.jobs[job(1)], billed_seconds=360)
+    world.batch.jobs[job(1)] = replace(billed, order=replace(billed.order, num_hosts=2))
+
+    world.hear(job(1), minute=21)
+    world.sweep(60)
+
+    assert world.run.state is RunState.SUCCEEDED
+    (settled,) = world.budgets.reservations(RUN)
+    assert settled.spent_microusd == cost_microusd(USD_PER_HOUR * 2, 360)
+
+
+def test_a_job_whose_billed_time_is_not_told_is_settled_by_a_bound_from_above() -> None:
+    world = submitted(total_cap_microusd=50 * USD)
+    world.complete(job(1))
+
+    world.hear(job(1), minute=21)
+    world.sweep(60)
+
+    (settled,) = world.budgets.reservations(RUN)
+    assert settled.spent_microusd is not None
+    assert settled.spent_microusd > cost_microusd(USD_PER_HOUR, 19 * 60)
+
+
+def test_the_queue_of_the_run_is_that_of_its_profile() -> None:
+    assert submitted().run.job_queue == SPOT
