@@ -10,6 +10,9 @@ BATCH_SOURCE: Final = "aws.batch"
 JOB_STATE_CHANGE: Final = "Batch Job State Change"
 JOB_QUEUE_BLOCKED: Final = "Batch Job Queue Blocked"
 
+SAGEMAKER_SOURCE: Final = "aws.sagemaker"
+TRAINING_JOB_STATE_CHANGE: Final = "SageMaker Training Job State Change"
+
 SCHEDULE_SOURCE: Final = "aws.events"
 SCHEDULED_EVENT: Final = "Scheduled Event"
 
