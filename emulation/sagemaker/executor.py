@@ -359,7 +359,7 @@ class Executor:
                 if _is_lost(period):
                     return None, True
                 if _have_ended(nodes):
-                    return None, False
+                    return _failure(nodes), False
                 if job.is_stop_requested or life.seconds_left <= 0:
                     ending = _Ending("Stopped" if job.is_stop_requested else life.limit)
                     break
@@ -375,10 +375,8 @@ class Executor:
             return ending, False
 
     def _finish(self, job: TrainingJob, nodes: list[Node], ending: _Ending | None) -> _Ending:
-        failed = next((node for node in nodes if node.exit_code), None)
-        if ending is None and failed is not None:
-            told = failed.failure
-            return _Ending("Failed", f"AlgorithmError: {told}{', ' if told else ''}exit code: {failed.exit_code}")
+        if ending is not None and ending.status == "Failed":
+            return ending
         self._move(job, "Uploading")
         archive = nodes[0].pack_model()
         if archive is not None:
@@ -472,6 +470,15 @@ def _is_lost(period: Period) -> bool:
 def _have_ended(nodes: list[Node]) -> bool:
     """Tell whether all containers have ended, or one has failed, which ends the others."""
     return any(node.exit_code for node in nodes) or all(node.exit_code == 0 for node in nodes)
+
+
+def _failure(nodes: list[Node]) -> _Ending | None:
+    """Return how the job fails by the first node that has failed, if one has."""
+    failed = next((node for node in nodes if node.exit_code), None)
+    if failed is None:
+        return None
+    told = failed.failure
+    return _Ending("Failed", f"AlgorithmError: {told}{', ' if told else ''}exit code: {failed.exit_code}")
 
 
 def _append(path: Path, line: str) -> None:
