@@ -61,6 +61,10 @@ BATCH_ARRAY_INDEX: Final = "AWS_BATCH_JOB_ARRAY_INDEX"
 
 # Set by SageMaker AI: docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
 SAGEMAKER_JOB: Final = "TRAINING_JOB_NAME"
+TRAINING_JOB_ARN: Final = "TRAINING_JOB_ARN"
+"""The job's id in the ledger. SageMaker restarts the same job, and tells no attempt number."""
+SAGEMAKER_BASE: Final = "SAGEMAKER_BASE_DIR"
+"""The folder that is /opt/ml where nobody says otherwise."""
 
 IMDS_ENDPOINT: Final = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 """botocore's name for the address of the instance metadata service."""
