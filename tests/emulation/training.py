@@ -118,12 +118,8 @@ def training(
         trust = {"Statement": [{"Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
         iam.create_role(RoleName="training", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17"} | trust))
         s3.create_bucket(Bucket="bucket")
-        router = Router(
-            _one_rule(session, server.endpoint_url),
-            session.client("sqs", endpoint_url=server.endpoint_url),
-            clock,
-            faults=faults,
-        )
+        sqs = session.client("sqs", endpoint_url=server.endpoint_url)
+        router = Router(_one_rule(sqs), sqs, clock, faults=faults)
 
         def publish(event: Event) -> None:
             events.append(event)
@@ -150,9 +146,9 @@ def training(
         assert server.failures == ()
 
 
-def _one_rule(session: Any, endpoint_url: str) -> Deployment:
+def _one_rule(sqs: Any) -> Deployment:
     """Make a queue, and a rule that brings the events of training jobs there."""
-    url = session.client("sqs", endpoint_url=endpoint_url).create_queue(QueueName=QUEUE)["QueueUrl"]
+    url = sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
     queue = Queue(
         name=QUEUE,
         arn=f"arn:aws:sqs:us-east-1:123456789012:{QUEUE}",

@@ -161,7 +161,7 @@ def test_a_run_that_is_interrupted_twice_ends_as_one_that_was_left_in_peace(stor
     story.create()
     story.reaches(4, epoch=1)
     story.reclaim(notice=True)  # SageMaker happens to pass it on as SIGTERM
-    story.reaches(8, epoch=2)
+    story.reaches(5, epoch=2, event="committed")
     story.reclaim(notice=False)  # and here it does not
     done = story.cloud.ended(JOB)
 
@@ -187,7 +187,7 @@ def test_without_capacity_the_job_ends_with_its_wait_and_the_run_was_never_claim
 
 def test_of_two_nodes_one_is_lost_and_both_resume_where_both_had_saved(story: Story, tmp_path: Path) -> None:
     story.create(nodes=2)
-    story.reaches(4, epoch=1)
+    story.reaches(1, epoch=1, event="committed")
     story.reclaim(notice=False, node=2)
     done = story.cloud.ended(JOB)
 
@@ -195,7 +195,7 @@ def test_of_two_nodes_one_is_lost_and_both_resume_where_both_had_saved(story: St
     assert story.item()["completion"]["M"]["epoch"]["N"] == "2"
     assert story.item()["claimed_attempt"]["N"] == "2"
     resumed = [line for line in story.lines() if line["event"] == "resumed"]
-    assert [line["step"] >= 2 for line in resumed] == [True]
+    assert [line["step"] >= 2 for line in resumed] == [True], story.cloud.service.output(JOB)
     both = [*PROGRAM[:2], "torch.distributed.run", "--nproc-per-node=2", "-m", PROGRAM[2]]
     assert story.final_state() == left_in_peace(tmp_path / "peace", both)
 
@@ -209,6 +209,65 @@ def test_of_two_nodes_one_is_told_and_neither_ends_the_job_by_leaving(story: Sto
     assert done["TrainingJobStatus"] == "Completed", done.get("FailureReason")
     assert [each["Status"] for each in done["SecondaryStatusTransitions"]].count("Interrupted") == 1
     assert "signal" in [line.get("cause") for line in story.lines()]
+
+
+MIRROR = {
+    "SPOTKEEPER_URI": "/opt/ml/checkpoints",
+    "SPOTKEEPER_MIRROR_URI": f"s3://bucket/mirror/{RUN}/",
+}
+CHECKPOINTS = {"S3Uri": f"s3://bucket/mirror/{RUN}/", "LocalPath": "/opt/ml/checkpoints"}
+IMPATIENT = "import sys; from spotkeeper.trainer.exec import main; main(mirror_patience_seconds=1)"
+"""`spotkeeper-exec`, for which a mirror is late as soon as a fast emulation's story needs it."""
+
+
+def test_a_mirror_that_stops_is_told_of_and_the_run_resumes_from_what_had_arrived(story: Story) -> None:
+    command = {
+        "TrainingImage": IMAGE,
+        "TrainingInputMode": "File",
+        "ContainerEntrypoint": [sys.executable, "-c", IMPATIENT],
+        "ContainerArguments": ["--", *PROGRAM],
+    }
+    environment = MIRROR | {"SAVE_AT": "1,4,7", "STEP_SECONDS": "0.5"}
+    story.create(environment=environment, CheckpointConfig=CHECKPOINTS, AlgorithmSpecification=command)
+    story.reaches(2, epoch=1, event="committed")
+    eventually(lambda: len(story.cloud.keys(f"mirror/{RUN}/commit/")) == 1 and story.cloud.keys(f"mirror/{RUN}/data/"))
+    story.cloud.service.stop_mirrors()
+    story.reaches(-1, epoch=1, event="mirror_stopped")
+    story.reclaim(notice=False)
+    story.cloud.service.resume_mirrors()
+    done = story.cloud.ended(JOB)
+
+    assert done["TrainingJobStatus"] == "Completed", story.cloud.service.output(JOB)
+    (resumed,) = [line for line in story.lines() if line["event"] == "resumed"]
+    assert (resumed["epoch"], resumed["step"]) == (2, 2)
+    newest = max(story.cloud.keys(f"mirror/{RUN}/commit/"))
+    assert newest == f"mirror/{RUN}/commit/{RUN}/000002-000000000016.json"
+
+
+def test_an_isolated_run_goes_on_from_its_mirror_without_a_word_to_aws(story: Story, tmp_path: Path) -> None:
+    own = {
+        "SPOTKEEPER_URI": "/opt/ml/checkpoints",
+        "SPOTKEEPER_RUN_ID": RUN,
+        "SPOTKEEPER_PROGRESS_SECONDS": "0.1",
+        **OF_THE_PROGRAM,
+        "STEP_SECONDS": "0.3",
+    }
+    story.create(Environment=own, CheckpointConfig=CHECKPOINTS, EnableNetworkIsolation=True)
+    eventually(lambda: story.cloud.keys(f"mirror/{RUN}/commit/"), timeout_seconds=60)
+    eventually(lambda: story.cloud.keys(f"mirror/{RUN}/data/"))
+    story.reclaim(notice=False)
+    done = story.cloud.ended(JOB)
+
+    assert done["TrainingJobStatus"] == "Completed", story.cloud.service.output(JOB)
+    assert [line["event"] for line in story.lines()].count("resumed") == 1
+    assert "claimed_job_id" not in story.item()
+
+    def mirrored(key: str) -> bytes:
+        found = story.cloud.s3.get_object(Bucket="bucket", Key=f"mirror/{RUN}/{key}")
+        return bytes(found["Body"].read())
+
+    manifests = [key.removeprefix(f"mirror/{RUN}/") for key in story.cloud.keys(f"mirror/{RUN}/commit/")]
+    assert final_state(manifests, RUN, mirrored) == left_in_peace(tmp_path / "peace", PROGRAM)
 
 
 def twice_and_shuffled() -> Any:
