@@ -48,7 +48,7 @@ from spotkeeper.trainer.run_settings import DEFAULT_CHECKPOINT_URI, run_id_of
 from spotkeeper.trainer.source_archive import SourceUnavailableError, fetch, install_requirements, unpack
 from spotkeeper.trainer.standby import Standby
 from spotkeeper.trainer.time_limit import seconds_until_warning
-from spotkeeper.trainer.training_container import TrainingContainer
+from spotkeeper.trainer.training_container import TrainingContainer, say_failure
 
 USAGE = (
     "usage: spotkeeper-exec [--checkpoint-folder DIR [--notice-signal TERM|INT|USR1|USR2]] -- PROGRAM [ARGUMENT …]    "
@@ -88,6 +88,8 @@ def _guarded(
             if names.CHECKPOINT_URI in own:
                 own[names.CHECKPOINT_URI] = container.path(own[names.CHECKPOINT_URI])
         settings = AttemptSettings.read(own)
+        if container is not None:
+            container.check_checkpoints(own)
         attempt = _Attempt(
             command,
             settings,
@@ -100,6 +102,7 @@ def _guarded(
         return attempt.run()
     except ValueError as error:
         _say(str(error))
+        say_failure(environ, str(error))
         return EXIT_REFUSED
     except BotoCoreError as error:
         # What is not caught closer to its call: a client that cannot even be made.
@@ -283,6 +286,7 @@ class _Attempt:
                 stop_signal=self._settings.notice_signal if folder else signal.SIGTERM,
                 ask_at=self._terminate_at,
             )
+            is_told = end.forwarded and self._reason_to_stop(watch, folder) is None
         outcome = outcome_file.read()
         code = exit_code(end.returncode, outcome.outcome if outcome else None, end.forwarded)
         if folder is not None:
@@ -292,6 +296,8 @@ class _Attempt:
         elif code == EXIT_YIELDED and (outcome is None or outcome.outcome != YIELDED):
             sent = [signal.Signals(number).name for number in sorted(end.forwarded)]
             self._log.write(LogEvent.YIELDED, reason=", ".join(sent))
+            if is_told and self._container is not None:
+                self._container.stay()  # the library does so by itself
         elif code == EXIT_INCOMPLETE:
             _say("the program exited 0 before its last step: to stop early, call run.finish() and let the loop end")
         elif end.returncode in OUR_CODES and code != end.returncode:

@@ -4,7 +4,9 @@ docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-co
 """
 
 import json
+import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +16,8 @@ from spotkeeper.contract import environment_variables as names
 DEFAULT_BASE: Final = "/opt/ml"
 DEFAULT_PORT: Final = "29500"
 """torchrun's own."""
+STOP_SECONDS: Final = 120.0
+"""From SageMaker's SIGTERM to its SIGKILL."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,9 +98,43 @@ class TrainingContainer:
             }
         return {name: value for name, value in offered.items() if not environ.get(name)}
 
+    def check_checkpoints(self, environ: Mapping[str, str]) -> None:
+        """Refuse checkpoints that several nodes cannot make together.
+
+        Raises:
+            ValueError: if they would go into a folder, which each node has for itself.
+        """
+        if len(self.hosts) == 1:
+            return
+        nodes = f"the training job has {len(self.hosts)} nodes"
+        if folder := environ.get(names.CHECKPOINT_FOLDER):
+            raise ValueError(
+                f"{nodes}, and each would commit its own {folder!r}: use spotkeeper.Run, whose processes save "
+                "together, instead of --checkpoint-folder, or one node"
+            )
+        uri = environ.get(names.CHECKPOINT_URI, "")
+        if uri and not uri.startswith("s3://"):
+            raise ValueError(
+                f"{nodes}, and {names.CHECKPOINT_URI}={uri!r} is a folder, of which each node has one of its own: "
+                "their checkpoints must go straight to s3://…, so without network isolation"
+            )
+
+    def stay(self) -> None:
+        """Wait to be killed, after a SIGTERM: any exit would end the job, which SageMaker may be about to restart."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        signal.sigtimedwait({signal.SIGTERM}, STOP_SECONDS)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     def path(self, uri: str) -> str:
         """Return an address below `/opt/ml` as it is here; any other as it is."""
         path = Path(uri)
         if "://" in uri or not path.is_relative_to(DEFAULT_BASE):
             return uri
         return str(self.base / path.relative_to(DEFAULT_BASE))
+
+
+def say_failure(environ: Mapping[str, str], reason: str) -> None:
+    """Write where SageMaker takes a job's FailureReason from, if it runs this container."""
+    if environ.get(names.TRAINING_JOB_ARN):
+        with suppress(OSError):  # the log has it as well
+            (Path(environ.get(names.SAGEMAKER_BASE) or DEFAULT_BASE) / "output" / "failure").write_text(reason)

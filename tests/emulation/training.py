@@ -122,7 +122,7 @@ def training(
         router = Router(_one_rule(sqs), sqs, clock, faults=faults)
 
         def publish(event: Event) -> None:
-            events.append(event)
+            events.append(dict(event))
             router.publish(event)
 
         service = TrainingService(

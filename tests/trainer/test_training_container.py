@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_FENCED, EXIT_REFUSED
+from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_FENCED, EXIT_REFUSED, EXIT_YIELDED
 from spotkeeper.contract.ledger import attempt_sort_key
 from spotkeeper.trainer.node_claim import NodeMissingError, ask_node, tell_nodes
 from spotkeeper.trainer.training_container import TrainingContainer
@@ -180,3 +180,43 @@ def wait_until_it_catches(pid: int, number: signal.Signals) -> None:
             return
         assert time.monotonic() < give_up
         os.sched_yield()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("SPOTKEEPER_URI", "/opt/ml/checkpoints"), ("SPOTKEEPER_CHECKPOINT_FOLDER", "out")]
+)
+def test_several_nodes_are_refused_a_folder_before_the_run_is_claimed_and_sagemaker_tells_why(
+    environ: dict[str, str], ledger: RunLedger, tmp_path: Path, variable: str, value: str
+) -> None:
+    base = base_folder(tmp_path / "ml", hosts=("algo-1", "algo-2"))
+    (base / "output").mkdir()
+
+    done = run_exec(["true"], sagemaker(environ, base, **{variable: value}))
+
+    assert done.code == EXIT_REFUSED
+    assert "the training job has 2 nodes" in (base / "output" / "failure").read_text()
+    assert ledger.item()["epoch"]["N"] == "0"
+
+
+def test_a_program_that_ends_when_told_leaves_it_to_sagemaker_to_end_the_container(
+    environ: dict[str, str], ledger: RunLedger, tmp_path: Path
+) -> None:
+    program = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); print('here', flush=True)"
+    command = [*EXEC, *python(f"{program}; signal.pause()")]
+    with subprocess.Popen(
+        command,
+        env=sagemaker(environ, base_folder(tmp_path / "ml")),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout)
+        assert any(line == "here\n" for line in lines)
+        process.send_signal(signal.SIGTERM)
+        assert any("yielded" in line for line in lines)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == EXIT_YIELDED
+    assert "completion" not in ledger.item()
