@@ -128,7 +128,12 @@ def test_of_two_nodes_one_claims_and_both_have_its_epoch(
     nodes = [
         subprocess.Popen(
             [*EXEC, *program],
-            env=sagemaker(environ, base_folder(tmp_path / host, current=host, hosts=hosts), MASTER_PORT=port),
+            env=sagemaker(
+                environ,
+                base_folder(tmp_path / host, current=host, hosts=hosts),
+                MASTER_PORT=port,
+                SPOTKEEPER_URI="s3://bucket",
+            ),
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
