@@ -1,5 +1,6 @@
 """Runs on SageMaker: the real trainer in raw training jobs, in the shape that the control plane creates them."""
 
+import json
 import os
 import random
 import subprocess
@@ -227,21 +228,35 @@ def test_a_mirror_that_stops_is_told_of_and_the_run_resumes_from_what_had_arrive
         "ContainerEntrypoint": [sys.executable, "-c", IMPATIENT],
         "ContainerArguments": ["--", *PROGRAM],
     }
-    environment = MIRROR | {"SAVE_AT": "1,4,7", "STEP_SECONDS": "0.5"}
+    environment = MIRROR | {"SAVE_AT": "1,5,9", "STEP_SECONDS": "0.7"}
     story.create(environment=environment, CheckpointConfig=CHECKPOINTS, AlgorithmSpecification=command)
     story.reaches(2, epoch=1, event="committed")
-    eventually(lambda: len(story.cloud.keys(f"mirror/{RUN}/commit/")) == 1 and story.cloud.keys(f"mirror/{RUN}/data/"))
+    eventually(lambda: whole_in_s3(story.cloud))
     story.cloud.service.stop_mirrors()
     story.reaches(-1, epoch=1, event="mirror_stopped")
+    arrived = whole_in_s3(story.cloud)
     story.reclaim(notice=False)
+    eventually(lambda: len(story.cloud.service.periods(JOB)) == 2)  # the first is over, with its mirror
     story.cloud.service.resume_mirrors()
     done = story.cloud.ended(JOB)
 
     assert done["TrainingJobStatus"] == "Completed", story.cloud.service.output(JOB)
     (resumed,) = [line for line in story.lines() if line["event"] == "resumed"]
-    assert (resumed["epoch"], resumed["step"]) == (2, 2)
+    assert (resumed["epoch"], resumed["step"]) == (2, max(arrived))
+    committed = [line["step"] for line in story.lines() if line["event"] == "committed" and line["epoch"] == 1]
+    assert max(arrived) < max(committed)
     newest = max(story.cloud.keys(f"mirror/{RUN}/commit/"))
     assert newest == f"mirror/{RUN}/commit/{RUN}/000002-000000000016.json"
+
+
+def whole_in_s3(cloud: Training) -> list[int]:
+    """Return the steps of the checkpoints that have arrived with all that they consist of."""
+    there, steps = cloud.keys(f"mirror/{RUN}/"), []
+    for key in cloud.keys(f"mirror/{RUN}/commit/"):
+        manifest = json.loads(cloud.s3.get_object(Bucket="bucket", Key=key)["Body"].read())
+        if all(f"mirror/{RUN}/{stored['key']}" in there for stored in manifest["objects"]):
+            steps.append(manifest["step"])
+    return steps
 
 
 def test_an_isolated_run_goes_on_from_its_mirror_without_a_word_to_aws(story: Story, tmp_path: Path) -> None:
@@ -253,8 +268,7 @@ def test_an_isolated_run_goes_on_from_its_mirror_without_a_word_to_aws(story: St
         "STEP_SECONDS": "0.3",
     }
     story.create(Environment=own, CheckpointConfig=CHECKPOINTS, EnableNetworkIsolation=True)
-    eventually(lambda: story.cloud.keys(f"mirror/{RUN}/commit/"), timeout_seconds=60)
-    eventually(lambda: story.cloud.keys(f"mirror/{RUN}/data/"))
+    eventually(lambda: whole_in_s3(story.cloud), timeout_seconds=60)
     story.reclaim(notice=False)
     done = story.cloud.ended(JOB)
 
