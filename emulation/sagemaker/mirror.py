@@ -66,7 +66,7 @@ class Mirror:
     def cut_off(self) -> None:
         """End as when the host is lost: what is waiting never arrives, and one file arrives as a leftover."""
         self._end()
-        late = sorted(name for name in self._waiting if (self._folder / name).is_file())
+        late = self._changed()
         if late and not self._is_stopped.is_set():
             name = self._random.choice(late)
             body = (self._folder / name).read_bytes()

@@ -104,6 +104,7 @@ def training(
     *,
     speed: float = 1000,
     grace_seconds: float = 5.0,
+    mirror_seconds: float = 60.0,
     faults: Callable[[Event], Sequence[Event]] = deliver_once,
 ) -> Iterator[Training]:
     """Run SageMaker at a speed at which its minutes take a fraction of a second; fail if it found a defect."""
@@ -133,7 +134,7 @@ def training(
             publish=publish,
             endpoint_url=server.endpoint_url,
             work_dir=folder,
-            delays=Delays(boot_seconds=20, download_seconds=10),
+            delays=Delays(boot_seconds=20, download_seconds=10, mirror_seconds=mirror_seconds),
         )
         server.training_operations = service
         try:
