@@ -1,4 +1,4 @@
-"""AWS on one machine, put together: endpoint, deployment, spot market, Batch, events and functions."""
+"""AWS on one machine, put together: endpoint, deployment, spot market, Batch, SageMaker, events and functions."""
 
 import importlib
 import secrets
@@ -19,6 +19,7 @@ from emulation.ec2.traces import Trace
 from emulation.events.functions import FunctionHost, host_functions
 from emulation.events.pollers import Poller
 from emulation.events.router import Event, Router, deliver_once
+from emulation.sagemaker.training_api import TrainingService
 from emulation.server import Server
 from emulation.templates.assembly import Assembly, synthesize
 from emulation.templates.deployment import Deployment
@@ -87,6 +88,8 @@ class Cloud:
     """Give and take capacity here."""
     batch: BatchService
     """Jobs and their attempts."""
+    training: TrainingService
+    """Training jobs of SageMaker."""
     router: Router
     """Publish events here, and see what was delivered."""
     functions: dict[str, FunctionHost]
@@ -140,9 +143,22 @@ class Cloud:
         )
         self._stops.append(self.batch.stop)
         server.job_operations = self.batch
+        zones = sorted({zone for hosts in self.deployment.compute_environments.values() for zone in hosts.zones})
+        self.training = TrainingService(
+            place=self.deployment,
+            zones=zones,
+            market=self.market,
+            clock=self.clock,
+            publish=self.router.publish,
+            endpoint_url=server.endpoint_url,
+            work_dir=work_dir / "training",
+            entrypoint=conditions.entrypoint,
+            seed=conditions.seed,
+        )
+        self._stops.append(self.training.stop)
+        server.training_operations = self.training
         if conditions.trace is not None:
-            zones = {zone for hosts in self.deployment.compute_environments.values() for zone in hosts.zones}
-            self.market.play(dict.fromkeys(sorted(zones), conditions.trace))
+            self.market.play(dict.fromkeys(zones, conditions.trace))
 
     def _start_functions(self, clients: aws.Aws, work_dir: Path) -> None:
         # Names the processes, so it must differ between emulations that run at the same time.
@@ -206,7 +222,7 @@ class Cloud:
         return (
             *(f"{failure.request}: {failure.error}" for failure in self._server.failures),
             *(f"{poller.queue_arn}: {error}" for poller in self.pollers for error in poller.failures),
-            *(f"{type(error).__name__}: {error}" for error in self.batch.failures),
+            *(f"{type(error).__name__}: {error}" for error in (*self.batch.failures, *self.training.failures)),
         )
 
     @property

@@ -1,4 +1,4 @@
-"""The AWS endpoint on loopback: moto, with the Batch job operations answered by our own executor.
+"""The AWS endpoint on loopback: moto, with the operations of Batch's jobs and SageMaker's answered by our executors.
 
 A WSGI front stands before moto's dispatcher. It answers the operations that concern jobs itself, and lets moto
 handle one request of a service at a time, because moto's backends are not safe to call from several threads:
@@ -25,6 +25,8 @@ from werkzeug.test import Client, run_wsgi_app
 
 from emulation.batch.batch_api import ClientException
 from emulation.create_only import access_denied, refused_key
+from emulation.sagemaker.refusals import SageMakerRefusal
+from emulation.sagemaker.training_api import OPERATIONS, TAG_OPERATIONS
 from emulation.templates import overlay
 from emulation.templates.deployment import Deployment
 
@@ -50,6 +52,18 @@ class JobOperations(Protocol):
 
         Raises:
             ClientException: what AWS would refuse with HTTP 400.
+        """
+        ...
+
+
+class TrainingOperations(Protocol):
+    """What answers SageMaker's operations that concern training jobs."""
+
+    def handle(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the response of `operation` in the API's own shape.
+
+        Raises:
+            SageMakerRefusal: what AWS would refuse with HTTP 400.
         """
         ...
 
@@ -99,6 +113,8 @@ class Server:
         """The account that every request acts in."""
         self.job_operations: JobOperations | None = None
         """Answers the job operations; until there is one, they are refused."""
+        self.training_operations: TrainingOperations | None = None
+        """The same for training jobs."""
         self.deployment: Deployment | None = None
         """Completes what moto says of job definitions and queues; names the keys that are written only once."""
         self._registered: dict[str, dict[str, Any]] = {}
@@ -140,6 +156,8 @@ class Server:
             operation = JOB_OPERATIONS.get(environ["PATH_INFO"]) if service == "batch" else None
             if operation is not None:
                 return self._answer_job_operation(operation, body, start_response)
+            if service == "sagemaker" and (training := _training_operation(environ, body)) is not None:
+                return self._answer_training_operation(training, body, start_response)
             environ["wsgi.input"] = io.BytesIO(body)
             environ["CONTENT_LENGTH"] = str(len(body))
             environ["HTTP_X_MOTO_ACCOUNT_ID"] = self.account
@@ -165,6 +183,17 @@ class Server:
             response = self.job_operations.handle(operation, json.loads(body or b"{}"))
         except ClientException as error:
             return _client_exception(start_response, str(error))
+        return _json_response(start_response, "200 OK", response)
+
+    def _answer_training_operation(self, operation: str, body: bytes, start_response: StartResponse) -> Iterable[bytes]:
+        if self.training_operations is None:
+            told = {"__type": "InternalFailure", "message": "the emulation is still starting"}
+            return _json_response(start_response, "500 Internal Server Error", told)
+        try:
+            response = self.training_operations.handle(operation, json.loads(body or b"{}"))
+        except SageMakerRefusal as error:
+            told = {"__type": error.code, "message": str(error)}
+            return _json_response(start_response, "400 Bad Request", told)
         return _json_response(start_response, "200 OK", response)
 
     def _answer_completed(
@@ -232,6 +261,15 @@ def _service(environ: Environ) -> str:
     signed = environ.get("HTTP_AUTHORIZATION") or "".join(parse_qs(environ["QUERY_STRING"]).get("X-Amz-Credential", ()))
     scope = _CREDENTIAL.search(signed)
     return scope[1].lower() if scope else "s3"
+
+
+def _training_operation(environ: Environ, body: bytes) -> str | None:
+    """Return which operation on training jobs is asked for, or None for what moto answers."""
+    operation = str(environ.get("HTTP_X_AMZ_TARGET", "")).partition(".")[2]
+    if operation in OPERATIONS:
+        return operation
+    is_tagged = operation in TAG_OPERATIONS and ":training-job/" in json.loads(body).get("ResourceArn", "")
+    return operation if is_tagged else None
 
 
 def _read_body(environ: Environ) -> bytes:

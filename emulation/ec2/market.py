@@ -134,23 +134,38 @@ class SpotMarket:
         Spot works in the manner of `SPOT_PRICE_CAPACITY_OPTIMIZED`: of the pools from which least was taken away so
         far, the cheapest. On-demand takes the cheapest.
         """
+        launched = self._launch(instance_types, zones, market, count=1)
+        return launched[0] if launched else None
+
+    def launch_together(
+        self, instance_type: str, zones: Iterable[str], market: Market, *, count: int
+    ) -> tuple[Instance, ...]:
+        """Launch so many instances in the best pool that has capacity for all of them; none if there is no such."""
+        return self._launch([instance_type], zones, market, count=count)
+
+    def _launch(
+        self, instance_types: Iterable[str], zones: Iterable[str], market: Market, *, count: int
+    ) -> tuple[Instance, ...]:
         zones = tuple(zones)
         with self._lock:
             pools = [Pool(name, zone) for name in instance_types for zone in zones]
-            open_pools = [pool for pool in pools if self._has_capacity(pool, market)]
+            open_pools = [pool for pool in pools if self._has_capacity(pool, market, count)]
             if not open_pools:
-                return None
+                return ()
             pool = min(open_pools, key=lambda pool: (self._strain(pool, market), self.usd_per_hour(pool, market), pool))
-            instance = Instance(
-                id=f"i-{self._ids.getrandbits(68):017x}",
-                type=pool.instance_type,
-                zone=pool.zone,
-                market=market,
-                usd_per_hour=self.usd_per_hour(pool, market),
-                launched_at=self.clock.now(),
+            launched = tuple(
+                Instance(
+                    id=f"i-{self._ids.getrandbits(68):017x}",
+                    type=pool.instance_type,
+                    zone=pool.zone,
+                    market=market,
+                    usd_per_hour=self.usd_per_hour(pool, market),
+                    launched_at=self.clock.now(),
+                )
+                for _ in range(count)
             )
-            self._instances[instance.id] = instance
-        return instance
+            self._instances |= {instance.id: instance for instance in launched}
+        return launched
 
     def terminate(self, instance_id: str) -> None:
         """Give an instance back. Harmless if it has ended already.
@@ -249,7 +264,7 @@ class SpotMarket:
                 lambda: self._play(zone, trace, changes, 0 if is_last else index + 1, notice=notice),
             )
 
-    def _has_capacity(self, pool: Pool, market: Market) -> bool:
+    def _has_capacity(self, pool: Pool, market: Market, count: int) -> bool:
         if market in self._all_dry or (market == "spot" and pool.zone in self._dry_zones):
             return False
         capacity = self._capacity.get((market, pool))
@@ -259,7 +274,7 @@ class SpotMarket:
             instance.pool == pool and instance.market == market and instance.ended_at is None
             for instance in self._instances.values()
         )
-        return taken < capacity
+        return taken + count <= capacity
 
     def _strain(self, pool: Pool, market: Market) -> int:
         return self._reclaims[pool] if market == "spot" else 0

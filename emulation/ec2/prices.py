@@ -7,7 +7,7 @@ bill plausible and are good for nothing else.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -55,6 +55,11 @@ _ACCELERATED: Final = {
     "p5.48xlarge": (192, 2048, 8, 55.04), "p5en.48xlarge": (192, 2048, 8, 63.296),
 }  # fmt: skip
 
+ML_PREFIX: Final = "ml."
+"""Before the name of a type that SageMaker gives: capacity and price of its own."""
+_ML_FACTOR: Final = 1.2
+"""What SageMaker asks of EC2's price, about, for types without an accelerator; of others more. From memory."""
+
 # docs.aws.amazon.com/batch/latest/APIReference/API_ComputeResource.html, instanceTypes
 _BUNDLES: Final = {
     "default_x86_64": ("m6i", "c6i", "r6i", "c7i"),
@@ -63,11 +68,14 @@ _BUNDLES: Final = {
 
 
 def instance_type(name: str) -> InstanceType:
-    """Return an instance type by its name, such as `c6i.xlarge`.
+    """Return an instance type by its name, such as `c6i.xlarge`, or `ml.c6i.xlarge` for what SageMaker asks for it.
 
     Raises:
         ValueError: if the table does not have it.
     """
+    if name.startswith(ML_PREFIX):
+        same = instance_type(name.removeprefix(ML_PREFIX))
+        return replace(same, name=name, on_demand_usd_per_hour=round(same.on_demand_usd_per_hour * _ML_FACTOR, 6))
     if name in _ACCELERATED:
         vcpus, memory_gib, gpus, usd_per_hour = _ACCELERATED[name]
         return InstanceType(name, vcpus, memory_gib * 1024, gpus, usd_per_hour)

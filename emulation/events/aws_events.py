@@ -1,8 +1,8 @@
-"""The events that Batch and EC2 send, in AWS's exact shapes, sent by one thread in the order in which things happened.
+"""The events of Batch, EC2 and SageMaker, in AWS's exact shapes, sent by one thread and in the order of what happened.
 
 Shapes: docs.aws.amazon.com/batch/latest/userguide/batch_job_events.html, …/batch-job-queue-blocked-events.html and
 docs.aws.amazon.com/AWSEC2/latest/UserGuide/ (spot instance interruption notices, rebalance recommendations,
-instance state-change notifications).
+instance state-change notifications), docs.aws.amazon.com/sagemaker/latest/dg/ (automating SageMaker with EventBridge).
 """
 
 import logging
@@ -21,7 +21,9 @@ from spotkeeper.contract.events import (
     JOB_QUEUE_BLOCKED,
     JOB_STATE_CHANGE,
     REBALANCE_RECOMMENDATION,
+    SAGEMAKER_SOURCE,
     SPOT_INTERRUPTION_WARNING,
+    TRAINING_JOB_STATE_CHANGE,
 )
 
 INSTANCE_STATE_CHANGE: Final = "EC2 Instance State-change Notification"
@@ -60,6 +62,10 @@ class EventSender:
     def job_queue_blocked(self, detail: dict[str, Any]) -> None:
         """Send that the job at the head of a queue cannot be placed; its `statusReason` says why."""
         self._send(BATCH_SOURCE, JOB_QUEUE_BLOCKED, [detail["jobArn"], detail["jobQueue"]], detail)
+
+    def training_job_state_changed(self, detail: dict[str, Any]) -> None:
+        """Send a training job's new status; `detail` is what DescribeTrainingJob says of it, times in milliseconds."""
+        self._send(SAGEMAKER_SOURCE, TRAINING_JOB_STATE_CHANGE, [detail["TrainingJobArn"]], detail)
 
     def interruption_warning(self, instance: Instance) -> None:
         """Send that a spot instance will be taken away."""

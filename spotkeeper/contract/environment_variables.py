@@ -12,6 +12,9 @@ LEDGER_TABLE: Final = "SPOTKEEPER_LEDGER_TABLE"
 CHECKPOINT_URI: Final = "SPOTKEEPER_URI"
 """Root of the checkpoint tree: `s3://bucket[/prefix]` or a local folder."""
 
+MIRROR_URI: Final = "SPOTKEEPER_MIRROR_URI"
+"""Where SageMaker mirrors the local folder that CHECKPOINT_URI then is. Set where the container may look there."""
+
 ENVIRONMENT: Final = "SPOTKEEPER_ENV"
 """Name of the environment. The command line takes its default from the same variable."""
 
@@ -63,7 +66,10 @@ BATCH_ARRAY_INDEX: Final = "AWS_BATCH_JOB_ARRAY_INDEX"
 
 # Set by SageMaker AI: docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
 SAGEMAKER_JOB: Final = "TRAINING_JOB_NAME"
-SAGEMAKER_JOB_ARN: Final = "TRAINING_JOB_ARN"
+TRAINING_JOB_ARN: Final = "TRAINING_JOB_ARN"
+"""The job's id in the ledger. SageMaker restarts the same job, and tells no attempt number."""
+SAGEMAKER_BASE: Final = "SAGEMAKER_BASE_DIR"
+"""The folder that is /opt/ml where nobody says otherwise."""
 
 IMDS_ENDPOINT: Final = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 """botocore's name for the address of the instance metadata service."""

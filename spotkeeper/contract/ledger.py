@@ -20,6 +20,7 @@ The two writes stand here, as request parameters of `UpdateItem`, because the tr
 control plane must agree, while neither may import the other.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
@@ -171,6 +172,23 @@ def claim_request(
         "ReturnValues": "ALL_NEW",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
+
+
+def last_claim_request(*, table: str, run_id: str) -> dict[str, Any]:
+    """Parameters of the `GetItem` by which an attempt that was told no number learns the last that claimed."""
+    return {
+        "TableName": table,
+        "Key": {PARTITION_KEY: {"S": run_partition(run_id)}, SORT_KEY: {"S": RUN_SORT_KEY}},
+        "ProjectionExpression": "claimed_job_id, claimed_attempt",
+        "ConsistentRead": True,
+    }
+
+
+def next_attempt(run: Mapping[str, Any], job_id: str) -> int:
+    """Return the number of the job's next attempt, given the item that `last_claim_request` brought."""
+    if run.get("claimed_job_id", {}).get("S") != job_id:
+        return 1
+    return int(run["claimed_attempt"]["N"]) + 1
 
 
 def completion_request(*, table: str, run_id: str, epoch: int, step: int | None, completed_at: str) -> dict[str, Any]:

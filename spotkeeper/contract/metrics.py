@@ -52,6 +52,9 @@ CHECKPOINT_AGE: Final = "CheckpointAge"
 """Seconds of work that would be lost if all machines went now, of the run that would lose most; 0: nothing runs, or
 what runs never saved. A program with the library says it of itself too, every minute: before its first save, and while
 the sweeper is silent."""
+MIRROR_DELAY: Final = "MirrorDelay"
+"""Seconds that the oldest checkpoint which SageMaker's mirror has not brought to S3 has been waiting, as the attempt
+itself tells; 0: all are there. Without network the attempt cannot tell, and CheckpointAge alone does."""
 BUDGET_LEFT: Final = "BudgetLeft"
 """Percent that is left of the month's caps of the environment and its teams, of the one with least left; 100: none."""
 RUNS_OVER_OWN_CAP: Final = "RunsOverOwnCap"
@@ -69,5 +72,7 @@ they had committed some before."""
 STATES: Final = frozenset({CHECKPOINT_AGE, BUDGET_LEFT, RUNS_WITHOUT_PROGRESS, WAITS_OVER_LIMIT})
 """Sent by every sweep. All others are sent only when they are not zero: a zero costs as much as any other value."""
 
-UNITS: Final[Mapping[str, str]] = MappingProxyType({CHECKPOINT_AGE: "Seconds", BUDGET_LEFT: "Percent"})
+UNITS: Final[Mapping[str, str]] = MappingProxyType(
+    {CHECKPOINT_AGE: "Seconds", MIRROR_DELAY: "Seconds", BUDGET_LEFT: "Percent"}
+)
 """CloudWatch's unit of a metric; those that are not here are counts."""

@@ -11,7 +11,13 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from spotkeeper.contract.handover import handover_request, ready_request, run_view, view_request
-from spotkeeper.contract.ledger import claim_request, completion_request, placement_request
+from spotkeeper.contract.ledger import (
+    claim_request,
+    completion_request,
+    last_claim_request,
+    next_attempt,
+    placement_request,
+)
 from spotkeeper.policy.standby import StandbyView
 from spotkeeper.trainer.attempt_settings import Claim
 from spotkeeper.trainer.aws_refusal import remedy
@@ -31,6 +37,8 @@ class Claimed:
     """What a claim gave the attempt."""
 
     epoch: int
+    attempt: int
+    """Its number: that which it was told, or the next of its job."""
     market: str | None
     """Market of the run's submission, "spot" or "on-demand"; None where the ledger does not say."""
     variables: Mapping[str, str]
@@ -65,6 +73,7 @@ class AttemptLedger:
         self._client: DynamoDBClient = boto3.client("dynamodb", config=config)
         self._run_id = run_id
         self._claim = claim
+        self._attempt = claim.attempt or 0
         self._claimed_at = ""
         self._patience_seconds = patience_seconds
 
@@ -80,6 +89,10 @@ class AttemptLedger:
             LedgerUnavailableError: if the ledger does not answer.
             ValueError: if it can never answer: no such table, no permission, no credentials.
         """
+        if self._claim.attempt is None:
+            request = last_claim_request(table=self._claim.table, run_id=self._run_id)
+            found = self._ask(self._client.get_item, request, patience_seconds=self._patience_seconds)
+            self._attempt = next_attempt(found.get("Item", {}), self._claim.job_id)
         self._claimed_at = _now()
         reply = self._update(
             claim_request(
@@ -87,7 +100,7 @@ class AttemptLedger:
                 run_id=self._run_id,
                 submission=self._claim.submission,
                 job_id=self._claim.job_id,
-                attempt=self._claim.attempt,
+                attempt=self._attempt,
                 claimed_at=self._claimed_at,
             ),
             awaits_run=True,
@@ -95,6 +108,7 @@ class AttemptLedger:
         run = reply["Attributes"]
         return Claimed(
             epoch=int(run["epoch"]["N"]),
+            attempt=self._attempt,
             market=run.get("market", {}).get("S"),
             variables={name: value["S"] for name, value in run.get("variables", {}).get("M", {}).items()},
         )
@@ -112,7 +126,7 @@ class AttemptLedger:
                 run_id=self._run_id,
                 submission=self._claim.submission,
                 job_id=self._claim.job_id,
-                attempt=self._claim.attempt,
+                attempt=self._attempt,
                 epoch=epoch,
                 claimed_at=self._claimed_at,
                 placement=placement,

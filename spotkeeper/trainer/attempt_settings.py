@@ -1,4 +1,4 @@
-"""What the job definition, submit and AWS Batch tell `spotkeeper-exec` about its attempt."""
+"""What the job definition, submit, and AWS Batch or SageMaker tell `spotkeeper-exec` about its attempt."""
 
 import re
 import signal
@@ -24,7 +24,8 @@ class Claim:
     table: str
     submission: int
     job_id: str
-    attempt: int
+    attempt: int | None
+    """None where nobody tells it, as in SageMaker: the ledger then knows the last one of this job."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,9 +83,14 @@ class AttemptSettings:
 def _read_claim(reader: EnvironmentReader) -> Claim:
     because = f"{names.RUN_ID} and {names.LEDGER_TABLE} are"
     reader.required(names.CHECKPOINT_URI, str, "", because=because)
+    table = reader.required(names.LEDGER_TABLE, str, "", because=because)
+    submission = reader.required(names.SUBMISSION, positive_int, 1, because=because)
+    training_job = reader.optional(names.TRAINING_JOB_ARN, str)
+    if training_job is not None:
+        return Claim(table=table, submission=submission, job_id=training_job, attempt=None)
     return Claim(
-        table=reader.required(names.LEDGER_TABLE, str, "", because=because),
-        submission=reader.required(names.SUBMISSION, positive_int, 1, because=because),
+        table=table,
+        submission=submission,
         job_id=reader.required(names.BATCH_JOB_ID, str, "", because=because),
         attempt=reader.required(names.BATCH_JOB_ATTEMPT, positive_int, 1, because=because),
     )

@@ -40,12 +40,15 @@ from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.folder_mode import CheckpointsUnavailableError, FolderMode
 from spotkeeper.trainer.handover import HandoverWatch
 from spotkeeper.trainer.imds import Imds
+from spotkeeper.trainer.mirror_watch import PATIENCE_SECONDS, MirrorWatch
+from spotkeeper.trainer.node_claim import NodeMissingError, ask_node, tell_nodes
 from spotkeeper.trainer.outcome_file import Outcome, OutcomeFile
 from spotkeeper.trainer.placement import read_placement
 from spotkeeper.trainer.run_settings import DEFAULT_CHECKPOINT_URI, run_id_of
 from spotkeeper.trainer.source_archive import SourceUnavailableError, fetch, install_requirements, unpack
 from spotkeeper.trainer.standby import Standby
 from spotkeeper.trainer.time_limit import seconds_until_warning
+from spotkeeper.trainer.training_container import TrainingContainer, say_failure
 
 USAGE = (
     "usage: spotkeeper-exec [--checkpoint-folder DIR [--notice-signal TERM|INT|USR1|USR2]] -- PROGRAM [ARGUMENT …]    "
@@ -54,36 +57,59 @@ USAGE = (
 OPTIONS = {"--checkpoint-folder": names.CHECKPOINT_FOLDER, "--notice-signal": names.NOTICE_SIGNAL}
 
 
-def main(*, poll_seconds: float = POLL_SECONDS) -> None:
+def main(*, poll_seconds: float = POLL_SECONDS, mirror_patience_seconds: float = PATIENCE_SECONDS) -> None:
     """Run the attempt that the command line and the environment describe.
 
-    Both sides of a handover look at the run every `poll_seconds`.
+    Both sides of a handover look at the run every `poll_seconds`. A mirror that is later than
+    `mirror_patience_seconds` counts as stopped.
     """
     if sys.argv[1:] in (["-h"], ["--help"]):
         print(__doc__, USAGE, sep="\n")
         sys.exit(0)
     # Until the program runs there is nothing to save: a signal ends the attempt, and another one takes over.
     # PID 1 would not even notice a signal that it has no handler for.
+    # SageMaker takes any exit for the end of the job, and kills the container by itself when it means it.
+    is_sagemaker = bool(os.environ.get(names.TRAINING_JOB_ARN))
     for number in FORWARDED:
-        signal.signal(number, lambda *_: sys.exit(EXIT_YIELDED))
-    sys.exit(_guarded(sys.argv[1:], os.environ, poll_seconds))
+        signal.signal(number, lambda *_: None if is_sagemaker else sys.exit(EXIT_YIELDED))
+    sys.exit(_guarded(sys.argv[1:], os.environ, poll_seconds, mirror_patience_seconds))
 
 
-def _guarded(arguments: Sequence[str], environ: Mapping[str, str], poll_seconds: float) -> int:
+def _guarded(
+    arguments: Sequence[str], environ: Mapping[str, str], poll_seconds: float, mirror_patience_seconds: float
+) -> int:
     """Run the attempt and return its exit code, its own failures included."""
     try:
         options, command = _parse(arguments)
         own = {**as_member(environ), **options}
-        return _Attempt(command, AttemptSettings.read(own), own, poll_seconds, lacks_own=is_member(environ)).run()
+        container = TrainingContainer.read(own)
+        if container is not None:
+            own |= container.variables(own)
+            if names.CHECKPOINT_URI in own:
+                own[names.CHECKPOINT_URI] = container.path(own[names.CHECKPOINT_URI])
+        settings = AttemptSettings.read(own)
+        if container is not None:
+            container.check_checkpoints(own)
+        attempt = _Attempt(
+            command,
+            settings,
+            own,
+            poll_seconds,
+            container,
+            mirror_patience_seconds=mirror_patience_seconds,
+            lacks_own=is_member(environ),
+        )
+        return attempt.run()
     except ValueError as error:
         _say(str(error))
+        say_failure(environ, str(error))
         return EXIT_REFUSED
     except BotoCoreError as error:
         # What is not caught closer to its call: a client that cannot even be made.
         _say(f"{error} {remedy(error) or ''}".rstrip())
         return EXIT_REFUSED
-    except (LedgerUnavailableError, SourceUnavailableError, CheckpointsUnavailableError) as error:
-        # An outage passes, and this is the code that Batch tries again.
+    except (LedgerUnavailableError, SourceUnavailableError, CheckpointsUnavailableError, NodeMissingError) as error:
+        # An outage passes, and this is the code that Batch, or the control plane, tries again.
         _say(f"gives up for now: {error}")
         return EXIT_YIELDED
 
@@ -119,7 +145,9 @@ class _Attempt:
         settings: AttemptSettings,
         environ: Mapping[str, str],
         poll_seconds: float,
+        container: TrainingContainer | None,
         *,
+        mirror_patience_seconds: float,
         lacks_own: bool,
     ) -> None:
         """`lacks_own`: the run's own variables are not in its environment, but come with the claim."""
@@ -130,12 +158,23 @@ class _Attempt:
         self._settings = settings
         self._environ = dict(environ)
         self._poll_seconds = poll_seconds
+        self._mirror_patience_seconds = mirror_patience_seconds
+        self._container = container
+        """None where SageMaker does not run the attempt."""
         self._lacks_own = lacks_own
         self._market: str | None = None
         self._imds = Imds.from_environ(environ)
         self._epoch: int | None = None
         self._log = EventLog(settings.run_id or "", None)
-        self._ledger = AttemptLedger(settings.run_id, settings.claim) if settings.run_id and settings.claim else None
+        self._ledger: AttemptLedger | None = None
+        """Of node 0, which speaks for all."""
+        if settings.run_id and settings.claim and not self._follows:
+            self._ledger = AttemptLedger(settings.run_id, settings.claim)
+
+    @property
+    def _follows(self) -> bool:
+        """Whether this is a node other than node 0."""
+        return self._container is not None and self._container.node_rank > 0
 
     def run(self) -> int:
         try:
@@ -157,6 +196,8 @@ class _Attempt:
 
     def _take_run(self) -> bool:
         """Claim the run where there is a ledger; tell whether it is ours. Its standby waits for that."""
+        if self._settings.claim is not None and self._follows:
+            self._follow_claim()
         if self._ledger is None or self._settings.claim is None:
             return True
         try:
@@ -188,18 +229,38 @@ class _Attempt:
         return code
 
     def _claim(self, ledger: AttemptLedger, claim: Claim) -> None:
-        placement = read_placement(self._imds)
+        placement = self._placement()
         claimed = ledger.claim()
         self._epoch, self._market = claimed.epoch, claimed.market
         self._log = EventLog(self._log.run_id, self._epoch)
         self._log.write(
-            LogEvent.CLAIMED, submission=claim.submission, attempt=claim.attempt, job_id=claim.job_id, **placement
+            LogEvent.CLAIMED, submission=claim.submission, attempt=claimed.attempt, job_id=claim.job_id, **placement
         )
-        if self._lacks_own:
-            self._environ.update(claimed.variables)
-        self._environ[names.EPOCH] = str(self._epoch)
+        given = {**(claimed.variables if self._lacks_own else {}), names.EPOCH: str(self._epoch)}
+        self._environ |= given
         with suppress(LedgerUnavailableError, ValueError):  # the run is ours; where it runs, Batch can tell as well
             ledger.record_placement(self._epoch, placement)
+        self._tell_nodes(given)
+
+    def _placement(self) -> dict[str, str]:
+        if self._container is None:
+            return read_placement(self._imds)
+        # SageMaker's hosts are not the account's, and their metadata service is out of reach.
+        return {"instance_type": self._container.instance_type} if self._container.instance_type else {}
+
+    def _tell_nodes(self, given: Mapping[str, str]) -> None:
+        container = self._container
+        if container is not None and len(container.hosts) > 1:
+            port = container.port(self._environ)
+            tell_nodes(given, host=container.current_host, port=port, others=len(container.hosts) - 1)
+
+    def _follow_claim(self) -> None:
+        container = self._container
+        assert container is not None
+        port = container.port(self._environ)
+        self._environ |= ask_node(name=container.current_host, host=container.hosts[0], port=port)
+        self._epoch = int(self._environ[names.EPOCH])
+        self._log = EventLog(self._log.run_id, self._epoch)
 
     def _bring_source(self, folder: Path) -> None:
         settings = self._settings
@@ -217,7 +278,7 @@ class _Attempt:
     def _run_program(self, outcome_path: Path) -> int:
         outcome_file = OutcomeFile(outcome_path)
         folder = self._folder_mode()
-        with self._handover_watch(outcome_file) as watch, folder or nullcontext():
+        with self._handover_watch(outcome_file) as watch, folder or nullcontext(), self._mirror_watch():
             end = run_child(
                 self._command,
                 {**self._environ, names.OUTCOME_FILE: str(outcome_path)},
@@ -225,6 +286,7 @@ class _Attempt:
                 stop_signal=self._settings.notice_signal if folder else signal.SIGTERM,
                 ask_at=self._terminate_at,
             )
+            is_told = end.forwarded and self._reason_to_stop(watch, folder) is None
         outcome = outcome_file.read()
         code = exit_code(end.returncode, outcome.outcome if outcome else None, end.forwarded)
         if folder is not None:
@@ -234,6 +296,8 @@ class _Attempt:
         elif code == EXIT_YIELDED and (outcome is None or outcome.outcome != YIELDED):
             sent = [signal.Signals(number).name for number in sorted(end.forwarded)]
             self._log.write(LogEvent.YIELDED, reason=", ".join(sent))
+            if is_told and self._container is not None:
+                self._container.stay()  # the library does so by itself
         elif code == EXIT_INCOMPLETE:
             _say("the program exited 0 before its last step: to stop early, call run.finish() and let the loop end")
         elif end.returncode in OUR_CODES and code != end.returncode:
@@ -249,6 +313,19 @@ class _Attempt:
             run_id=self._settings.run_id or run_id_of(next(filter(_is_script, self._command), self._command[0])),
             epoch=self._epoch,
             imds=self._imds,
+        )
+
+    def _mirror_watch(self) -> AbstractContextManager[MirrorWatch | None]:
+        folder, uri = self._environ.get(names.CHECKPOINT_URI, ""), self._environ.get(names.MIRROR_URI)
+        if not uri or not folder or "://" in folder or self._follows:
+            return nullcontext()
+        return MirrorWatch(
+            Path(folder),
+            uri,
+            run_id=self._settings.run_id or "",
+            log=self._log,
+            environment=self._environ.get(names.ENVIRONMENT) or None,
+            patience_seconds=self._mirror_patience_seconds,
         )
 
     def _handover_watch(self, outcome_file: OutcomeFile) -> AbstractContextManager[HandoverWatch | None]:

@@ -111,7 +111,9 @@ class Run:
         self._progress_seconds = settings.progress_seconds
         self._ranks = Ranks.of_run(settings.ranks, settings.run_id) if settings.ranks is not None else None
         self._speaks = self._ranks is None or self._ranks.leads
-        self._outcome_file = OutcomeFile(settings.outcome_file) if settings.outcome_file and self._speaks else None
+        # On each host of several, as each has a `spotkeeper-exec` of its own.
+        tells = self._ranks is None or self._ranks.watches_host
+        self._outcome_file = OutcomeFile(settings.outcome_file) if settings.outcome_file and tells else None
         self._objects = objects
         self._per_rank = frozenset(per_rank) | {name for name, each in objects.items() if is_cut(each)}
         asks_host = self._ranks is None or self._ranks.watches_host
@@ -396,8 +398,9 @@ class Run:
                 self._linger()
             case ("signal" | "requested") as cause if news.get("stops"):
                 self._save_persistently(cause, URGENT_ATTEMPTS)
-                if self._settings.is_sagemaker and self._watch.signal_name:
-                    # Any exit would be the end of the job, which SageMaker resumes only if it ends it itself.
+                if self._settings.is_sagemaker and cause == "signal":
+                    # Any exit would be the end of the job, which SageMaker resumes only if it ends it itself. Perhaps
+                    # only another rank's node was told.
                     self._stay(expected_signals=1)
                 self._yield(news["reason"])
             case "finish":
