@@ -47,6 +47,7 @@ from spotkeeper.ops.market_data.command import prices
 from spotkeeper.ops.plan import Plan, Request
 from spotkeeper.ops.plan_command import plan
 from spotkeeper.ops.replay_command import replay_trace
+from spotkeeper.ops.savings_command import savings
 from spotkeeper.ops.spending import Spending
 from spotkeeper.policy.placement import Mode
 
@@ -87,6 +88,7 @@ app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.command()(doctor)
 app.command()(plan)
 app.command()(prices)
+app.command()(savings)
 app.command("replay")(replay_trace)
 
 
