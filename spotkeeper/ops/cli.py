@@ -46,6 +46,7 @@ from spotkeeper.ops.invocation import pasteable
 from spotkeeper.ops.market_data.command import prices
 from spotkeeper.ops.plan import Plan, Request
 from spotkeeper.ops.plan_command import plan
+from spotkeeper.ops.pools_command import pools
 from spotkeeper.ops.replay_command import replay_trace
 from spotkeeper.ops.savings_command import savings
 from spotkeeper.ops.spending import Spending
@@ -87,6 +88,7 @@ app.add_typer(checkpoint_commands.app, name="checkpoints")
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.command()(doctor)
 app.command()(plan)
+app.command()(pools)
 app.command()(prices)
 app.command()(savings)
 app.command("replay")(replay_trace)

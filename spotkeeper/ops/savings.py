@@ -103,7 +103,7 @@ def price_history(
         return NoPriceHistory(), ()
     if connection.is_local:
         return NoPriceHistory(), ("the emulation has no history of spot prices",)
-    began_at = min(_moment(one.started_at) for one in on_spot if one.started_at is not None)
+    began_at = min(moment(one.started_at) for one in on_spot if one.started_at is not None)
     try:
         history = EC2PriceHistory(
             connection.new_client("ec2"),
@@ -129,7 +129,7 @@ def account_of(
     for number, attempt in enumerate(attempts):
         machine = _machine(run, attempt, uses[number] if uses else None, connection, history, now=now)
         if machine is None:
-            unpriced.append(_name(attempt))
+            unpriced.append(name_of(attempt))
         else:
             machines.append(machine)
     return run_account.account(machines, unpriced=unpriced, is_measured=uses is not None)
@@ -146,8 +146,8 @@ def _machine(
 ) -> Machine | None:
     """Return an attempt's machine; None where not even its on-demand price is known."""
     assert attempt.started_at is not None
-    started_at = _moment(attempt.started_at)
-    stopped_at = max(started_at, _moment(attempt.stopped_at) if attempt.stopped_at else now)
+    started_at = moment(attempt.started_at)
+    stopped_at = max(started_at, moment(attempt.stopped_at) if attempt.stopped_at else now)
     on_demand = on_demand_usd_per_hour(run, attempt, connection)
     if on_demand is None:
         return None
@@ -164,7 +164,7 @@ def _machine(
                 for one in told
             )
     return Machine(
-        name=_name(attempt),
+        name=name_of(attempt),
         time=AttemptTime(
             market=market,
             periods=periods or (BilledTime(seconds=seconds, usd_per_hour=on_demand, on_demand_usd_per_hour=on_demand),),
@@ -172,7 +172,7 @@ def _machine(
             if use is None
             else use.purposes(
                 started_at=started_at.timestamp(),
-                claimed_at=_moment(attempt.claimed_at).timestamp() if attempt.claimed_at else None,
+                claimed_at=moment(attempt.claimed_at).timestamp() if attempt.claimed_at else None,
                 stopped_at=stopped_at.timestamp(),
             ),
         ),
@@ -191,10 +191,12 @@ def on_demand_usd_per_hour(run: Run, attempt: Attempt, connection: Connection) -
     return profile.usd_per_hour.get(attempt.instance_type)
 
 
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+def moment(text: str) -> datetime:
+    """Return a time of the ledger."""
+    told = datetime.fromisoformat(text)
+    return told if told.tzinfo is not None else told.replace(tzinfo=UTC)
 
 
-def _name(attempt: Attempt) -> str:
+def name_of(attempt: Attempt) -> str:
+    """Return what people call an attempt: its run, and `2.1` for the first of the second submission."""
     return f"{attempt.run_id} {attempt.submission}.{attempt.attempt}"

@@ -57,6 +57,8 @@ class RunAccount:
     """Attempts of which no price is known at all: in no sum."""
     split: SavingsSplit | None = None
     """None: not measured, or an attempt has no price."""
+    machines: tuple[Machine, ...] = ()
+    """Those of one run; none in a sum of several."""
 
     @property
     def is_upper_bound(self) -> bool:
@@ -97,6 +99,7 @@ def account(
         bounded=tuple(machine.name for machine in machines if not machine.is_price_known),
         unpriced=tuple(unpriced),
         split=found,
+        machines=tuple(machines),
     )
 
 

@@ -55,7 +55,7 @@ def test_a_run_is_compared_with_its_useful_work_and_one_start_on_demand() -> Non
     assert run.split.theoretical == 0.75
     assert run.split.waste_microusd[Waste.FALLBACK] == 675_000
     assert run.split.waste_microusd[Waste.LOST] == 100_000
-    assert (run.fallback_seconds, run.fallback_microusd) == (HOUR, 1_000_000)
+    assert (run.fallback_seconds, run.fallback_microusd) == (Decimal(HOUR), 1_000_000)
     assert "saved 40% of 75% possible; what limits the savings most is on-demand fallback: $0.675" in sentence(run)
 
 
