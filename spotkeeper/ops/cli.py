@@ -48,6 +48,7 @@ from spotkeeper.ops.plan import Plan, Request
 from spotkeeper.ops.plan_command import plan
 from spotkeeper.ops.pools_command import pools
 from spotkeeper.ops.replay_command import replay_trace
+from spotkeeper.ops.savings import line_of
 from spotkeeper.ops.savings_command import savings
 from spotkeeper.ops.spending import Spending
 from spotkeeper.policy.placement import Mode
@@ -289,7 +290,11 @@ def status(
     if as_json:
         typer.echo(json.dumps(run_status.plain(found), indent=2))
     else:
-        run_status.show_status(found, _console(), now=datetime.now(UTC), pasteable=partial(pasteable, ctx))
+        now = datetime.now(UTC)
+        run_status.show_status(found, _console(), now=now, pasteable=partial(pasteable, ctx))
+        account = line_of(found.run, found.attempts, connection, now=now)
+        if account is not None:
+            typer.echo(f"\n{account}")
 
 
 @app.command()

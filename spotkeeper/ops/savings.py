@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
+from botocore.exceptions import ClientError
+
 from spotkeeper.contract.ledger import LISTING_CLOSED, LISTING_OPEN
 from spotkeeper.control.classify import Cause
 from spotkeeper.control.run import Attempt, Run
@@ -86,6 +88,20 @@ def savings_of(runs: Sequence[Run], connection: Connection, *, now: datetime) ->
         RunSavings(run=run, account=account_of(run, attempts[run.run_id], connection, history, now=now)) for run in runs
     )
     return Savings(runs=found, total=run_account.total(one.account for one in found), notes=notes)
+
+
+def line_of(run: Run, attempts: Sequence[Attempt], connection: Connection, *, now: datetime) -> str | None:
+    """Return the account of one run in a line; None while it has had no machine."""
+    of_run = had_machine(attempts)
+    if not of_run:
+        return None
+    try:
+        history, notes = price_history(of_run, connection, now=now)
+        account = account_of(run, of_run, connection, history, now=now)
+    except ClientError as error:
+        # Nobody asked for it: what was asked for is shown already.
+        return f"what it cost and saved is not known: {error.operation_name}: {error.response['Error']['Code']}"
+    return "; ".join((run_account.sentence(account), *notes))
 
 
 def had_machine(attempts: Iterable[Attempt]) -> tuple[Attempt, ...]:

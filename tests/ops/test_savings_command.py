@@ -1,12 +1,14 @@
 """`spotkeeper savings`: from the ledger, the logs and EC2's record of prices to what was saved."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from typer.testing import CliRunner
 
@@ -186,3 +188,33 @@ def test_a_month_ends_where_the_next_begins() -> None:
     period = period_option(since=None, month="2026-12", now=datetime.now(UTC))
 
     assert (period.began_at, period.ended_at) == (datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
+
+
+def test_status_ends_with_the_same_account_in_a_line(environment: Connection) -> None:
+    run = interrupted_run(environment)
+    write_counters(environment, run)
+
+    last = spotkeeper("status", run.run_id).stdout.splitlines()[-1]
+
+    assert re.fullmatch(
+        r"cost (at most )?\$[0-9.]+, \$[0-9.]+ on demand: saved .*; what limits the savings most .*", last
+    )
+
+
+def test_status_of_a_run_that_had_no_machine_says_nothing_of_savings(environment: Connection) -> None:
+    environment.ledger.create(new_run(state=RunState.SUBMITTED))
+
+    assert spotkeeper("status", "digits-7fq2").stdout.splitlines()[-1].startswith("total cost ")
+
+
+def test_status_says_why_it_cannot_account_and_is_no_failure(environment: Connection) -> None:
+    run = interrupted_run(environment)
+
+    def refuse(**_: object) -> Any:
+        refused = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
+        raise ClientError(refused, "FilterLogEvents")
+
+    environment.logs.meta.events.register("before-call.cloudwatch-logs.FilterLogEvents", refuse)
+    told = accounting.line_of(run, environment.ledger.attempts(run.run_id), environment, now=datetime.now(UTC))
+
+    assert told == "what it cost and saved is not known: FilterLogEvents: AccessDeniedException"
