@@ -142,7 +142,7 @@ class RecoveryStack(EnvironmentStack):
         )
         _allow_reading_jobs(record_blocked_queue.role, ["batch:DescribeJobs"])
         for unit in (observe_job, sweep_runs):
-            _allow_reading_jobs(unit.role, ["batch:DescribeJobs", "batch:ListJobs"])
+            _allow_reading_jobs(unit.role, ["batch:DescribeJobs", "batch:ListJobs", "ec2:DescribeSpotPriceHistory"])
             self._allow_moving_runs(unit.role, checkpoints, queues, descriptor_parameter(environment.name))
         self.functions = (record_interruption, observe_job, record_blocked_queue, sweep_runs)
         if environment.budget_alert_emails:
@@ -218,6 +218,7 @@ def _allow_reading_jobs(role: iam.Role, actions: list[str]) -> None:
     cdk.Validations.of(role).acknowledge(
         cdk.Acknowledgment(
             id="AwsSolutions-IAM5[Resource::*]",
-            reason="batch:DescribeJobs and batch:ListJobs, which only read, have no resource-level permission in IAM.",
+            reason="batch:DescribeJobs, batch:ListJobs and ec2:DescribeSpotPriceHistory, which only read, have no "
+            "resource-level permission in IAM.",
         )
     )

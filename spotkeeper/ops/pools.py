@@ -7,6 +7,7 @@ from typing import Final
 
 from spotkeeper.control.classify import Cause
 from spotkeeper.control.run import Attempt, Run
+from spotkeeper.control.spot_prices import moment
 from spotkeeper.ops import savings
 from spotkeeper.ops.connection import Connection
 from spotkeeper.policy.market import Market
@@ -78,6 +79,6 @@ def pool_of(attempt: Attempt) -> SeenPool | None:
 def _life(attempt: Attempt, now: datetime) -> tuple[float, float]:
     """Return when its container began and ended, in hours since 1970."""
     assert attempt.started_at is not None
-    began_at = savings.moment(attempt.started_at).timestamp() / 3600
-    ended_at = (savings.moment(attempt.stopped_at) if attempt.stopped_at else now).timestamp() / 3600
+    began_at = moment(attempt.started_at).timestamp() / 3600
+    ended_at = (moment(attempt.stopped_at) if attempt.stopped_at else now).timestamp() / 3600
     return began_at, max(began_at, ended_at)

@@ -6,24 +6,23 @@ are not in the ledger: they are on the bill, and in no figure here.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import datetime, timedelta
 from typing import Final
 
 from botocore.exceptions import ClientError
 
 from spotkeeper.contract.ledger import LISTING_CLOSED, LISTING_OPEN
+from spotkeeper.control.aws.spot_prices import KEPT_DAYS, EC2SpotPrices
 from spotkeeper.control.classify import Cause
+from spotkeeper.control.ports import NotAllowed
 from spotkeeper.control.run import Attempt, Run
+from spotkeeper.control.spot_prices import NoPriceHistory, PriceHistory, machine_time, moment
 from spotkeeper.ops.connection import Connection
-from spotkeeper.ops.failure import OperationError
-from spotkeeper.ops.market_data.spot_history import KEPT_DAYS, EC2PriceHistory, NoPriceHistory, PriceHistory
 from spotkeeper.ops.told_lines import told_lines
 from spotkeeper.policy import attempt_use, run_account
 from spotkeeper.policy.attempt_use import AttemptUse
 from spotkeeper.policy.market import Market
 from spotkeeper.policy.run_account import Machine, RunAccount
-from spotkeeper.policy.savings import BilledTime
 from spotkeeper.policy.savings_split import AttemptTime
 
 MOST_RUNS: Final = 1000
@@ -120,14 +119,10 @@ def price_history(
     if connection.is_local:
         return NoPriceHistory(), ("the emulation has no history of spot prices",)
     began_at = min(moment(one.started_at) for one in on_spot if one.started_at is not None)
+    types = {one.instance_type for one in on_spot if one.instance_type}
     try:
-        history = EC2PriceHistory(
-            connection.new_client("ec2"),
-            instance_types={one.instance_type for one in on_spot if one.instance_type},
-            began_at=max(began_at, now - timedelta(days=KEPT_DAYS)),
-            ended_at=now,
-        )
-    except OperationError as error:
+        history = EC2SpotPrices(connection.new_client("ec2")).read(types, began_at=began_at, ended_at=now)
+    except NotAllowed as error:
         return NoPriceHistory(), (str(error),)
     if began_at < now - timedelta(days=KEPT_DAYS):
         return history, (f"EC2 keeps spot prices for {KEPT_DAYS} days: older ones are not known",)
@@ -161,56 +156,25 @@ def _machine(
     now: datetime,
 ) -> Machine | None:
     """Return an attempt's machine; None where not even its on-demand price is known."""
-    assert attempt.started_at is not None
-    started_at = moment(attempt.started_at)
-    stopped_at = max(started_at, moment(attempt.stopped_at) if attempt.stopped_at else now)
-    on_demand = on_demand_usd_per_hour(run, attempt, connection)
-    if on_demand is None:
+    time = machine_time(run, attempt, connection.ports.terms, history, now=now)
+    if time is None:
         return None
-    market = Market(attempt.market or Market.SPOT)
-    seconds = Decimal(str(round((stopped_at - started_at).total_seconds(), 3)))
-    periods = None
-    if market is Market.SPOT and attempt.instance_type and attempt.availability_zone:
-        told = history.periods(
-            attempt.instance_type, attempt.availability_zone, began_at=started_at, ended_at=stopped_at
-        )
-        if told is not None:
-            periods = tuple(
-                BilledTime(seconds=one.seconds, usd_per_hour=one.usd_per_hour, on_demand_usd_per_hour=on_demand)
-                for one in told
-            )
     return Machine(
         name=name_of(attempt),
         time=AttemptTime(
-            market=market,
-            periods=periods or (BilledTime(seconds=seconds, usd_per_hour=on_demand, on_demand_usd_per_hour=on_demand),),
+            market=time.market,
+            periods=time.periods,
             seconds={}
             if use is None
             else use.purposes(
-                started_at=started_at.timestamp(),
+                started_at=time.began_at.timestamp(),
                 claimed_at=moment(attempt.claimed_at).timestamp() if attempt.claimed_at else None,
-                stopped_at=stopped_at.timestamp(),
+                stopped_at=time.ended_at.timestamp(),
             ),
         ),
         was_taken=attempt.cause == Cause.INTERRUPTED,
-        is_price_known=periods is not None or market is Market.ON_DEMAND,
+        is_price_known=time.is_price_known,
     )
-
-
-def on_demand_usd_per_hour(run: Run, attempt: Attempt, connection: Connection) -> Decimal | None:
-    """Return the on-demand price of an attempt's machine; without a type, of the dearest of its profile."""
-    profile = connection.ports.terms.profiles.get(run.profile)
-    if profile is None:
-        return None
-    if attempt.instance_type is None:
-        return profile.dearest_usd_per_hour(Market(attempt.market or Market.SPOT))
-    return profile.usd_per_hour.get(attempt.instance_type)
-
-
-def moment(text: str) -> datetime:
-    """Return a time of the ledger."""
-    told = datetime.fromisoformat(text)
-    return told if told.tzinfo is not None else told.replace(tzinfo=UTC)
 
 
 def name_of(attempt: Attempt) -> str:

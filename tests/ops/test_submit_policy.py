@@ -64,6 +64,7 @@ def used(environment: Connection) -> Iterator[list[Call]]:
             ("checkpoints", "roll-back", "old", "--step", "1"),
             ("budget", "--run", "parked"),
             ("savings",),
+            ("pools",),
             ("sweep", "cancel", "lr"),
         ):
             result = spotkeeper(*words)

@@ -18,6 +18,7 @@ WITHOUT_RESOURCE = {
     "ecr:GetAuthorizationToken",
     "batch:DescribeJobs",
     "batch:ListJobs",
+    "ec2:DescribeSpotPriceHistory",
     "ecs:DiscoverPollEndpoint",
 }
 
@@ -132,6 +133,7 @@ MOVES_RUNS = {
     ("batch:CancelJob", "arn:aws:batch:us-east-1:123456789012:job/*"),
     ("batch:DescribeJobs", "*"),
     ("batch:ListJobs", "*"),
+    ("ec2:DescribeSpotPriceHistory", "*"),
     ("batch:SubmitJob", "arn:aws:batch:us-east-1:123456789012:job-definition/*"),
     ("batch:TagResource", "arn:aws:batch:us-east-1:123456789012:job/*"),
     ("batch:TerminateJob", "arn:aws:batch:us-east-1:123456789012:job/*"),
