@@ -211,7 +211,7 @@ def test_status_says_why_it_cannot_account_and_is_no_failure(environment: Connec
     run = interrupted_run(environment)
 
     def refuse(**_: object) -> Any:
-        refused = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
+        refused: Any = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
         raise ClientError(refused, "FilterLogEvents")
 
     environment.logs.meta.events.register("before-call.cloudwatch-logs.FilterLogEvents", refuse)
