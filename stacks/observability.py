@@ -276,6 +276,24 @@ class ObservabilityStack(EnvironmentStack):
             graph("Left of the month's caps (percent)", self._metric(metrics.BUDGET_LEFT, "Minimum")),
             graph("Sweeper", *sums(metrics.SWEEPS, metrics.SWEEP_REPAIRS, metrics.SWEEP_FAILURES)),
         )
+        spot, on_demand, equivalent, saved = paid = sums(
+            metrics.SPOT_DOLLARS,
+            metrics.ON_DEMAND_DOLLARS,
+            metrics.ON_DEMAND_EQUIVALENT_DOLLARS,
+            metrics.SAVED_DOLLARS,
+        )
+        parts = {"spot": spot, "demand": on_demand, "equivalent": equivalent, "saved": saved}
+        dashboard.add_widgets(
+            graph("Runs that ended (dollars)", *paid),
+            graph(
+                "Savings against the same machine time on demand (percent)",
+                _percent("Actual", "100 * saved / equivalent", parts, "saved", "equivalent"),
+                # As if the fallback had been spot too, at the price of the rest.
+                _percent(
+                    "Theoretical", "100 * (1 - spot / (equivalent - demand))", parts, "spot", "equivalent", "demand"
+                ),
+            ),
+        )
         dashboard.add_widgets(
             graph("Function errors", *self._errors.values(), *sums(metrics.EVENTS_FAILED)),
             graph("Longest invocations (milliseconds)", *self._durations.values()),
@@ -318,6 +336,14 @@ def _filled(metric: cloudwatch.Metric) -> cloudwatch.MathExpression:
 def _sum(parts: dict[str, cloudwatch.Metric]) -> cloudwatch.MathExpression:
     by_id = {f"m{number}": metric for number, metric in enumerate(parts.values())}
     return _expression(" + ".join(by_id), by_id)
+
+
+def _percent(label: str, text: str, parts: dict[str, cloudwatch.IMetric], *names: str) -> cloudwatch.MathExpression:
+    """Return a share over a day: runs end too seldom for a line of five minutes."""
+    day = cdk.Duration.days(1)
+    return cloudwatch.MathExpression(
+        expression=text, using_metrics={name: parts[name] for name in names}, period=day, label=label
+    )
 
 
 def _expression(

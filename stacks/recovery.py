@@ -148,7 +148,7 @@ class RecoveryStack(EnvironmentStack):
         )
         _allow_reading_jobs(record_blocked_queue.role, ["batch:DescribeJobs"])
         for unit in (observe_job, sweep_runs):
-            _allow_reading_jobs(unit.role, ["batch:DescribeJobs", "batch:ListJobs"])
+            _allow_reading_jobs(unit.role, ["batch:DescribeJobs", "batch:ListJobs", "ec2:DescribeSpotPriceHistory"])
             self._allow_moving_runs(unit.role, checkpoints, queues, descriptor_parameter(environment.name))
             if training_role_arn is not None:
                 allow_moving_training(unit.role, environment, training_role_arn)
@@ -243,6 +243,7 @@ def _allow_reading_jobs(role: iam.Role, actions: list[str]) -> None:
     cdk.Validations.of(role).acknowledge(
         cdk.Acknowledgment(
             id="AwsSolutions-IAM5[Resource::*]",
-            reason="batch:DescribeJobs and batch:ListJobs, which only read, have no resource-level permission in IAM.",
+            reason="batch:DescribeJobs, batch:ListJobs and ec2:DescribeSpotPriceHistory, which only read, have no "
+            "resource-level permission in IAM.",
         )
     )

@@ -1,6 +1,7 @@
 """What the attempts of a run wrote, line by line, as they write it."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,8 @@ class AttemptLog:
         self.instance = instance
         """Where it runs."""
         self.lines: list[str] = []
+        self.read_at: list[float] = []
+        """When each of them was read, in seconds since 1970."""
         self._path = path
         self._position = 0
 
@@ -41,7 +44,13 @@ class AttemptLog:
         self._position += len(whole + newline)
         new = whole.decode(errors="replace").split("\n") if newline else []
         self.lines += new
+        self.read_at += [time.time()] * len(new)
         return new
+
+    def told_lines(self) -> tuple[dict[str, Any], ...]:
+        """Return the structured lines with `at` of each, as `policy.attempt_use` takes them."""
+        parsed = [(parse_line(line), at) for line, at in zip(self.lines, self.read_at, strict=True)]
+        return tuple({**event, "at": at} for event, at in parsed if event is not None)
 
     def events(self, *names: str) -> list[dict[str, Any]]:
         """Return the structured lines of these events, or all of them."""

@@ -8,7 +8,12 @@ from enum import StrEnum
 
 from emulation.demo.timeline import Row
 from emulation.ec2.market import SpotMarket
+from spotkeeper.control.classify import Cause
+from spotkeeper.policy import attempt_use, run_account
+from spotkeeper.policy.market import Market
+from spotkeeper.policy.run_account import Machine, RunAccount
 from spotkeeper.policy.savings import BilledTime, Savings, savings
+from spotkeeper.policy.savings_split import AttemptTime
 
 
 class Item(StrEnum):
@@ -41,9 +46,10 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """All lines."""
+    """All lines, and what the run saved, as `spotkeeper savings` accounts for it."""
 
     charges: tuple[Charge, ...]
+    account: RunAccount
 
     @property
     def total(self) -> Savings:
@@ -57,7 +63,28 @@ class Bill:
 
 def bill(rows: Sequence[Row], market: SpotMarket) -> Bill:
     """Return the machine time of each attempt, from the instance's launch to its end, at the prices of its pool."""
-    return Bill(tuple(charge for row in rows for charge in _charges(row, market)))
+    charges = tuple(charge for row in rows for charge in _charges(row, market))
+    return Bill(charges, _account(rows, market))
+
+
+def _account(rows: Sequence[Row], market: SpotMarket) -> RunAccount:
+    in_order = sorted(rows, key=lambda row: (row.attempt.claimed_at is None, row.attempt.claimed_at or "", row.name))
+    uses = attempt_use.of_attempts(row.told for row in in_order)
+    machines = []
+    for number, row in enumerate(in_order):
+        instance = row.instance
+        seconds = instance.seconds(instance.ended_at or market.clock.now())
+        reference = Decimal(str(market.usd_per_hour(instance.pool, "on-demand")))
+        launched_at, claimed_at = instance.launched_at.timestamp(), row.attempt.claimed_at
+        purposes = {} if uses is None else uses[number].purposes(
+            started_at=launched_at,
+            claimed_at=None if claimed_at is None else datetime.fromisoformat(claimed_at).timestamp(),
+            stopped_at=launched_at + seconds,
+        )  # fmt: skip
+        period = _time(seconds, Decimal(str(instance.usd_per_hour)), reference)
+        time = AttemptTime(market=Market(instance.market), periods=(period,), seconds=purposes)
+        machines.append(Machine(name=row.name, time=time, was_taken=row.attempt.cause == Cause.INTERRUPTED))
+    return run_account.account(machines, is_measured=uses is not None)
 
 
 def _charges(row: Row, market: SpotMarket) -> Iterator[Charge]:

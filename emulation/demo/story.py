@@ -15,6 +15,7 @@ from emulation.demo.bill import Bill, Item
 from emulation.demo.promises import Promise
 from emulation.demo.timeline import Row
 from spotkeeper.control.classify import Cause
+from spotkeeper.policy import run_account
 
 _ENDINGS: Final[dict[str, str]] = {
     Cause.INTERRUPTED: "notice",
@@ -119,14 +120,13 @@ class Story:
             if bill.usd_of(item):
                 table.add_row("of it", item.value, "", "", _usd(bill.usd_of(item)))
         self._console.print(table)
-        if total.saved_percent is not None:
-            self._console.print(
-                f"Saved {total.saved_percent:.0f} % against the same machine time on demand. Boot, repeated work and "
-                "lingering are in it on both sides, the waiting of a standby on ours only.\n"
-                "Prices are emulated: drawn from the seed, near real ones. AWS would not even "
-                "charge a machine that it takes back within its first hour.",
-                soft_wrap=True,
-            )
+        self._console.print(
+            f"The run: {run_account.sentence(bill.account)}.\n"
+            "The reference is the useful work alone with one start, as `spotkeeper savings` has it. Prices are "
+            "emulated: drawn from the seed, near real ones. AWS would not even charge a machine that it takes back "
+            "within its first hour.",
+            soft_wrap=True,
+        )
 
     def show_promises(self, promises: Sequence[Promise]) -> None:
         """Print each promise and what shows that it was kept, or broken."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from emulation.demo.attempt_logs import AttemptLog
 from emulation.ec2.market import Instance
@@ -33,6 +34,8 @@ class Row:
     """Steps that are in its newest checkpoint, or in the one it began with."""
     stood_by: bool = False
     """It waited as the standby of its run."""
+    told: tuple[dict[str, Any], ...] = ()
+    """Its structured lines, with the time of each."""
     trained_unclaimed: bool = False
     """It was heard training before the run was its own. That must not be."""
 
@@ -79,6 +82,7 @@ def timeline(
                 first_step=first,
                 last_step=max([first, *steps]),
                 committed_step=max([first, *committed]),
+                told=log.told_lines(),
                 stood_by=LogEvent.STANDBY in names,
                 trained_unclaimed=any(name in _TRAINS for name in before_claim),
             )

@@ -14,6 +14,7 @@ from spotkeeper.control.run import Attempt, HistoryEvent, Interruption, Run
 
 if TYPE_CHECKING:
     from spotkeeper.control.others import OthersJob
+    from spotkeeper.control.spot_prices import SpotPrices
     from spotkeeper.control.sweep_record import SweepRecord
     from spotkeeper.control.terms import EnvironmentTerms
 
@@ -349,3 +350,5 @@ class Ports:
     """What the environment has settled; a value, not a port."""
     others: OthersJobs | None = None
     """None: nobody keeps a record of jobs that are no runs."""
+    spot_prices: "SpotPrices | None" = None
+    """None: nobody asks what spot cost, as people's own commands do not when they move a run."""

@@ -26,6 +26,7 @@ from spotkeeper.control.reconcile import observe_job, reconcile
 from spotkeeper.control.reservations import Tended, tend
 from spotkeeper.control.rounds import Round
 from spotkeeper.control.run import Run
+from spotkeeper.control.run_dollars import RunDollars, dollars
 
 _Done = TypeVar("_Done", Outcome, Tended)
 
@@ -59,6 +60,8 @@ class Sweep:
     """Run -> why it waits, of those that it looked at and that wait for longer than placement lets a run wait."""
     droughts: set[str] = field(default_factory=set)
     """Of these, the runs that wait for spot capacity and nothing else."""
+    dollars: RunDollars = field(default_factory=RunDollars)
+    """What the runs cost that it closed."""
     oldest_round_seconds: float = 0.0
     """For how long the older of the two rounds that it has left goes on."""
 
@@ -155,6 +158,8 @@ def _reconcile(done: Sweep, run: Run, job: Job | None, ports: Ports, now: str) -
             seen = reconcile(run.run_id, ports=described, now=now)
         _note_wait(done, seen.run or run, ports, now)
         done.num_caps_crossed += seen.is_cap_crossed
+        if seen.outcome is Outcome.CLOSED:
+            done.dollars = done.dollars.plus(dollars(seen.run or run, ports=ports, now=now))
         return seen.outcome
 
     done.attempt(run.run_id, done.outcomes, step, conflict=Outcome.UNCHANGED)

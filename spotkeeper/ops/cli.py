@@ -46,7 +46,10 @@ from spotkeeper.ops.invocation import pasteable
 from spotkeeper.ops.market_data.command import prices
 from spotkeeper.ops.plan import Plan, Request
 from spotkeeper.ops.plan_command import plan
+from spotkeeper.ops.pools_command import pools
 from spotkeeper.ops.replay_command import replay_trace
+from spotkeeper.ops.savings import line_of
+from spotkeeper.ops.savings_command import savings
 from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.training_place import BATCH
 from spotkeeper.policy.placement import Mode
@@ -87,7 +90,9 @@ app.add_typer(checkpoint_commands.app, name="checkpoints")
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.command()(doctor)
 app.command()(plan)
+app.command()(pools)
 app.command()(prices)
+app.command()(savings)
 app.command("replay")(replay_trace)
 
 
@@ -291,7 +296,11 @@ def status(
     if as_json:
         typer.echo(json.dumps(run_status.plain(found), indent=2))
     else:
-        run_status.show_status(found, _console(), now=datetime.now(UTC), pasteable=partial(pasteable, ctx))
+        now = datetime.now(UTC)
+        run_status.show_status(found, _console(), now=now, pasteable=partial(pasteable, ctx))
+        account = line_of(found.run, found.attempts, connection, now=now)
+        if account is not None:
+            typer.echo(f"\n{account}")
 
 
 @app.command()

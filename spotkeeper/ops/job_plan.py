@@ -14,7 +14,7 @@ from spotkeeper.policy.forecast import Job, Outlook, SampledMarket, Way, forecas
 from spotkeeper.policy.market import Mode
 from spotkeeper.policy.measured_saves import MeasuredSave
 from spotkeeper.policy.pools import PoolChoice
-from spotkeeper.policy.preemption_rate import PreemptionRate
+from spotkeeper.policy.preemption_rate import PreemptionRate, Spell
 from spotkeeper.policy.spot_overhead import break_even_preemptions_per_hour
 from spotkeeper.policy.suitability import Concern, Kind, Workload, concerns
 
@@ -115,7 +115,14 @@ class JobPlan:
 
 
 def make(
-    request: JobRequest, prices: Prices, *, trace: Ticks | None, num_samples: int, seed: int, force: bool = False
+    request: JobRequest,
+    prices: Prices,
+    *,
+    trace: Ticks | None,
+    seen: Sequence[Spell] = (),
+    num_samples: int,
+    seed: int,
+    force: bool = False,
 ) -> JobPlan:
     """Plan a job.
 
@@ -123,6 +130,8 @@ def make(
         request: What the user says.
         prices: What an hour costs.
         trace: A recorded market, from whose hazards markets are drawn; None: from those of recorded pools.
+        seen: Lives of machines on spot in the user's own environment, which count where there is no trace and where
+            enough of them were taken.
         num_samples: Markets to try it on, at least 1.
         seed: The same seed gives the same plan.
         force: Plan also where spot does not belong.
@@ -132,7 +141,7 @@ def make(
     """
     if not 1 <= num_samples <= 10_000:
         raise ValueError(f"samples must be from 1 to 10000, got {num_samples}")
-    up = hazard.spells_of(trace.available, gap_hours=trace.gap_seconds / 3600)[0] if trace else ()
+    up, down, market = _hazards(trace, seen)
     rate = preemption_rate.estimate(up)
     found = _concerns(request, prices, rate)
     refusals = [concern.message for concern in found if concern.is_refusal]
@@ -141,7 +150,7 @@ def make(
     interval = _interval(request, rate)
     job = _job(request, prices, interval_seconds=interval.seconds if interval else None)
     random = Random(seed)  # noqa: S311  no secret: the same seed is to give the same plan
-    outlooks = forecast(job, _drawn(job, trace, num_samples=num_samples, random=random))
+    outlooks = forecast(job, _drawn(job, trace, up, down, num_samples=num_samples, random=random))
     break_even = break_even_preemptions_per_hour(
         price_ratio=prices.on_demand_usd_per_hour / prices.spot_usd_per_hour,
         save_hours=request.stall_seconds / 3600,
@@ -161,9 +170,7 @@ def make(
         verdict=_verdict(outlooks, rate=rate, break_even=break_even, pays=pays),
         concerns=found,
         num_samples=num_samples,
-        market=f"drawn from hazards fitted on {len(up)} stretches with spot of the trace"
-        if trace
-        else "drawn from the hazards of recorded GPU pools",
+        market=market,
     )
 
 
@@ -234,17 +241,40 @@ def _job(request: JobRequest, prices: Prices, *, interval_seconds: float | None)
     )
 
 
-def _drawn(job: Job, trace: Ticks | None, *, num_samples: int, random: Random) -> Iterator[SampledMarket]:
+def _hazards(trace: Ticks | None, seen: Sequence[Spell]) -> tuple[tuple[Spell, ...], tuple[Spell, ...], str]:
+    """Return stretches with spot, stretches without, and where they came from; none at all: those of recorded pools."""
+    if trace:
+        up, down = hazard.spells_of(trace.available, gap_hours=trace.gap_seconds / 3600)
+        return up, down, f"drawn from hazards fitted on {len(up)} stretches with spot of the trace"
+    recorded = "drawn from the hazards of recorded GPU pools"
+    if not seen:
+        return (), (), recorded
+    num_taken = sum(spell.is_ended for spell in seen)
+    own = f"{num_taken} of {len(seen)} machines on spot were taken"
+    if num_taken < preemption_rate.FEWEST_EVENTS:
+        return (), (), f"{recorded}: insufficient data in this environment, where {own}"
+    return tuple(seen), (), f"drawn from the hazard of this environment, where {own}; outages as in recorded GPU pools"
+
+
+def _drawn(
+    job: Job,
+    trace: Ticks | None,
+    up: Sequence[Spell],
+    down: Sequence[Spell],
+    *,
+    num_samples: int,
+    random: Random,
+) -> Iterator[SampledMarket]:
     if trace:
         gap_seconds = trace.gap_seconds
-        up, down = hazard.spells_of(trace.available, gap_hours=gap_seconds / 3600)
     else:
         gap_seconds = min(max(job.work_hours * 3600 / _TICKS_A_JOB, _SHORTEST_TICK_SECONDS), _LONGEST_TICK_SECONDS)
-        up, down = (), ()
     hours = max(_MARKET_JOBS * job.work_hours, job.deadline_hours or 0.0) + 24
     for _ in range(num_samples):
         lifetime, outage = (
-            resampled_hazards(up, down, draw=random.random) if trace else (hazard.PRIOR_LIFETIME, hazard.PRIOR_OUTAGE)
+            resampled_hazards(up, down, draw=random.random)
+            if up or down
+            else (hazard.PRIOR_LIFETIME, hazard.PRIOR_OUTAGE)
         )
         yield SampledMarket(
             available=drawn_ticks(

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,24 +12,28 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spotkeeper.ops import job_plan
+from spotkeeper.ops import job_plan, savings
+from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.duration import duration_option
 from spotkeeper.ops.gantt import check_plot, draw_samples
 from spotkeeper.ops.job_plan import JobPlan, JobRequest, Prices
 from spotkeeper.ops.market_data import snapshot
+from spotkeeper.ops.pools import lifetimes
 from spotkeeper.ops.spending import cap_usd_option, mode_option
 from spotkeeper.ops.spot_trace import Ticks, read_ticks
 from spotkeeper.policy.checkpoint_interval import DEFAULT_MAX_LOST_SECONDS, LONGEST_MAX_LOST_SECONDS
 from spotkeeper.policy.forecast import Outlook, Spread
 from spotkeeper.policy.market import Mode
 from spotkeeper.policy.pools import Offer
-from spotkeeper.policy.preemption_rate import estimate
+from spotkeeper.policy.preemption_rate import Spell, estimate
 from spotkeeper.policy.suitability import Kind
 
 _PLAIN_WIDTH: Final = 200
+_SEEN_WITHIN: Final = timedelta(days=90)
 
 
 def plan(
+    ctx: typer.Context,
     *,
     work_hours: Annotated[float | None, typer.Option(help="Work on one machine, without interruptions.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of --work-hours, with --steps-per-second.")] = None,
@@ -51,6 +56,13 @@ def plan(
     total_cap: Annotated[str | None, typer.Option(metavar="USD", help="Most to spend in all.")] = None,
     fallback_cap: Annotated[str | None, typer.Option(metavar="USD", help="Most to spend on on-demand.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Try it on a recorded market, as `replay` takes it.")] = None,
+    from_environment: Annotated[
+        bool,
+        typer.Option(
+            "--from-environment",
+            help="Take how often spot was taken in the environment within 90 days, where that is enough.",
+        ),
+    ] = False,
     samples: Annotated[int, typer.Option(help="Markets to try it on.")] = 200,
     seed: Annotated[int, typer.Option(help="The same seed gives the same plan.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Plan also where spot does not belong.")] = False,
@@ -83,7 +95,8 @@ def plan(
     )
     ticks = None if trace is None else read_ticks(trace)
     told = _prices(request, ticks, instance_type or [], region, prices, on_demand_price, spot_price)
-    made = job_plan.make(request, told, trace=ticks, num_samples=samples, seed=seed, force=force)
+    seen = _seen(ctx.obj(), instance_type or [], has_trace=ticks is not None) if from_environment else ()
+    made = job_plan.make(request, told, trace=ticks, seen=seen, num_samples=samples, seed=seed, force=force)
     for concern in made.concerns:
         typer.echo(f"warning: {concern.message}", err=True)
     if as_json:
@@ -93,6 +106,15 @@ def plan(
     if plot is not None:
         points = {way.value: outlook.samples for way, outlook in made.outlooks.items()}
         draw_samples(plot, points, deadline_hours=deadline_hours)
+
+
+def _seen(connection: Connection, instance_types: list[str], *, has_trace: bool) -> tuple[Spell, ...]:
+    if has_trace:
+        raise ValueError("a plan rests on one market: give --trace or --from-environment, not both")
+    now = datetime.now(UTC)
+    period = savings.Period(began_at=now - _SEEN_WITHIN, ended_at=now)
+    runs, _ = savings.chosen_runs(connection, run_ids=(), period=period, team=None)
+    return lifetimes(runs, connection, instance_types=instance_types, now=now)
 
 
 def plain(made: JobPlan) -> dict[str, Any]:

@@ -85,7 +85,9 @@ class SubmitPolicy(iam.ManagedPolicy):
                 ["batch:DescribeJobDefinitions", "batch:DescribeJobs", "batch:ListJobs"],
                 ["*"],
             ),
-            _allow("ReadJobLogs", ["logs:GetLogEvents"], [job_logs.log_group_arn]),
+            _allow("ReadJobLogs", ["logs:FilterLogEvents", "logs:GetLogEvents"], [job_logs.log_group_arn]),
+            # EC2 has no resource-level permission for it.
+            _allow("ReadSpotPrices", ["ec2:DescribeSpotPriceHistory"], ["*"]),
             iam.PolicyStatement(
                 sid="PassJobRoles",
                 actions=["iam:PassRole"],

@@ -24,6 +24,7 @@ from spotkeeper.control.budget import Cap, Reservation
 from spotkeeper.control.classify import WAITED_REASON, Cause
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.policy.placement import Market
+from spotkeeper.policy.savings_split import Waste
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PROGRESS = {"event": LogEvent.PROGRESS, "step": 7, "total": 100}
@@ -179,6 +180,31 @@ def test_a_standby_that_never_had_the_run_is_waiting_from_end_to_end(market: Spo
     (charge,) = bill([left], market).charges
 
     assert (charge.item, charge.time.seconds) == (Item.STANDBY, Decimal(30))
+
+
+def test_the_bill_accounts_for_the_run_as_the_command_does(market: SpotMarket) -> None:
+    def told(start: float, first: int, end: float, last: int, seconds: float) -> tuple[dict[str, Any], ...]:
+        began = START.timestamp()
+        counters = {"num_steps": last - first, "seconds": {"step": seconds}}
+        resumed = {"event": LogEvent.RESUMED, "step": first, "at": began + start}
+        return resumed, {"event": LogEvent.PROGRESS, "step": last, "at": began + end, **counters}
+
+    rows = (
+        replace(ROWS[0], told=told(2, 0, 10, 60, 6.0)),
+        replace(ROWS[1], told=told(22, 55, 40, 200, 17.0)),
+        replace(
+            ROWS[2], told=({"event": LogEvent.STANDBY, "at": START.timestamp() + 30}, *told(43, 200, 60, 400, 16.0))
+        ),
+    )
+
+    found = bill(rows, market)
+
+    assert found.account.spent_microusd == round(found.total.spent_usd * 1_000_000)
+    # Five of the first attempt's 60 steps were done again.
+    assert found.account.useful_seconds == Decimal("38.5")
+    assert found.account.split is not None
+    assert found.account.split.waste_microusd[Waste.LOST] == round(Decimal("0.5") * Decimal("0.06") / 3600 * 1_000_000)
+    assert found.account.split.waste_microusd[Waste.STANDBY] == 200
 
 
 RUN = Run(

@@ -14,7 +14,7 @@ from lambdas.sweep_runs.handler import handle as sweep_runs
 from spotkeeper.contract.ledger import RunState, claim_request, completion_request
 from spotkeeper.control.aws import binding
 from spotkeeper.control.aws.binding import HandlerSettings
-from spotkeeper.control.run import Interruption
+from spotkeeper.control.run import Attempt, Interruption
 from spotkeeper.control.submit import submit
 from tests.control.fakes import NOW, new_run
 from tests.control.ledger_table import REGION, TABLE
@@ -54,7 +54,10 @@ def state(connection: "Connection") -> RunState:
 @pytest.mark.usefixtures("environment")
 def test_no_client_of_a_handler_waits_for_aws_as_long_as_the_handler_lives() -> None:
     ports = binding.ports()
-    adapters = (binding.ledger(), binding.batch(), ports.budgets, ports.batch, ports.checkpoints, ports.others)
+    adapters = (
+        *(binding.ledger(), binding.batch(), ports.budgets, ports.batch, ports.checkpoints, ports.others),
+        ports.spot_prices,
+    )
     clients = [part for adapter in adapters for part in vars(adapter).values() if isinstance(part, BaseClient)]
 
     tries = []
@@ -63,7 +66,7 @@ def test_no_client_of_a_handler_waits_for_aws_as_long_as_the_handler_lives() -> 
         assert (config.connect_timeout, config.read_timeout) == (2, 5)
         tries.append(config.retries["total_max_attempts"])
     # SubmitJob is never repeated.
-    assert sorted(tries) == [1, 3, 3, 3, 3, 3, 3]
+    assert sorted(tries) == [1, 3, 3, 3, 3, 3, 3, 3]
 
 
 def test_notices_are_recorded_under_their_instance_and_counted(
@@ -106,6 +109,36 @@ def test_an_event_that_lies_about_the_state_is_checked_with_batch(environment: "
     observe_job(sqs(job_change(job_id, "FAILED")), CONTEXT)
 
     assert state(environment) is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize("by_sweep", [False, True], ids=["event", "sweep"])
+def test_a_run_that_ends_says_what_it_cost_and_what_its_machine_time_costs_on_demand(
+    environment: "Connection", capsys: pytest.CaptureFixture[str], *, by_sweep: bool
+) -> None:
+    job_id = start(environment)
+    for number, market, zone in ((1, "spot", "us-east-1a"), (2, "on-demand", "us-east-1b"), (3, "spot", "nowhere-1a")):
+        environment.ledger.record_attempt(
+            Attempt(run_id="digits-7fq2", submission=1, attempt=number + 1),
+            started_at="2026-11-20T00:00:00+00:00",
+            stopped_at=f"2026-11-20T0{number}:00:00+00:00",
+            market=market,
+            instance_type="m6i.xlarge",
+            availability_zone=zone,
+        )
+    finish(job_id)
+
+    told = (
+        sweep_runs(sqs(SCHEDULED), CONTEXT) if by_sweep else observe_job(sqs(job_change(job_id, "SUCCEEDED")), CONTEXT)
+    )
+
+    assert failed(told) == []
+    seen = counted(capsys.readouterr().out)
+    assert seen["RunsClosed"] == 1
+    # moto says that spot costs next to nothing in a zone that it knows; in no other is a price known.
+    assert seen["OnDemandDollars"] == pytest.approx(2 * 3.6)
+    assert seen["SpotDollars"] == pytest.approx(3 * 3.6, abs=0.01)
+    assert seen["OnDemandEquivalentDollars"] == pytest.approx(6 * 3.6, abs=0.01)
+    assert seen["SavedDollars"] == pytest.approx(3.6, abs=0.01)
 
 
 def test_an_ended_job_without_completion_record_is_no_success(environment: "Connection") -> None:

@@ -96,6 +96,11 @@ def requests_of(call: Call, deployed: DeployedNames) -> Iterator[Request]:
     elif service == "logs" and operation == "GetLogEvents":
         assert params["logGroupName"] == LOG_GROUP
         yield Request(action="logs:GetLogEvents", resource=deployed.log_stream(params["logStreamName"]))
+    elif service == "logs" and operation == "FilterLogEvents":
+        assert params["logGroupName"] == LOG_GROUP
+        yield Request(action="logs:FilterLogEvents", resource=deployed.log_stream("").removesuffix("log-stream:") + "*")
+    elif (service, operation) == ("ec2", "DescribeSpotPriceHistory"):
+        yield Request(action="ec2:DescribeSpotPriceHistory", resource="*")
     else:
         raise NotImplementedError(f"{service} {operation}")
 

@@ -63,6 +63,8 @@ def used(environment: Connection) -> Iterator[list[Call]]:
             ("checkpoints", "list", "old"),
             ("checkpoints", "roll-back", "old", "--step", "1"),
             ("budget", "--run", "parked"),
+            ("savings",),
+            ("pools",),
             ("sweep", "cancel", "lr"),
         ):
             result = spotkeeper(*words)

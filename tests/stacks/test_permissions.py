@@ -18,6 +18,7 @@ WITHOUT_RESOURCE = {
     "ecr:GetAuthorizationToken",
     "batch:DescribeJobs",
     "batch:ListJobs",
+    "ec2:DescribeSpotPriceHistory",
     "ecs:DiscoverPollEndpoint",
     # SageMaker's reading of the network, where containers stand in it; its metrics, bound to its namespace.
     "ec2:DescribeDhcpOptions",
@@ -139,6 +140,7 @@ MOVES_RUNS = {
     ("batch:CancelJob", "arn:aws:batch:us-east-1:123456789012:job/*"),
     ("batch:DescribeJobs", "*"),
     ("batch:ListJobs", "*"),
+    ("ec2:DescribeSpotPriceHistory", "*"),
     ("batch:SubmitJob", "arn:aws:batch:us-east-1:123456789012:job-definition/*"),
     ("batch:TagResource", "arn:aws:batch:us-east-1:123456789012:job/*"),
     ("batch:TerminateJob", "arn:aws:batch:us-east-1:123456789012:job/*"),

@@ -19,6 +19,7 @@ from spotkeeper.control.aws.client_config import HANDLER_CONFIG
 from spotkeeper.control.aws.job_services import JobServices
 from spotkeeper.control.aws.ledger import DynamoDBLedger
 from spotkeeper.control.aws.others import DynamoDBOthersJobs
+from spotkeeper.control.aws.spot_prices import EC2SpotPrices
 from spotkeeper.control.aws.training_jobs import SageMakerTraining
 from spotkeeper.control.ports import Batch, Ports
 from spotkeeper.control.terms import EnvironmentTerms
@@ -97,6 +98,7 @@ def _ports(_period: int) -> Ports:
         checkpoints=commits(),
         terms=EnvironmentTerms.of(described),
         others=DynamoDBOthersJobs(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
+        spot_prices=EC2SpotPrices(boto3.client("ec2", config=HANDLER_CONFIG)),
     )
 
 

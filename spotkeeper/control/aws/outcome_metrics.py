@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from spotkeeper.contract import metrics
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.reservations import Tended
+from spotkeeper.control.run_dollars import RunDollars
 
 _Kind = TypeVar("_Kind", bound=Outcome | Tended)
 
@@ -22,6 +23,16 @@ OUTCOME_METRICS: Final[Mapping[Outcome | Tended, str]] = MappingProxyType(
         Tended.STOPPED: metrics.JOBS_STOPPED_FOR_MONEY,
     }
 )
+
+
+def count_dollars(found: RunDollars) -> dict[str, float]:
+    """Return the metrics of what runs cost that have ended."""
+    return {
+        metrics.SPOT_DOLLARS: found.spot_usd,
+        metrics.ON_DEMAND_DOLLARS: found.on_demand_usd,
+        metrics.ON_DEMAND_EQUIVALENT_DOLLARS: found.on_demand_equivalent_usd,
+        metrics.SAVED_DOLLARS: found.saved_usd,
+    }
 
 
 def count(outcomes: Mapping[_Kind, int]) -> dict[str, int]:

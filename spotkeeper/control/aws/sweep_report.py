@@ -1,7 +1,7 @@
 """What a sweep says in the log and in metrics."""
 
 from spotkeeper.contract import metrics
-from spotkeeper.control.aws.outcome_metrics import count
+from spotkeeper.control.aws.outcome_metrics import count, count_dollars
 from spotkeeper.control.survey import Survey
 from spotkeeper.control.sweep import Sweep
 
@@ -19,6 +19,7 @@ def report(done: Sweep, seen: Survey) -> tuple[str, dict[str, float]]:
     return sentence, {
         **count(done.outcomes),
         **count(done.reservations),
+        **count_dollars(done.dollars),
         metrics.SWEEPS: int(done.is_on_time),
         metrics.SWEEP_REPAIRS: done.num_repairs,
         metrics.SWEEP_FAILURES: len(done.failures) + len(seen.failures),
