@@ -14,9 +14,6 @@ SERVICE_JOB_STATE_CHANGE: Final = "Batch Service Job State Change"
 SAGEMAKER_SOURCE: Final = "aws.sagemaker"
 TRAINING_JOB_STATE_CHANGE: Final = "SageMaker Training Job State Change"
 
-SAGEMAKER_SOURCE: Final = "aws.sagemaker"
-TRAINING_JOB_STATE_CHANGE: Final = "SageMaker Training Job State Change"
-
 SCHEDULE_SOURCE: Final = "aws.events"
 SCHEDULED_EVENT: Final = "Scheduled Event"
 
