@@ -38,6 +38,10 @@ def bring_nearer(aws: Aws, resources: tuple[Resource, ...], *, environment: str,
     shortest = min(times["standby_patience_seconds"], SHORTEST_PATIENCE_SECONDS)
     nearer["standby_patience_seconds"] = max(shortest, nearer["standby_patience_seconds"])
     changed = replace(descriptor, placement=replace(descriptor.placement, **nearer))
+    if descriptor.training is not None:
+        times["starting_seconds"] = descriptor.training.starting_seconds
+        nearer["starting_seconds"] = max(SHORTEST_SECONDS, round(times["starting_seconds"] / speed))
+        changed = replace(changed, training=replace(descriptor.training, starting_seconds=nearer["starting_seconds"]))
     aws.ssm.put_parameter(Name=name, Value=changed.to_json(), Overwrite=True)
     told = ", ".join(f"{field} {times[field]} -> {seconds}" for field, seconds in nearer.items())
     return (Note(logical_id=stored.logical_id, type=stored.type, reason=f"at speed {speed:g}: {told}"),)

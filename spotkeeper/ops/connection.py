@@ -151,7 +151,8 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
     descriptor = Descriptor.from_json(stored)
     if local is not None:
         # Jobs are processes of this machine there: it is every image.
-        descriptor = replace(descriptor, trainer_images=dict.fromkeys(IMAGE_VARIANTS, "this machine"))
+        image = f"000000000000.dkr.ecr.{local.region}.amazonaws.com/this-machine@sha256:{'0' * 64}"
+        descriptor = replace(descriptor, trainer_images=dict.fromkeys(IMAGE_VARIANTS, image))
     batch_client = boto3.client("batch", **options)
     return Connection(
         descriptor=descriptor,

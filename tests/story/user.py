@@ -19,6 +19,7 @@ from spotkeeper.ops.connection import LocalEndpoint, connect
 from spotkeeper.ops.plan import Request
 from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.submission import prepare, submit
+from spotkeeper.ops.training_place import BATCH
 from spotkeeper.policy.placement import Market
 
 T = TypeVar("T")
@@ -57,6 +58,8 @@ class User:
         spending: Spending | None = None,
         attempt_seconds: int | None = None,
         checkpoint_folder: str | None = None,
+        service: str = BATCH,
+        num_nodes: int = 1,
     ) -> Run:
         """Submit a Python program."""
         self._num_runs += 1
@@ -69,6 +72,8 @@ class User:
                 spending=spending or Spending(),
                 attempt_seconds=attempt_seconds,
                 checkpoint_folder=checkpoint_folder,
+                service=service,
+                num_nodes=num_nodes,
             ),
             connection=self.connection,
             source_directory=self._source,

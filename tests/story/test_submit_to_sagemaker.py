@@ -1,0 +1,105 @@
+"""Runs that are submitted `--on sagemaker`: the same ledger, recovery, fallback and money as on AWS Batch."""
+
+import pytest
+
+from emulation.cloud import Cloud
+from spotkeeper.contract.budgets import run_holder
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.cancel import cancel
+from spotkeeper.control.classify import Cause
+from spotkeeper.control.run import Run
+from spotkeeper.ops.spending import Spending
+from spotkeeper.ops.training_place import SAGEMAKER
+from tests.story.programs import library_program, saves_each_step
+from tests.story.user import User, eventually, later, now
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def training_job(run: Run) -> str:
+    return f"dev-{run.run_id}-{run.submission}"
+
+
+def is_claimed(user: User, run: Run, epoch: int = 1) -> None:
+    """Wait until an attempt holds the run; on SageMaker it does not know its instance."""
+    eventually(lambda: [attempt.epoch for attempt in user.attempts(run)], lambda epochs: epoch in epochs)
+
+
+def test_a_run_that_is_interrupted_goes_on_in_the_same_job_and_succeeds_by_its_record(cloud: Cloud, user: User) -> None:
+    run = user.submit(saves_each_step(total=12, seconds_a_step=0.4), service=SAGEMAKER)
+    assert run.job_id == f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{training_job(run)}"
+    is_claimed(user, run)
+    eventually(lambda: user.num_commits(run), lambda number: number >= 2)
+
+    cloud.market.reclaim(cloud.training.instances(training_job(run))[0].id, notice=False)
+    ended = user.ended(run)
+
+    assert (ended.state, ended.submission, ended.epoch) == (RunState.SUCCEEDED, 1, 2)
+    assert ended.completion is not None
+    first, second = user.attempts(run)
+    assert (first.cause, second.cause) == (Cause.INTERRUPTED, Cause.COMPLETED)
+    assert {first.instance_type, second.instance_type} == {"ml.m5.xlarge"}
+
+
+def test_without_machines_one_type_after_another_is_asked_for_and_then_on_demand_within_the_cap(
+    cloud: Cloud, user: User
+) -> None:
+    cloud.market.dry()
+    run = user.submit(
+        saves_each_step(total=4, seconds_a_step=0.2), service=SAGEMAKER, spending=Spending.of(fallback_cap="20")
+    )
+
+    on_demand = user.falls_back(run)
+    ended = user.ended(run)
+
+    asked = [
+        cloud.training.job(f"dev-{run.run_id}-{number}")["ResourceConfig"]
+        for number in range(1, on_demand.submission + 1)
+    ]
+    training = user.connection.descriptor.training
+    assert training is not None
+    types = training.profiles["sm-cpu"].spot_instance_types
+    assert [one.get("InstanceType") for one in asked[:-1]] == list(types)
+    assert asked[-1]["InstancePreferences"] == [{"InstanceType": "ml.m5.xlarge", "InstanceCount": 1}]
+    assert (ended.state, ended.market) == (RunState.SUCCEEDED, "on-demand")
+
+    user.sweep(at=later(3600))
+    booked = user.connection.budgets.get(run_holder(run.run_id))
+    assert booked is not None
+    billed = cloud.training.job(training_job(on_demand))["BillableTimeInSeconds"]
+    price = float(training.profiles["sm-cpu"].usd_per_hour["ml.m5.xlarge"])
+    assert booked.fallback.reserved == 0
+    assert booked.fallback.spent == pytest.approx(price * billed / 3600 * 1e6, abs=1)
+
+
+def test_a_run_that_is_cancelled_is_stopped_and_saves(cloud: Cloud, user: User) -> None:
+    run = user.submit(library_program(total=100_000), service=SAGEMAKER)
+    is_claimed(user, run)
+    eventually(lambda: cloud.training.output(training_job(run)), lambda text: '"progress"' in text)
+
+    cancel(run.run_id, ports=user.connection.ports, now=now())
+    ended = user.ended(run)
+
+    assert ended.state is RunState.CANCELLED
+    assert cloud.training.job(training_job(run))["TrainingJobStatus"] == "Stopped"
+    assert user.num_commits(run) == 1
+    assert user.attempts(run)[0].cause == Cause.CANCELLED
+
+
+def test_two_nodes_train_together_and_lose_one_host(cloud: Cloud, user: User) -> None:
+    run = user.submit(library_program(total=60), service=SAGEMAKER, num_nodes=2)
+    is_claimed(user, run)
+    eventually(lambda: user.num_commits(run), bool)
+
+    cloud.market.reclaim(cloud.training.instances(training_job(run))[1].id, notice=False)
+    ended = user.ended(run)
+
+    assert (ended.state, ended.submission, ended.epoch) == (RunState.SUCCEEDED, 1, 2)
+
+
+def test_the_commands_of_people_show_it(user: User) -> None:
+    run = user.submit("print('hello')", service=SAGEMAKER)
+    user.ended(run)
+
+    assert "succeeded" in user.types("status", run.run_id)
+    assert "sm-cpu" in user.types("submit", "--on", "sagemaker", "--dry-run", "--no-source", "--", "python", "-c", "1")
