@@ -13,6 +13,9 @@ READY := $(VENV)/.ready
 EMULATOR := .venv-ministack
 EMULATOR_READY := $(EMULATOR)/.ready
 EMULATOR_LOCK := tests/differential/ministack.lock
+SDK := .venv-sagemaker
+SDK_READY := $(SDK)/.ready
+SDK_LOCK := tests/sagemaker_sdk/sagemaker.lock
 
 # The environment's own Node and tools come first, so that a machine needs python3 and make only.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -44,12 +47,19 @@ $(EMULATOR_READY): $(EMULATOR_LOCK)
 	@$(EMULATOR)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $(EMULATOR_LOCK)
 	@touch $@
 
+# The SageMaker SDK, of which one module makes use, weighs a gigabyte.
+$(SDK_READY): $(SDK_LOCK)
+	@test -x $(SDK)/bin/python || $(PYTHON) -m venv $(SDK)
+	@echo "installing the SageMaker SDK into $(SDK) (a few minutes the first time)"
+	@$(SDK)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $(SDK_LOCK)
+	@touch $@
+
 .PHONY: demo
 demo: $(READY) ## train a real model on an emulated AWS, take its capacity away, watch it finish
 	@$(BIN)/python -m emulation demo $(ARGS)
 
 .PHONY: test
-test: $(READY) $(EMULATOR_READY) ## run every test
+test: $(READY) $(EMULATOR_READY) $(SDK_READY) ## run every test
 	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
 
 .PHONY: check
@@ -192,8 +202,9 @@ lock: ## resolve pyproject.toml anew into the lock files (needs uv: pip install 
 	@$(RESOLVE) --extra trainer --extra cli --extra plot $(foreach group,$(LOCKED_GROUPS),--group $(group)) -o requirements.lock
 	@$(RESOLVE) --extra trainer --group torch-dependencies -o trainer_image/requirements.lock
 	@$(RESOLVE) --group differential -o $(EMULATOR_LOCK)
+	@$(RESOLVE) --extra sagemaker -o $(SDK_LOCK)
 
 .PHONY: clean
 clean: ## remove what these targets made
-	@rm -rf $(VENV) $(EMULATOR) node_modules cdk.out build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	@rm -rf $(VENV) $(EMULATOR) $(SDK) node_modules cdk.out build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

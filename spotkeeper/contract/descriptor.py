@@ -62,7 +62,7 @@ class Training:
     security_group_ids: tuple[str, ...] = ()
     """With the subnets: both or none."""
     kms_key_arn: str | None = None
-    """Encrypts volumes and output; None: SageMaker's own key."""
+    """Encrypts output, and volumes of types without a disk of their own (`local_disk`); None: SageMaker's own key."""
     is_isolated: bool = False
     """Network isolation: a container reaches nothing, so checkpoints go through SageMaker's mirror."""
     encrypts_between_nodes: bool = False

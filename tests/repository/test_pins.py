@@ -26,7 +26,12 @@ def test_torch_has_one_version_everywhere() -> None:
         assert re.findall(r"torch==[0-9.]+", (ROOT / name).read_text()) == [pinned]
 
 
-LOCKS = ["requirements.lock", "trainer_image/requirements.lock", "tests/differential/ministack.lock"]
+LOCKS = [
+    "requirements.lock",
+    "trainer_image/requirements.lock",
+    "tests/differential/ministack.lock",
+    "tests/sagemaker_sdk/sagemaker.lock",
+]
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -1,0 +1,165 @@
+"""For those who live in the SageMaker SDK: a `ModelTrainer` for a run, from the same request that boto3 is given.
+
+    from spotkeeper.ops.sagemaker_sdk import model_trainer
+    trainer = model_trainer(request)  # what `spotkeeper submit --on sagemaker --dry-run` prints
+    trainer.train(wait=False)
+
+The only module that imports `sagemaker`, a gigabyte that nothing else needs: `pip install 'spotkeeper[sagemaker]'`.
+
+Such a job checkpoints and resumes as any other. It is not in the ledger unless a submission of the same run has put it
+there, and what is not there nobody requeues, moves to on-demand or counts against a cap.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+from pydantic import PrivateAttr
+from sagemaker.core.helper.session_helper import Session
+from sagemaker.core.shapes import CheckpointConfig, InstancePreference, OutputDataConfig, StoppingCondition, Tag
+from sagemaker.core.training.configs import Compute, Networking
+from sagemaker.train import ModelTrainer
+
+_KNOWN: Final = frozenset(
+    {
+        "AlgorithmSpecification",
+        "CheckpointConfig",
+        "EnableInterContainerTrafficEncryption",
+        "EnableManagedSpotTraining",
+        "EnableNetworkIsolation",
+        "Environment",
+        "OutputDataConfig",
+        "ResourceConfig",
+        "RoleArn",
+        "StoppingCondition",
+        "Tags",
+        "TrainingJobName",
+        "VpcConfig",
+    }
+)
+
+
+class RunTrainer(ModelTrainer):  # type: ignore[misc]  # The SDK has no types.
+    """A `ModelTrainer` whose container starts our process 1, under the name of the run's submission.
+
+    The SDK sets an entry point only together with SourceCode, and then its own, which forwards no SIGTERM; and it adds
+    the time to a job's name, under which nobody finds it again. Everything else is the SDK's.
+    """
+
+    _name: str = PrivateAttr()
+    _entrypoint: list[str] = PrivateAttr()
+    _arguments: list[str] = PrivateAttr()
+
+    def with_process(self, name: str, entrypoint: list[str], arguments: list[str]) -> Self:
+        """Set the job's name and what its container runs, as the SDK's own `with_…` methods set what they do."""
+        self._name, self._entrypoint, self._arguments = name, entrypoint, arguments
+        return self
+
+    def _create_training_job_args(self, input_data_config: Any = None, *, boto3: bool = False) -> dict[str, Any]:
+        request: dict[str, Any] = super()._create_training_job_args(input_data_config=input_data_config, boto3=boto3)
+        # It sends an empty mapping where there are none.
+        hyperparameters = "HyperParameters" if boto3 else "hyper_parameters"
+        if not request[hyperparameters]:
+            del request[hyperparameters]
+        if boto3:
+            request["TrainingJobName"] = self._name
+            request["AlgorithmSpecification"]["ContainerEntrypoint"] = self._entrypoint
+            request["AlgorithmSpecification"]["ContainerArguments"] = self._arguments
+        else:
+            request["training_job_name"] = self._name
+            request["algorithm_specification"].container_entrypoint = self._entrypoint
+            request["algorithm_specification"].container_arguments = self._arguments
+        return request
+
+
+def model_trainer(request: Mapping[str, Any], *, sagemaker_session: Session | None = None) -> ModelTrainer:
+    """Return the trainer whose `train()` sends this request; nothing is sent before.
+
+    `sagemaker.train.aws_batch.training_queue.TrainingQueue(queue).submit(training_job=trainer, inputs=None, …)` sends
+    it to the environment's queue of AWS Batch instead, where there is one. Whether spot works there, AWS documents
+    nowhere.
+
+    Args:
+        request: Parameters of CreateTrainingJob, as `control.training_request` makes them. Each can be sent once:
+            SageMaker never takes a name again.
+        sagemaker_session: Of the SDK; None: its default. Its constructor asks `iam:SimulatePrincipalPolicy` about the
+            role unless `SAGEMAKER_VALIDATE_ROLE=false` is set.
+
+    Raises:
+        ValueError: if the request has parameters that this function does not pass on, or a spot job without waiting
+            time, which the SDK would send and SageMaker refuse.
+    """
+    unknown = sorted(request.keys() - _KNOWN)
+    if unknown:
+        raise ValueError(
+            f"the request has {', '.join(unknown)}, which would be lost on the way through the SDK: leave them out, or "
+            "send the request by boto3"
+        )
+    stopping = request["StoppingCondition"]
+    is_spot = bool(request.get("EnableManagedSpotTraining"))
+    if is_spot and stopping.get("MaxWaitTimeInSeconds", 0) <= stopping["MaxRuntimeInSeconds"]:
+        raise ValueError(
+            "a spot job needs MaxWaitTimeInSeconds above MaxRuntimeInSeconds, got "
+            f"{stopping.get('MaxWaitTimeInSeconds')} and {stopping['MaxRuntimeInSeconds']}: raise the first"
+        )
+    algorithm, checkpoints = request["AlgorithmSpecification"], request.get("CheckpointConfig")
+    trainer = RunTrainer(
+        sagemaker_session=sagemaker_session,
+        role=request["RoleArn"],
+        base_job_name=request["TrainingJobName"],
+        training_image=algorithm["TrainingImage"],
+        training_input_mode=algorithm["TrainingInputMode"],
+        compute=_compute(request["ResourceConfig"], is_spot=is_spot),
+        networking=_networking(request),
+        stopping_condition=StoppingCondition(
+            max_runtime_in_seconds=stopping["MaxRuntimeInSeconds"],
+            **({"max_wait_time_in_seconds": stopping["MaxWaitTimeInSeconds"]} if is_spot else {}),
+        ),
+        output_data_config=OutputDataConfig(
+            s3_output_path=request["OutputDataConfig"]["S3OutputPath"],
+            **_named(request["OutputDataConfig"], kms_key_id="KmsKeyId"),
+        ),
+        checkpoint_config=CheckpointConfig(s3_uri=checkpoints["S3Uri"], local_path=checkpoints["LocalPath"])
+        if checkpoints
+        else None,
+        environment=dict(request["Environment"]),
+        tags=[Tag(key=tag["Key"], value=tag["Value"]) for tag in request["Tags"]],
+    )
+    return trainer.with_process(
+        request["TrainingJobName"], list(algorithm["ContainerEntrypoint"]), list(algorithm["ContainerArguments"])
+    )
+
+
+def _compute(resources: Mapping[str, Any], *, is_spot: bool) -> Compute:
+    preferences = resources.get("InstancePreferences")
+    machines: dict[str, Any] = (
+        {
+            "instance_preferences": [
+                InstancePreference(instance_type=each["InstanceType"], instance_count=each["InstanceCount"])
+                for each in preferences
+            ]
+        }
+        if preferences
+        else {"instance_type": resources["InstanceType"], "instance_count": resources["InstanceCount"]}
+    )
+    return Compute(
+        **machines,
+        **_named(resources, volume_size_in_gb="VolumeSizeInGB", volume_kms_key_id="VolumeKmsKeyId"),
+        enable_managed_spot_training=is_spot,
+    )
+
+
+def _networking(request: Mapping[str, Any]) -> Networking | None:
+    settings = {
+        **_named(request.get("VpcConfig", {}), subnets="Subnets", security_group_ids="SecurityGroupIds"),
+        **_named(
+            request,
+            enable_network_isolation="EnableNetworkIsolation",
+            enable_inter_container_traffic_encryption="EnableInterContainerTrafficEncryption",
+        ),
+    }
+    return Networking(**settings) if settings else None
+
+
+def _named(given: Mapping[str, Any], **names: str) -> dict[str, Any]:
+    """Return what is given, under the SDK's names; what is not stays the SDK's default."""
+    return {ours: given[theirs] for ours, theirs in names.items() if theirs in given}
