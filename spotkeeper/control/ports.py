@@ -46,7 +46,7 @@ class NotAllowed(Refused):
     """AWS does not let this caller do it: a permission is missing, or has been taken away."""
 
 
-class QuotaReached(Refused):  # noqa: N818
+class QuotaReached(Refused):
     """SageMaker rejects the request because the account may have no more machines of the type: another may do."""
 
 
