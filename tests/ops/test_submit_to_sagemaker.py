@@ -129,7 +129,7 @@ def test_logs_are_those_of_the_first_node_of_each_attempt_oldest_first(with_trai
     for place, words in enumerate(("first attempt", "second attempt")):
         stream = f"dev-{run_id}-1/algo-1-{1764180000 + place}"
         logs.create_log_stream(logGroupName=training_logs.GROUP, logStreamName=stream)
-        event = {"timestamp": now_ms + place, "message": words}
+        event: Any = {"timestamp": now_ms + place, "message": words}
         logs.put_log_events(logGroupName=training_logs.GROUP, logStreamName=stream, logEvents=[event])
     for number in (1, 2):
         attempt = Attempt(run_id=run_id, submission=1, attempt=number, job_id=run.job_id)
@@ -170,7 +170,7 @@ REFUSALS = [
     (("--nodes", "2"), "--nodes 2: on AWS Batch a run has one machine"),
     (("--on", "sagemaker", "--nodes", "0"), "--nodes must be 1 to 100, got 0"),
     (("--on", "sagemaker", "--profile", "cpu"), "--profile must be one of train-cpu on SageMaker"),
-    (("--profile", "train-cpu"), "--profile 'train-cpu' is one of SageMaker: give --on sagemaker"),
+    (("--profile", "train-cpu"), "--profile 'train-cpu' is one of SageMaker: `submit --on sagemaker` takes it"),
     (("--on", "sagemaker", "--secret", f"KEY={SECRET}"), "--secret: SageMaker has no way to inject secrets"),
     (("--on", "sagemaker", "--priority", "7"), "--priority: SageMaker has no queue"),
     (("--on", "sagemaker", "--name", "x" * 60), "--name"),
@@ -186,6 +186,16 @@ def test_what_a_service_cannot_do_is_refused_before_anything_is_recorded(
 
     assert result.exit_code == 2
     assert words in result.stderr
+    assert with_training.ledger.list_runs("open", 10) == ()
+
+
+def test_a_sweep_on_a_profile_of_sagemaker_is_refused_with_what_to_do_instead(with_training: Connection) -> None:
+    result = spotkeeper(
+        "sweep", "submit", "lr", "--profile", "train-cpu", "--param", "LR=1,2", "--", "python", "train.py"
+    )
+
+    assert result.exit_code == 2
+    assert "SageMaker has not: submit its runs one by one, with --sweep NAME" in result.stderr
     assert with_training.ledger.list_runs("open", 10) == ()
 
 
