@@ -116,9 +116,12 @@ def test_a_job_of_others_is_neither_described_nor_stopped(name: str) -> None:
 
 def test_an_arn_of_another_account_with_a_name_of_ours_is_no_job_of_ours() -> None:
     with stubbed() as (training, stubber):
-        stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
+        for _ in range(2):
+            stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
+        foreign = ARN.replace("123456789012", "999999999999")
 
-        assert training.describe(ARN.replace("123456789012", "999999999999")) is None
+        assert training.describe(foreign) is None
+        training.terminate(foreign, "because")
 
 
 def test_a_job_of_another_environment_with_a_longer_name_is_not_ours() -> None:
