@@ -206,7 +206,11 @@ def profile_of(request: Request, descriptor: Descriptor) -> str:
     if name not in descriptor.profiles:
         known = ", ".join(sorted(descriptor.profiles))
         if descriptor.training is not None and name in descriptor.training.profiles:
-            raise ValueError(f"--profile {name!r} is one of SageMaker: give --on sagemaker, or one of {known}")
+            raise ValueError(
+                f"--profile {name!r} is one of SageMaker: `submit --on sagemaker` takes it (a sweep is an array job, "
+                "which SageMaker has not: submit its runs one by one, with --sweep NAME); on AWS Batch give one of "
+                f"{known}"
+            )
         raise ValueError(f"--profile must be one of {known} in environment {descriptor.environment!r}, got {name!r}")
     return name
 

@@ -11,7 +11,7 @@ from botocore.stub import Stubber
 
 from spotkeeper.control.aws.training_jobs import SageMakerTraining
 from spotkeeper.control.classify import WAITED_REASON
-from spotkeeper.control.ports import Job, JobAttempt, JobStatus, NotAllowed, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import Job, JobAttempt, JobStatus, NotAllowed, QuotaReached, Refused, ReplyLost, Throttled
 from spotkeeper.control.training_request import training_request
 from tests.control.training import PROFILE, SPOT, arn_of, training_run
 
@@ -79,7 +79,7 @@ def test_the_request_of_a_run_is_sent_as_it_is() -> None:
         ("ResourceInUse", 400, ReplyLost),
         ("ThrottlingException", 400, Throttled),
         ("AccessDeniedException", 400, NotAllowed),
-        ("ResourceLimitExceeded", 400, Refused),
+        ("ResourceLimitExceeded", 400, QuotaReached),
         ("ValidationException", 400, Refused),
         ("InternalFailure", 500, ReplyLost),
     ],
@@ -90,8 +90,9 @@ def test_a_refusal_to_create_is_typed_by_what_it_means_for_the_job(
     with stubbed() as (training, stubber):
         stubber.add_client_error("create_training_job", code, "no", http_status_code=status)
 
-        with pytest.raises(expected):
+        with pytest.raises(expected) as refusal:
             training.submit(training_request(training_run(), profile=PROFILE))
+    assert refusal.type is expected
 
 
 def test_a_job_is_found_by_its_name_in_its_own_queue_alone() -> None:
@@ -103,6 +104,24 @@ def test_a_job_is_found_by_its_name_in_its_own_queue_alone() -> None:
         assert [job.job_id for job in training.find("digits-7fq2-1", queue=SPOT)] == [ARN]
         assert training.find("digits-7fq2-1", queue="sagemaker/other/spot") == ()
         assert training.find("digits-7fq2-2", queue=SPOT) == ()
+
+
+@pytest.mark.parametrize("name", ["prod-digits-7fq2-1", "somebody-elses", "devil-1"])
+def test_a_job_of_others_is_neither_described_nor_stopped(name: str) -> None:
+    """The account's events tell of them, and the roles of the control plane may not read them."""
+    with stubbed() as (training, _):
+        assert training.describe(arn_of(name)) is None
+        training.terminate(arn_of(name), "because")
+
+
+def test_an_arn_of_another_account_with_a_name_of_ours_is_no_job_of_ours() -> None:
+    with stubbed() as (training, stubber):
+        for _ in range(2):
+            stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
+        foreign = ARN.replace("123456789012", "999999999999")
+
+        assert training.describe(foreign) is None
+        training.terminate(foreign, "because")
 
 
 def test_a_job_of_another_environment_with_a_longer_name_is_not_ours() -> None:

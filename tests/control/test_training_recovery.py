@@ -130,7 +130,7 @@ def test_an_interruption_that_sagemaker_itself_mends_is_an_attempt_and_no_new_jo
         ("MaxWaitTimeExceeded", {"exit_code": None}, Outcome.REQUEUED, RunState.SUBMITTED),
         (WAITED_REASON, {"exit_code": None}, Outcome.REQUEUED, RunState.SUBMITTED),
         ("Stopped", {"exit_code": None}, Outcome.PARKED, RunState.PARKED),
-        ("InternalServerError: internal error.", {"exit_code": None}, Outcome.WAITING, RunState.WAITING),
+        ("InternalServerError: We encountered an error.", {"exit_code": None}, Outcome.WAITING, RunState.WAITING),
         ("ClientError: Data download failed", {}, Outcome.PARKED, RunState.PARKED),
         ("AlgorithmError: , exit code: 1", {"exit_code": 1}, Outcome.CLOSED, RunState.FAILED),
         ("AlgorithmError: OutOfMemoryError, exit code: 137", {"exit_code": 137}, Outcome.CLOSED, RunState.FAILED),

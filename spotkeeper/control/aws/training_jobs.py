@@ -72,7 +72,7 @@ class SageMakerTraining:
     def describe(self, job_id: str) -> Job | None:
         """Return the job as it is now."""
         detail = self._described_by_id(job_id)
-        return self._job(detail) if detail is not None and detail["TrainingJobArn"] == job_id else None
+        return self._job(detail) if detail is not None else None
 
     def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
         """Return the jobs as they are now; SageMaker describes one at a time."""
@@ -104,7 +104,10 @@ class SageMakerTraining:
     def _described_by_id(self, job_id: str) -> Mapping[str, Any] | None:
         name = job_of_arn(job_id)
         # Events tell of all jobs of the account, and those of others may not be described.
-        return self._described(name) if name is not None and name.startswith(self._prefix) else None
+        if name is None or not name.startswith(self._prefix):
+            return None
+        detail = self._described(name)
+        return detail if detail is not None and detail["TrainingJobArn"] == job_id else None
 
     def _described(self, name: str) -> Mapping[str, Any] | None:
         try:

@@ -1,0 +1,240 @@
+"""The commands on SageMaker as a user types them, against an environment in moto that has a training profile."""
+
+import json
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from moto.sagemaker.models import sagemaker_backends
+from typer.testing import CliRunner
+
+from spotkeeper.contract.descriptor import Descriptor, Training, TrainingProfile
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.names import descriptor_parameter
+from spotkeeper.contract.training import STOP_REASON_TAG
+from spotkeeper.control.run import Attempt
+from spotkeeper.ops import training_logs
+from spotkeeper.ops.cli import app
+from spotkeeper.ops.connection import Connection, connect
+from tests.control.ledger_table import REGION
+from tests.ops.deployed_environment import BUCKET, DIGEST, SECRET
+from tests.ops.deployed_environment import descriptor as described
+
+ACCOUNT = "123456789012"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/spotkeeper-dev-training"
+PROFILE = TrainingProfile(
+    spot_instance_types=("ml.m5.xlarge", "ml.c5.2xlarge"),
+    on_demand_instance_types=("ml.m5.xlarge",),
+    gpus=0,
+    volume_gb=50,
+    image_variant="cpu",
+    usd_per_hour={"ml.m5.xlarge": "3.60", "ml.c5.2xlarge": "3.60"},
+)
+TRAINING = Training(role_arn=ROLE, default_profile="train-cpu", profiles={"train-cpu": PROFILE})
+
+
+def put(descriptor: Descriptor) -> None:
+    boto3.client("ssm", region_name=REGION).put_parameter(
+        Name=descriptor_parameter("dev"), Value=descriptor.to_json(), Type="String", Overwrite=True
+    )
+
+
+@pytest.fixture
+def with_training(environment: Connection) -> Connection:
+    put(replace(environment.descriptor, training=TRAINING))
+    return connect("dev", region=REGION)
+
+
+def spotkeeper(*words: str) -> Any:
+    result = CliRunner().invoke(app, list(words))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def submitted(*options: str) -> str:
+    result = spotkeeper("submit", "--on", "sagemaker", "--name", "digits", *options, "--", "python", "train.py")
+    assert result.exit_code == 0, result.stderr
+    return str(result.stdout.strip())
+
+
+@pytest.mark.usefixtures("with_training")
+def test_a_dry_run_prints_the_exact_request_and_creates_nothing() -> None:
+    words = ("--on", "sagemaker", "--nodes", "2", "--name", "digits", "--no-source", "--time-limit", "1h")
+
+    result = spotkeeper("submit", "--dry-run", *words, "--", "nvidia-smi", "-L")
+
+    request = json.loads(result.stdout)
+    run_id = request["Environment"]["SPOTKEEPER_RUN_ID"]
+    assert request == {
+        "TrainingJobName": f"dev-{run_id}-1",
+        "AlgorithmSpecification": {
+            "TrainingImage": DIGEST,
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["spotkeeper-exec", "--"],
+            "ContainerArguments": ["nvidia-smi", "-L"],
+        },
+        "RoleArn": ROLE,
+        "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/mirror/{run_id}.output/"},
+        "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 50},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 3600 + 2 * 86400},
+        "EnableManagedSpotTraining": True,
+        "Environment": {
+            "SPOTKEEPER_ENV": "dev",
+            "SPOTKEEPER_RUN_ID": run_id,
+            "SPOTKEEPER_SUBMISSION": "1",
+            "SPOTKEEPER_ATTEMPT_SECONDS": "3600",
+            "SPOTKEEPER_QUEUE": "sagemaker/train-cpu/spot",
+            "SPOTKEEPER_URI": f"s3://{BUCKET}",
+            "SPOTKEEPER_LEDGER_TABLE": "ledger",
+        },
+        "Tags": [
+            {"Key": "spotkeeper:project", "Value": "spotkeeper"},
+            {"Key": "spotkeeper:environment", "Value": "dev"},
+            {"Key": "spotkeeper:team", "Value": "research"},
+            {"Key": "spotkeeper:profile", "Value": "train-cpu"},
+            {"Key": "spotkeeper:market", "Value": "spot"},
+            {"Key": "spotkeeper:run", "Value": run_id},
+        ],
+    }
+    assert boto3.client("sagemaker", region_name=REGION).list_training_jobs()["TrainingJobSummaries"] == []
+
+
+def test_a_run_is_recorded_with_its_training_jobs_arn_its_image_and_its_nodes(with_training: Connection) -> None:
+    run = with_training.run_of(submitted("--nodes", "2"))
+
+    assert (run.state, run.profile, run.num_nodes) == (RunState.SUBMITTED, "train-cpu", 2)
+    assert (run.job_queue, run.job_definition) == ("sagemaker/train-cpu/spot", DIGEST)
+    job = boto3.client("sagemaker", region_name=REGION).describe_training_job(TrainingJobName=f"dev-{run.run_id}-1")
+    assert job["TrainingJobArn"] == run.job_id
+    assert job["ResourceConfig"]["InstanceCount"] == 2
+
+
+def test_status_tells_of_a_run_on_sagemaker(with_training: Connection) -> None:
+    run_id = submitted()
+
+    assert "train-cpu, spot, team research" in spotkeeper("status", run_id).stdout
+    assert run_id in spotkeeper("status").stdout
+    assert with_training.run_of(run_id).is_live
+
+
+def test_logs_are_those_of_the_first_node_of_each_attempt_oldest_first(with_training: Connection) -> None:
+    run_id = submitted()
+    run = with_training.run_of(run_id)
+    logs = boto3.client("logs", region_name=REGION)
+    logs.create_log_group(logGroupName=training_logs.GROUP)
+    now_ms = int(time.time() * 1000)
+    for place, words in enumerate(("first attempt", "second attempt")):
+        stream = f"dev-{run_id}-1/algo-1-{1764180000 + place}"
+        logs.create_log_stream(logGroupName=training_logs.GROUP, logStreamName=stream)
+        event: Any = {"timestamp": now_ms + place, "message": words}
+        logs.put_log_events(logGroupName=training_logs.GROUP, logStreamName=stream, logEvents=[event])
+    for number in (1, 2):
+        attempt = Attempt(run_id=run_id, submission=1, attempt=number, job_id=run.job_id)
+        with_training.ledger.record_attempt(attempt, started_at=f"2026-11-26T18:0{number}:00.000+00:00")
+
+    assert [line.split()[-2:] for line in spotkeeper("logs", run_id).stdout.splitlines()] == [
+        ["first", "attempt"],
+        ["second", "attempt"],
+    ]
+    assert "first" not in spotkeeper("logs", "--attempt", "1.2", run_id).stdout
+
+
+@pytest.mark.usefixtures("with_training")
+def test_cancel_stops_a_training_job_that_runs_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = submitted()
+    job = sagemaker_backends[ACCOUNT][REGION].training_jobs[f"dev-{run_id}-1"]
+    # moto completes jobs at once, and cannot stop one.
+    job.training_job_status, job.secondary_status = "InProgress", "Training"
+    stopped: list[Any] = []
+
+    def stop(params: Any, **_: Any) -> Any:
+        stopped.append(json.loads(params["body"]))
+        return SimpleNamespace(status_code=200), {}
+
+    session = boto3.Session()
+    session.events.register("before-call.sagemaker.StopTrainingJob", stop)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+
+    assert spotkeeper("cancel", run_id).exit_code == 0
+
+    assert stopped == [{"TrainingJobName": f"dev-{run_id}-1"}]
+    tags = boto3.client("sagemaker", region_name=REGION).list_tags(ResourceArn=job.arn)["Tags"]
+    assert {"Key": STOP_REASON_TAG, "Value": "Cancelled with spotkeeper cancel"} in tags
+
+
+REFUSALS = [
+    (("--on", "mars"), "--on must be one of batch, sagemaker, got 'mars'"),
+    (("--nodes", "2"), "--nodes 2: on AWS Batch a run has one machine"),
+    (("--on", "sagemaker", "--nodes", "0"), "--nodes must be 1 to 100, got 0"),
+    (("--on", "sagemaker", "--profile", "cpu"), "--profile must be one of train-cpu on SageMaker"),
+    (("--profile", "train-cpu"), "--profile 'train-cpu' is one of SageMaker: `submit --on sagemaker` takes it"),
+    (("--on", "sagemaker", "--secret", f"KEY={SECRET}"), "--secret: SageMaker has no way to inject secrets"),
+    (("--on", "sagemaker", "--priority", "7"), "--priority: SageMaker has no queue"),
+    (("--on", "sagemaker", "--name", "x" * 60), "--name"),
+    (("--on", "sagemaker", "--env", "LONG=" + "x" * 513), "variable LONG has 513 characters, and SageMaker takes 512"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), REFUSALS)
+def test_what_a_service_cannot_do_is_refused_before_anything_is_recorded(
+    with_training: Connection, options: tuple[str, ...], words: str
+) -> None:
+    result = spotkeeper("submit", *options, "--", "python", "train.py")
+
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert with_training.ledger.list_runs("open", 10) == ()
+
+
+def test_a_sweep_on_a_profile_of_sagemaker_is_refused_with_what_to_do_instead(with_training: Connection) -> None:
+    result = spotkeeper(
+        "sweep", "submit", "lr", "--profile", "train-cpu", "--param", "LR=1,2", "--", "python", "train.py"
+    )
+
+    assert result.exit_code == 2
+    assert "SageMaker has not: submit its runs one by one, with --sweep NAME" in result.stderr
+    assert with_training.ledger.list_runs("open", 10) == ()
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [("x" * 257, "SageMaker takes 100 words of 256 characters"), ("a\nb", "no line breaks in a word")],
+)
+def test_a_command_that_sagemaker_would_refuse_is_refused_with_the_fix(
+    with_training: Connection, word: str, words: str
+) -> None:
+    result = spotkeeper("submit", "--on", "sagemaker", "--", "python", "train.py", word)
+
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert with_training.ledger.list_runs("open", 10) == ()
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_environment_without_training_profiles_says_how_to_get_them() -> None:
+    result = spotkeeper("submit", "--on", "sagemaker", "--", "python", "train.py")
+
+    assert result.exit_code == 2
+    assert "'dev' runs nothing on SageMaker: give it `training` in stacks/environments.py" in result.stderr
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"training": replace(TRAINING, is_isolated=True)}, "isolates training jobs from the network"),
+        ({"training": TRAINING, "trainer_images": {}}, "has no cpu image yet, which profile 'train-cpu' runs"),
+    ],
+)
+def test_an_environment_that_cannot_keep_its_promises_there_says_what_to_change(
+    changes: dict[str, Any], words: str
+) -> None:
+    put(described(**changes))
+
+    result = spotkeeper("submit", "--on", "sagemaker", "--", "python", "train.py")
+
+    assert result.exit_code == 2
+    assert words in result.stderr
