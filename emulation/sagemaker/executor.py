@@ -172,9 +172,9 @@ class Executor:
         """End what ran there."""
         with self.lock:
             node = self._nodes.get(instance.id)
+            self._changed.notify_all()
         if node is not None and node.container is not None:
             node.container.kill()
-        self._wake()
 
     def _wake(self) -> None:
         with self._changed:
