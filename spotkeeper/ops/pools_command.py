@@ -21,7 +21,7 @@ from spotkeeper.policy.preemption_rate import FEWEST_EVENTS
 _PLAIN_WIDTH: Final = 200
 _ADVICE: Final = (
     "AWS Batch chooses the pool of a job by itself, among the instance types of its profile: to leave one out, or add "
-    "one, change instance_types in stacks/environments.py and deploy"
+    "one, change spot_instance_types in stacks/environments.py and deploy"
 )
 
 

@@ -100,8 +100,9 @@ def _plain(account: RunAccount) -> dict[str, Any]:
             "on_demand_microusd": split.reference_microusd,
             "theoretical_microusd": split.theoretical_microusd,
             "effective": split.effective,
-            "theoretical": split.theoretical,
-            "capture_ratio": split.capture_ratio,
+            # Of prices that are not known, nothing follows for what was possible.
+            "theoretical": None if account.is_upper_bound else split.theoretical,
+            "capture_ratio": None if account.is_upper_bound else split.capture_ratio,
             "waste_microusd": {name.name.lower(): part for name, part in split.waste_microusd.items()},
         },
     }
@@ -123,7 +124,7 @@ def _show(found: Savings, notes: tuple[str, ...]) -> None:
     split = found.total.split
     if split is not None:
         console.print()
-        console.print(_waste(split))
+        console.print(_waste(split, is_bound=found.total.is_upper_bound))
     console.print()
     for line in (*_limits(found), *notes):
         console.print(Text(line))
@@ -137,21 +138,22 @@ def _cells(account: RunAccount) -> tuple[str, ...]:
         if split is None
         else (
             format_usd(split.reference_microusd),
-            _percent(split.effective),
-            _percent(split.theoretical),
-            _percent(split.capture_ratio),
+            ("≥ " if account.is_upper_bound else "") + _percent(split.effective),
+            "not known" if account.is_upper_bound else _percent(split.theoretical),
+            "not known" if account.is_upper_bound else _percent(split.capture_ratio),
         )
     )
     useful = "-" if account.useful_seconds is None else _hours(account.useful_seconds)
     return (cost, *cells, _hours(account.machine_seconds), useful, _hours(account.fallback_seconds))
 
 
-def _waste(split: SavingsSplit) -> Table:
+def _waste(split: SavingsSplit, *, is_bound: bool) -> Table:
     """Return the way from the theoretical cost to what was paid, which adds up to the micro-dollar."""
     table = Table(box=None, pad_edge=False)
     table.add_column("WHERE IT WENT", no_wrap=True)
     table.add_column("USD", justify="right", no_wrap=True)
-    table.add_row("the work and one start, at the mean spot price", format_usd(split.theoretical_microusd))
+    price = "mean spot price" + (", on-demand's where none is known" if is_bound else "")
+    table.add_row(f"the work and one start, at the {price}", format_usd(split.theoretical_microusd))
     for waste, microusd in split.waste_microusd.items():
         if microusd:
             table.add_row(Text(waste.value), format_usd(microusd))

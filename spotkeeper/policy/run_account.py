@@ -146,11 +146,20 @@ def sentence(found: RunAccount) -> str:
         return f"{said}; what it saved was not measured"
     if found.split is None or found.split.effective is None:
         return f"{said}; what it saved is not known"
-    least = "at least " if found.is_upper_bound else ""
-    said += f", {format_usd(found.split.reference_microusd)} on demand: saved {least}{found.split.effective:.0%}"
+    said += f", {format_usd(found.split.reference_microusd)} on demand: {_saved(found.split.effective, found)}"
     if found.split.theoretical is not None and not found.is_upper_bound:
-        said += f" of {found.split.theoretical:.0%} possible"
+        said += (
+            f" of {found.split.theoretical:.0%} possible"
+            if found.split.effective >= 0
+            else (f", and {found.split.theoretical:.0%} less was possible")
+        )
     return f"{said}; {what_limits(found.split)}"
+
+
+def _saved(effective: float, found: RunAccount) -> str:
+    if effective < 0:
+        return f"{'up to ' if found.is_upper_bound else ''}{-effective:.0%} dearer"
+    return f"saved {'at least ' if found.is_upper_bound else ''}{effective:.0%}"
 
 
 def _split(times: Sequence[AttemptTime], useful: Decimal, boot_seconds: Decimal | None) -> SavingsSplit:

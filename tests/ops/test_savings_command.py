@@ -130,6 +130,7 @@ def test_a_price_that_ec2_does_not_know_is_bounded_by_on_demand_and_said_so(envi
     assert one["attempts_at_on_demand_price"] == ["digits-7fq2 1.1"]
     assert one["spent_microusd"] == 3_600_000 + 1_800_000
     assert one["is_upper_bound"] is True
+    assert (one["split"]["theoretical"], one["split"]["capture_ratio"]) == (None, None)
 
 
 def test_a_run_without_counters_is_shown_as_not_measured(environment: Connection) -> None:

@@ -59,6 +59,12 @@ def test_a_run_is_compared_with_its_useful_work_and_one_start_on_demand() -> Non
     assert "saved 40% of 75% possible; what limits the savings most is on-demand fallback: $0.675" in sentence(run)
 
 
+def test_a_run_that_cost_more_than_on_demand_says_so_in_words() -> None:
+    run = account([machine("1.1", hours=1, usd="0.5", lost=0.6)], is_measured=True)
+
+    assert sentence(run).startswith("cost $0.50, $0.40 on demand: 25% dearer, and 50% less was possible; ")
+
+
 def test_without_counters_no_saving_is_claimed() -> None:
     run = account([machine("1.1", hours=2)], is_measured=False)
 
