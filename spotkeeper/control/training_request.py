@@ -10,6 +10,7 @@ from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract import tags
 from spotkeeper.contract.checkpoint_layout import MIRROR_PREFIX
 from spotkeeper.contract.entry_point import ENTRY_POINT
+from spotkeeper.contract.local_disk import has_local_disk
 from spotkeeper.contract.names import training_job_name
 from spotkeeper.control.run import Run
 from spotkeeper.control.terms import ProfileTerms, TrainingTerms
@@ -52,11 +53,11 @@ def training_request(run: Run, *, profile: ProfileTerms) -> dict[str, Any]:
         "OutputDataConfig": {"S3OutputPath": f"{bucket}/{MIRROR_PREFIX}{run.run_id}.output/"},
         "ResourceConfig": {**_machines(run, profile), "VolumeSizeInGB": training.volume_gb},
         "StoppingCondition": {"MaxRuntimeInSeconds": run.limit_seconds},
-        "EnableManagedSpotTraining": is_spot,
         "Environment": _environment(run, training),
         "Tags": [{"Key": key, "Value": value} for key, value in _tags(run).items()],
     }
     if is_spot:
+        request["EnableManagedSpotTraining"] = True
         # "must be larger than" in the guide, ">=" in the API reference.
         request["StoppingCondition"]["MaxWaitTimeInSeconds"] = run.limit_seconds + WAIT_SECONDS
     if training.is_isolated:
@@ -74,7 +75,9 @@ def training_request(run: Run, *, profile: ProfileTerms) -> dict[str, Any]:
         }
     if training.kms_key_arn is not None:
         request["OutputDataConfig"]["KmsKeyId"] = training.kms_key_arn
-        request["ResourceConfig"]["VolumeKmsKeyId"] = training.kms_key_arn
+        # Types with a disk of their own take none: their hardware encrypts.
+        if not any(has_local_disk(type_) for type_ in _types(request["ResourceConfig"])):
+            request["ResourceConfig"]["VolumeKmsKeyId"] = training.kms_key_arn
     return request
 
 
@@ -82,12 +85,16 @@ def _machines(run: Run, profile: ProfileTerms) -> dict[str, Any]:
     if run.market == Market.SPOT:
         type_ = run.instance_type or profile.spot_instance_types[0]
         return {"InstanceType": type_, "InstanceCount": run.num_nodes}
-    # Excludes InstanceType and managed spot. The first that has capacity wins.
+    # Excludes InstanceType and EnableManagedSpotTraining. The first that has capacity wins.
     return {
         "InstancePreferences": [
             {"InstanceType": type_, "InstanceCount": run.num_nodes} for type_ in profile.on_demand_instance_types
         ]
     }
+
+
+def _types(machines: dict[str, Any]) -> list[str]:
+    return [one["InstanceType"] for one in machines.get("InstancePreferences", (machines,))]
 
 
 def _environment(run: Run, training: TrainingTerms) -> dict[str, str]:

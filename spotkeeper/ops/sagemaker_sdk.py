@@ -144,7 +144,7 @@ def _compute(resources: Mapping[str, Any], *, is_spot: bool) -> Compute:
     return Compute(
         **machines,
         **_named(resources, volume_size_in_gb="VolumeSizeInGB", volume_kms_key_id="VolumeKmsKeyId"),
-        enable_managed_spot_training=is_spot,
+        enable_managed_spot_training=is_spot or None,
     )
 
 

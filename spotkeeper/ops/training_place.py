@@ -39,6 +39,11 @@ def check_service(request: "Request") -> None:
                 "as often as any of them: take a machine with more GPUs (--profile), or --on sagemaker"
             )
         return
+    if request.num_nodes > 1 and request.checkpoint_folder is not None:
+        raise ValueError(
+            f"--checkpoint-folder with --nodes {request.num_nodes}: each node would save a folder of its own, and none "
+            "of them is the run's: use the library (import spotkeeper), whose nodes save one checkpoint together"
+        )
     if request.secrets:
         raise ValueError(
             "--secret: SageMaker has no way to inject secrets, and shows variables to every reader of the job: let the "

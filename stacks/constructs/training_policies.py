@@ -143,7 +143,13 @@ def _follow(jobs: str) -> iam.PolicyStatement:
     return iam.PolicyStatement(
         sid="FollowTrainingJobs",
         # AddTags is checked for the tags with which a job is created.
-        actions=["sagemaker:AddTags", "sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob"],
+        # Why a job was stopped is told by a tag alone.
+        actions=[
+            "sagemaker:AddTags",
+            "sagemaker:DescribeTrainingJob",
+            "sagemaker:ListTags",
+            "sagemaker:StopTrainingJob",
+        ],
         resources=[jobs],
     )
 

@@ -85,7 +85,7 @@ def test_after_the_last_type_it_falls_back_if_it_has_the_money() -> None:
     assert (world.run.market, world.run.job_queue) == ("on-demand", ON_DEMAND)
     reservation = next(one for one in world.budgets.reservations(RUN) if one.submission == 4)
     assert reservation.microusd == on_demand_microusd(USD_PER_HOUR, 3600)
-    assert world.batch.requests[-1]["EnableManagedSpotTraining"] is False
+    assert "EnableManagedSpotTraining" not in world.batch.requests[-1]
 
 
 def test_after_the_last_type_it_waits_if_it_has_no_money_and_begins_with_the_first_again() -> None:

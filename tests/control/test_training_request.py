@@ -69,7 +69,7 @@ def test_an_on_demand_submission_leaves_the_choice_among_types_to_sagemaker_whic
     request = training_request(run, profile=PROFILE)
 
     assert is_valid(request)
-    assert request["EnableManagedSpotTraining"] is False
+    assert "EnableManagedSpotTraining" not in request, "excluded by InstancePreferences"
     assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 1800}
     assert request["ResourceConfig"] == {
         "InstancePreferences": [
@@ -97,6 +97,17 @@ def test_network_key_and_encryption_between_nodes_are_as_the_environment_settled
     assert request["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
     assert request["EnableInterContainerTrafficEncryption"] is True
     assert request["OutputDataConfig"]["KmsKeyId"] == request["ResourceConfig"]["VolumeKmsKeyId"] == "arn:key"
+
+
+def test_machines_with_a_disk_of_their_own_take_no_key_for_a_volume() -> None:
+    profile = with_training(kms_key_arn="arn:key")
+    spot = training_request(training_run(instance_type="ml.g5.xlarge"), profile=profile)
+    mixed = replace(profile, on_demand_instance_types=("ml.m5.xlarge", "ml.g6.xlarge"))
+    on_demand = training_request(training_run(market="on-demand", job_queue=ON_DEMAND), profile=mixed)
+
+    assert "VolumeKmsKeyId" not in spot["ResourceConfig"]
+    assert "VolumeKmsKeyId" not in on_demand["ResourceConfig"]
+    assert spot["OutputDataConfig"]["KmsKeyId"] == "arn:key"
 
 
 def test_an_isolated_container_is_given_the_mirror_and_no_ledger() -> None:

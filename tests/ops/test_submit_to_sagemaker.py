@@ -169,6 +169,10 @@ REFUSALS = [
     (("--on", "mars"), "--on must be one of batch, sagemaker, got 'mars'"),
     (("--nodes", "2"), "--nodes 2: on AWS Batch a run has one machine"),
     (("--on", "sagemaker", "--nodes", "0"), "--nodes must be 1 to 100, got 0"),
+    (
+        ("--on", "sagemaker", "--nodes", "2", "--checkpoint-folder", "out"),
+        "--checkpoint-folder with --nodes 2: each node",
+    ),
     (("--on", "sagemaker", "--profile", "cpu"), "--profile must be one of train-cpu on SageMaker"),
     (("--profile", "train-cpu"), "--profile 'train-cpu' is one of SageMaker: `submit --on sagemaker` takes it"),
     (("--on", "sagemaker", "--secret", f"KEY={SECRET}"), "--secret: SageMaker has no way to inject secrets"),

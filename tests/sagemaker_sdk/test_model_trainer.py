@@ -3,54 +3,37 @@
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from spotkeeper.control.training_request import training_request
+from tests.control.training import ON_DEMAND as ON_DEMAND_QUEUE
+from tests.control.training import PROFILE, TRAINING, training_run
+
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-sagemaker" / "bin" / "python"
-IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/trainer@sha256:" + "a" * 64
 
-SPOT: dict[str, Any] = {
-    "TrainingJobName": "dev-mine-1",
-    "AlgorithmSpecification": {
-        "TrainingImage": IMAGE,
-        "TrainingInputMode": "File",
-        "ContainerEntrypoint": ["spotkeeper-exec", "--"],
-        "ContainerArguments": ["python", "train.py", "--epochs", "3"],
-    },
-    "RoleArn": "arn:aws:iam::123456789012:role/training",
-    "OutputDataConfig": {"S3OutputPath": "s3://bucket/mirror/mine.output/"},
-    "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 50},
-    "StoppingCondition": {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 176400},
-    "EnableManagedSpotTraining": True,
-    "Environment": {"SPOTKEEPER_RUN_ID": "mine", "SPOTKEEPER_URI": "s3://bucket"},
-    "Tags": [{"Key": "spotkeeper:run", "Value": "mine"}, {"Key": "spotkeeper:market", "Value": "spot"}],
-}
-
-CLOSED = {
-    **SPOT,
-    "VpcConfig": {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]},
-    "EnableNetworkIsolation": True,
-    "EnableInterContainerTrafficEncryption": True,
-    "CheckpointConfig": {"S3Uri": "s3://bucket/mirror/mine/", "LocalPath": "/opt/ml/checkpoints"},
-    "OutputDataConfig": {**SPOT["OutputDataConfig"], "KmsKeyId": "arn:aws:kms:us-east-1:123456789012:key/k"},
-    "ResourceConfig": {**SPOT["ResourceConfig"], "VolumeKmsKeyId": "arn:aws:kms:us-east-1:123456789012:key/k"},
-}
-
-ON_DEMAND = {
-    **SPOT,
-    "EnableManagedSpotTraining": False,
-    "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
-    "ResourceConfig": {
-        "InstancePreferences": [
-            {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1},
-            {"InstanceType": "ml.g6.2xlarge", "InstanceCount": 1},
-        ],
-        "VolumeSizeInGB": 150,
-    },
-}
+KEY = "arn:aws:kms:us-east-1:123456789012:key/k"
+SPOT: dict[str, Any] = training_request(training_run(num_nodes=2), profile=PROFILE)
+CLOSED = training_request(
+    training_run(),
+    profile=replace(
+        PROFILE,
+        training=replace(
+            TRAINING,
+            subnet_ids=("subnet-1", "subnet-2"),
+            security_group_ids=("sg-1",),
+            kms_key_arn=KEY,
+            is_isolated=True,
+            encrypts_between_nodes=True,
+        ),
+    ),
+)
+ON_DEMAND = training_request(training_run(market="on-demand", job_queue=ON_DEMAND_QUEUE), profile=PROFILE)
+"""What the control plane itself asks for."""
 
 
 def run(request: dict[str, Any], home: Path) -> subprocess.CompletedProcess[str]:

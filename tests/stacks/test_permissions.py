@@ -146,7 +146,7 @@ MOVES_RUNS = {
     ("batch:TerminateJob", "arn:aws:batch:us-east-1:123456789012:job/*"),
     *(
         (f"sagemaker:{action}", "arn:aws:sagemaker:us-east-1:123456789012:training-job/dev-*")
-        for action in ("AddTags", "CreateTrainingJob", "DescribeTrainingJob", "StopTrainingJob")
+        for action in ("AddTags", "CreateTrainingJob", "DescribeTrainingJob", "ListTags", "StopTrainingJob")
     ),
     ("iam:PassRole", "arn:aws:service:us-east-1:123456789012:TrainingRoleAA3C7BE5.Arn"),
     ("s3:ListBucket", "arn:aws:service:us-east-1:123456789012:Checkpoints620E2F20.Arn"),

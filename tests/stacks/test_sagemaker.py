@@ -154,7 +154,7 @@ def test_what_reserves_may_create_follow_and_stop_the_environments_training_jobs
         assert is_allowed(
             Request(action="sagemaker:CreateTrainingJob", resource=job(f"{name}-mine-1"), context=context), statements
         )
-        for action in ("DescribeTrainingJob", "StopTrainingJob", "AddTags"):
+        for action in ("DescribeTrainingJob", "StopTrainingJob", "AddTags", "ListTags"):
             assert is_allowed(Request(action=f"sagemaker:{action}", resource=job(f"{name}-mine-1")), statements)
 
 
