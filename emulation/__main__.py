@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--verbose", action="store_true", help="list all that differs from the templates, with reasons")
     demo = subcommands.add_parser("demo", parents=[world], help="train a model, take its capacity away, see it finish")
     demo.add_argument("--interruptions", type=int, metavar="N", help="how often capacity is taken away")
+    demo.add_argument("--on", choices=("batch", "sagemaker"), default="batch", help="where the run is submitted to")
     for subcommand in (up, demo):
         subcommand.set_defaults(refuse=subcommand.error)
     return commands

@@ -30,6 +30,8 @@ def main(given: argparse.Namespace) -> int:
             f"--speed must be 1 to {MOST_SPEED:g} in a demo; got {speed:g}: it shortens Batch's limit of an attempt, "
             "6 h, too, which would end the training"
         )
+    if given.on == "sagemaker" and given.trace:
+        raise ValueError("--trace is for the demo on AWS Batch: on SageMaker capacity is taken away as planned")
     without_notice = 1 if interruptions > 1 else 0
     options = Options(
         seed=given.seed,
@@ -37,6 +39,7 @@ def main(given: argparse.Namespace) -> int:
         with_notice=interruptions - without_notice,
         without_notice=without_notice,
         trace=read_trace(given.trace) if given.trace else None,
+        service=given.on,
         keep=given.keep,
     )
     console = Console()
@@ -44,7 +47,8 @@ def main(given: argparse.Namespace) -> int:
     emulation = f"{python()} -m emulation"
     kept = f"Every promise was kept. `{emulation} up` keeps an environment up for `{local_spotkeeper()} …`."
     again = f"`{emulation} {shlex.join(sys.argv[1:])} --keep DIR`"
-    broken = f"A promise was broken: run it again, {again}, and read DIR/cloud/jobs."
+    outputs = "training" if given.on == "sagemaker" else "jobs"
+    broken = f"A promise was broken: run it again, {again}, and read DIR/cloud/{outputs}."
     console.print(
         f"\n{kept if is_kept else broken}",
         style="bold" if is_kept else "bold red",

@@ -45,13 +45,13 @@ class Evidence:
 def check(seen: Evidence) -> tuple[Promise, ...]:
     """Return every promise, kept or broken."""
     return (
-        _succeeded(seen),
+        succeeded(seen.run),
         *([_was_interrupted(seen, seen.planned)] if seen.planned else []),
         _all_attempts_known(seen),
         _never_two_at_once(seen.rows),
         _notices_lose_nothing(seen.rows),
-        _is_bit_identical(seen.final, seen.uninterrupted),
-        _is_accurate(seen.output),
+        is_bit_identical(seen.final, seen.uninterrupted),
+        is_accurate(seen.output),
         Promise(
             "every event was handled: no handler failed, no message is dead",
             not seen.faults,
@@ -60,8 +60,8 @@ def check(seen: Evidence) -> tuple[Promise, ...]:
     )
 
 
-def _succeeded(seen: Evidence) -> Promise:
-    run = seen.run
+def succeeded(run: Run) -> Promise:
+    """Check that the run has ended well, and proved it."""
     return Promise(
         "the run succeeded, by the completion record of its last fencing epoch",
         run.state is RunState.SUCCEEDED and run.is_complete,
@@ -108,7 +108,8 @@ def _notices_lose_nothing(rows: Sequence[Row]) -> Promise:
     return Promise("a notice loses no work", lost == 0, f"{lost} steps lost after {len(noticed)} notices")
 
 
-def _is_bit_identical(final: FinalState, uninterrupted: FinalState) -> Promise:
+def is_bit_identical(final: FinalState, uninterrupted: FinalState) -> Promise:
+    """Check that interruptions changed nothing."""
     is_same = final == uninterrupted
     return Promise(
         "the final state is bit-identical to an uninterrupted run's",
@@ -118,7 +119,8 @@ def _is_bit_identical(final: FinalState, uninterrupted: FinalState) -> Promise:
     )
 
 
-def _is_accurate(output: Sequence[str]) -> Promise:
+def is_accurate(output: Sequence[str]) -> Promise:
+    """Check that what was trained has learned something."""
     found = [float(match["percent"]) for line in output if (match := _ACCURACY.search(line))]
     return Promise(
         f"the model reads at least {LEAST_ACCURACY_PERCENT:.0f} % of the digits it has never seen",

@@ -26,6 +26,7 @@ from emulation.demo.drought import Drought
 from emulation.demo.final_state import FinalState
 from emulation.demo.interruptions import STEPS_FOR_ONE, Interrupter, draw
 from emulation.demo.market_promises import MarketEvidence, check_markets
+from emulation.demo.on_sagemaker import SageMakerDemo
 from emulation.demo.promises import Evidence, check
 from emulation.demo.reclaims import Reclaims
 from emulation.demo.run_jobs import RunJob, RunJobs
@@ -44,6 +45,7 @@ from spotkeeper.ops.plan import Request
 from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.status import status_of
 from spotkeeper.ops.submission import prepare, submit
+from spotkeeper.ops.training_place import BATCH, SAGEMAKER
 from spotkeeper.policy.placement import Market
 
 ENVIRONMENT: Final = "dev"
@@ -76,6 +78,8 @@ class Options:
     without_notice: int = 1
     trace: Trace | None = None
     """Decides when there is capacity, instead of the planned interruptions."""
+    service: str = BATCH
+    """Where the run is submitted to: `batch` or `sagemaker`."""
     keep: Path | None = None
     """Where to leave everything that was written."""
 
@@ -118,7 +122,25 @@ def tell(options: Options, console: Console) -> bool:
         conditions = Conditions(seed=options.seed, speed=options.speed, trace=options.trace)
         cloud = stack.enter_context(Cloud(ENVIRONMENT, work_dir=work_dir / "cloud", conditions=conditions))
         story.say(f"deployed: {len(cloud.deployment.stacks)} stacks, {cloud.report.summary()}")
+        if options.service == SAGEMAKER:
+            return _on_sagemaker(options, story, cloud, uninterrupted).run()
         return _Demo(options, story, cloud, uninterrupted).run()
+
+
+def _on_sagemaker(options: Options, story: Story, cloud: Cloud, uninterrupted: UninterruptedRun) -> SageMakerDemo:
+    local = LocalEndpoint(endpoint_url=cloud.endpoint_url, region=cloud.region, environment=ENVIRONMENT)
+    return SageMakerDemo(
+        story=story,
+        cloud=cloud,
+        connection=connect(ENVIRONMENT, local=local),
+        uninterrupted=uninterrupted,
+        command=options.command,
+        source=EXAMPLES,
+        max_lost_seconds=MAX_LOST_SECONDS,
+        time_limit_seconds=options.time_limit_seconds,
+        seed=options.seed,
+        num_interruptions=(options.with_notice, options.without_notice),
+    )
 
 
 @contextmanager

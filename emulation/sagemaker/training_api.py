@@ -146,7 +146,12 @@ class TrainingService:
         }
         return answers[operation](request)
 
-    # What tests ask and do.
+    # What tests and the demo ask and do.
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a job of this name."""
+        with self._executor.lock:
+            return name in self._jobs
 
     def job(self, name: str) -> dict[str, Any]:
         """Return what is known of a job, with times as `datetime`."""
