@@ -52,6 +52,8 @@ ENVIRONMENT: Final = "dev"
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 STEPS: Final = 350
 """Beside those for interruptions: 28 s at the demo's pace, of which it needs at most 20 until a standby has the run."""
+STEPS_ON_SAGEMAKER: Final = 150
+"""The same where no standby is waited for."""
 SECONDS_A_STEP: Final = 0.08
 """A fast machine waits, so that a run cannot end before its story. A third of it is work on a machine of 2026."""
 FALLBACK_CAP_USD: Final = "1"
@@ -98,7 +100,8 @@ class Options:
     def training(self) -> tuple[str, ...]:
         """What is trained: long enough for everything that happens to the run to come before its end."""
         interruptions = self.with_notice + self.without_notice
-        return ("python", "train_digits.py", "--steps", f"{STEPS * self.slowness + STEPS_FOR_ONE * interruptions:.0f}")
+        steps = STEPS_ON_SAGEMAKER if self.service == SAGEMAKER else STEPS
+        return ("python", "train_digits.py", "--steps", f"{steps * self.slowness + STEPS_FOR_ONE * interruptions:.0f}")
 
     @property
     def command(self) -> tuple[str, ...]:
