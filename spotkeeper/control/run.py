@@ -139,7 +139,7 @@ class Run:
     num_sends: int = 0
     """How often SubmitJob was called for the current submission on on-demand, and may have taken effect."""
     sent_at: str | None = None
-    """When it was called last."""
+    """When it was called last, or for the standby; None: soon after the intent, or never."""
     refused_at: str | None = None
     """When AWS Batch refused SubmitJob for the current submission, of which an earlier call may have had effect."""
     on_demand_since: str | None = None

@@ -57,7 +57,7 @@ def tend(run: Run, *, ports: Ports, now: str) -> Run:
     if run.standby_submission is None:
         return _place(run, ports, now) if _is_due(run, ports, now) else run
     if run.standby_job_id is None:
-        return _submit(run, ports, now)
+        return _submit(run, ports, now, is_late=True)
     job = ports.batch.describe(run.standby_job_id)
     # A job that Batch does not know at the moment is no job that has ended.
     return _failed(run, ports, now) if job is not None and job.has_ended else run
@@ -130,7 +130,7 @@ def _place(run: Run, ports: Ports, now: str) -> Run:
     return _submit(placed, ports, now)
 
 
-def _submit(run: Run, ports: Ports, now: str) -> Run:
+def _submit(run: Run, ports: Ports, now: str, *, is_late: bool = False) -> Run:
     """Submit the standby's job if look-up shows none; record its id."""
     request = as_standby(run, ports)
     named = ports.batch.find(job_name(run.run_id, request.submission), queue=request.job_queue)
@@ -138,6 +138,9 @@ def _submit(run: Run, ports: Ports, now: str) -> Run:
         return _record(run, named[0].job_id, ports)
     if not may_submit(run.team, ledger=ports.ledger, now=now):
         return run
+    if is_late:
+        # Before: whoever settles the standby's lease goes by when a job can have been made last.
+        run = ports.ledger.advance(run, sent_at=now)
     try:
         return _record(run, ports.batch.submit(request_of(request, ports.terms)), ports)
     except (ReplyLost, Throttled):

@@ -42,6 +42,8 @@ from spotkeeper.policy.money import format_usd
 from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import MOST_TWINS
 
+PROMPT_SECONDS: Final = 60
+"""A call so soon after its intent was recorded needs no time of its own: `LOOK_UP_SECONDS` has room for that."""
 CAP_CROSSED: Final = "cap-crossed"
 """Kind of the history event."""
 
@@ -191,10 +193,9 @@ def secure(run: Run, *, ports: Ports, now: str) -> Run:
 
 def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
     ledger, batch = ports.ledger, ports.batch
-    if run.market == Market.ON_DEMAND:
-        run = _counted(run, ports, now)
-        if run.state is not RunState.SUBMITTING:
-            return run
+    run = _noted(run, ports, now)
+    if run.state is not RunState.SUBMITTING:
+        return run
     try:
         job_id = batch.submit(request_of(run, ports.terms))
     except Throttled:
@@ -218,6 +219,16 @@ def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
             ledger.advance(run, refused_at=now, reason=reason)
         raise
     return _record(run, job_id, ledger=ledger, batch=batch)
+
+
+def _noted(run: Run, ports: Ports, now: str) -> Run:
+    """Record, before it is made, the call that whoever settles the submission's money has to know of."""
+    if run.market == Market.ON_DEMAND:
+        return _counted(run, ports, now)
+    if seconds_between(run.intent_at or run.created_at, now) > PROMPT_SECONDS:
+        # A lease is settled by when a job can have been made last.
+        return ports.ledger.advance(run, sent_at=now)
+    return run
 
 
 def _counted(run: Run, ports: Ports, now: str) -> Run:

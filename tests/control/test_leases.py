@@ -1,7 +1,7 @@
 """Caps on everything: spot is leased by the hour, renewed while there is money, and stopped before there is none."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import pytest
@@ -10,18 +10,19 @@ from spotkeeper.contract.budgets import environment_holder, run_holder, sweep_ho
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control import reserve
 from spotkeeper.control.budget import UNLIMITED_MICROUSD, Limits, OverBudget
-from spotkeeper.control.classify import OVER_BUDGET_REASON, OVER_MONTH_REASON
+from spotkeeper.control.classify import OVER_BUDGET_REASON, OVER_MONTH_REASON, TWIN_REASON
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.pause import resume
-from spotkeeper.control.ports import JobAttempt, JobStatus
+from spotkeeper.control.ports import Job, JobAttempt, JobStatus, ReplyLost
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Lack, Run
+from spotkeeper.control.settle import settle
 from spotkeeper.control.submit import submit
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
 from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import AROUND_SECONDS, LEASE_SECONDS, lease_microusd
-from tests.control.fakes import NOW, TERMS, MemoryBudgets, MemoryLedger, memory_ports, new_run
+from tests.control.fakes import NOW, TERMS, MemoryBatch, MemoryBudgets, MemoryLedger, memory_ports, new_run
 from tests.control.reconciled import NORMAL, RUN, World, after
 
 USD = MICROUSD_PER_USD
@@ -60,6 +61,32 @@ def test_the_first_hour_is_leased_before_the_job_is_submitted() -> None:
     assert world.budgets.reserved[RUN, 1].microusd == LEASE
     assert world.budgets.budgets[run_holder(RUN)].total.reserved == LEASE
     assert world.budgets.budgets[run_holder(RUN)].fallback.reserved == 0
+
+
+@dataclass
+class StaleBatch(MemoryBatch):
+    """Whose look-up by name shows nothing for a while."""
+
+    is_stale: bool = True
+
+    def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
+        return () if self.is_stale else super().find(name, queue=queue)
+
+
+def test_the_lease_of_a_job_that_was_asked_for_late_is_open_until_a_look_up_must_show_the_job() -> None:
+    batch = StaleBatch(lost_requests=1)
+    world = World(batch=batch)
+    with pytest.raises(ReplyLost):
+        world.submit(capped(20))
+    batch.lost_replies = 1
+    assert world.look(20) is Outcome.DEFERRED
+    (reservation,) = world.budgets.reservations(RUN)
+    over = replace(world.run, state=RunState.SUCCEEDED)
+
+    assert settle(over, reservation, ports=world.ports, now=after(34)) is None
+    batch.is_stale = False
+    assert settle(over, reservation, ports=world.ports, now=after(36)) is None
+    assert batch.terminated == [("job-1", TWIN_REASON)]
 
 
 def test_a_job_that_runs_when_a_total_cap_is_set_has_a_lease_from_the_next_sweep_on() -> None:
