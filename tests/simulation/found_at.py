@@ -36,6 +36,7 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "half-a-sweeper": 5,
         "nobody-wakes-the-waiting": 4,
         "refused-at-once": 4980,
+        "late-call-unnoted": 3626,
         "requeue-unconditional": 49,
         "stalls-uncounted": 41,
         "capacity-parks": 17,

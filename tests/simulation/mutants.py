@@ -145,6 +145,10 @@ ANY_CHILD: Final[Mapping[ModuleType, Patches]] = {
         ("or job.array_index != index:", "or (job.array_index is None) != (index is None):"),
     )
 }
+LATE_CALL: Final = (
+    "    if seconds_between(run.intent_at or run.created_at, now) > PROMPT_SECONDS:",
+    "    if seconds_between(run.intent_at or run.created_at, now) > 1e9:",
+)
 INTENT_LAST: Final = (
     "    ports.ledger.create(run)\n",
     """
@@ -593,7 +597,12 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "refused-at-once": _mutant(
             "a call that is refused ends the run although an earlier one may have had effect",
-            {submit: (("        if is_first:", "        if True:"),)},
+            # With the note of a late call, settling finds the job and stops it: each layer hides the other.
+            {submit: (("        if is_first:", "        if True:"), LATE_CALL)},
+        ),
+        "late-call-unnoted": _mutant(
+            "a lease is settled by when the submission was recorded, however late its job was asked for",
+            {submit: (LATE_CALL,)},
         ),
         "never-settled": _mutant(
             "nobody tends reservations",
