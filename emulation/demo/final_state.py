@@ -3,9 +3,13 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from spotkeeper.contract.checkpoint_layout import commit_prefix
 from spotkeeper.trainer.manifest import unseal
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +23,13 @@ class FinalState:
     """Of the same bytes."""
     plain_state: dict[str, Any]
     """Everything that is no tensor."""
+
+    @classmethod
+    def in_bucket(cls, s3: "S3Client", bucket: str, run_id: str) -> Self:
+        """Read the newest checkpoint of a run from S3. Raises as `read` does."""
+        listed = s3.list_objects_v2(Bucket=bucket, Prefix=commit_prefix(run_id))
+        keys = [stored["Key"] for stored in listed.get("Contents", [])]
+        return cls.read(keys, run_id, lambda key: s3.get_object(Bucket=bucket, Key=key)["Body"].read())
 
     @classmethod
     def read(cls, manifest_keys: list[str], run_id: str, get: Callable[[str], bytes]) -> Self:

@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from emulation.cloud import Cloud
@@ -18,7 +19,6 @@ from emulation.demo.promises import Promise, is_accurate, is_bit_identical, succ
 from emulation.demo.reclaims import Reclaims
 from emulation.demo.story import Story
 from emulation.demo.uninterrupted import UninterruptedRun
-from spotkeeper.contract.checkpoint_layout import commit_prefix
 from spotkeeper.contract.log_lines import LogEvent, parse_line
 from spotkeeper.contract.names import training_job_name
 from spotkeeper.control.classify import Cause
@@ -43,7 +43,7 @@ class SageMakerDemo:
         connection: Connection,
         uninterrupted: UninterruptedRun,
         command: tuple[str, ...],
-        source: Any,
+        source: Path,
         max_lost_seconds: int,
         time_limit_seconds: float,
         seed: int,
@@ -209,13 +209,7 @@ class SageMakerDemo:
         )
 
     def _final_state(self, run: Run) -> FinalState:
-        s3, bucket = self._connection.s3, self._connection.descriptor.checkpoint_bucket
-        listed = s3.list_objects_v2(Bucket=bucket, Prefix=commit_prefix(run.run_id))
-        return FinalState.read(
-            [stored["Key"] for stored in listed.get("Contents", [])],
-            run.run_id,
-            lambda key: s3.get_object(Bucket=bucket, Key=key)["Body"].read(),
-        )
+        return FinalState.in_bucket(self._connection.s3, self._connection.descriptor.checkpoint_bucket, run.run_id)
 
 
 def _job_of(run: Run) -> str:

@@ -36,7 +36,6 @@ from emulation.demo.turns import handover, shortage, turns
 from emulation.demo.uninterrupted import UninterruptedRun
 from emulation.ec2.traces import Trace
 from emulation.work_dir import temporary_folder
-from spotkeeper.contract.checkpoint_layout import commit_prefix
 from spotkeeper.contract.log_lines import LogEvent, parse_line
 from spotkeeper.control.run import Run
 from spotkeeper.ops.connection import Connection, LocalEndpoint, connect
@@ -307,13 +306,7 @@ class _Demo:
                     say(sentence, "cyan")
 
     def _final_state(self, run: Run) -> FinalState:
-        s3, bucket = self._connection.s3, self._connection.descriptor.checkpoint_bucket
-        listed = s3.list_objects_v2(Bucket=bucket, Prefix=commit_prefix(run.run_id))
-        return FinalState.read(
-            [stored["Key"] for stored in listed.get("Contents", [])],
-            run.run_id,
-            lambda key: s3.get_object(Bucket=bucket, Key=key)["Body"].read(),
-        )
+        return FinalState.in_bucket(self._connection.s3, self._connection.descriptor.checkpoint_bucket, run.run_id)
 
     def _faults(self) -> tuple[str, ...]:
         return (*self._cloud.failures, *self._cloud.function_errors, *self._dead_letters())

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -22,6 +21,7 @@ from emulation.ec2.market import Instance, SpotMarket
 from emulation.sagemaker.mirror import Mirror
 from emulation.sagemaker.node import Node, Surroundings, split_uri
 from emulation.sagemaker.training_jobs import INSUFFICIENT_CAPACITY, MESSAGES, Period, TrainingJob
+from spotkeeper.contract.training import LOG_GROUP
 
 STOP_SECONDS: Final = 120.0
 """From SIGTERM to SIGKILL. docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopTrainingJob.html"""
@@ -313,6 +313,19 @@ class Executor:
                 mirrors.append(mirror)
         return mirrors
 
+    def _output_of(self, job: TrainingJob, index: int, path: Path) -> Callable[[str], None]:
+        """Return what keeps a node's lines, and sends them where SageMaker's go: a stream for each start of a node."""
+        shipper = self._surroundings.shipper
+        stream = f"{job.name}/algo-{index + 1}-{self._clock.now_ms()}"
+
+        def write(line: str) -> None:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+            if shipper is not None:
+                shipper.send(LOG_GROUP, stream, self._clock.now_ms(), line)
+
+        return write
+
     def _run_containers(
         self, job: TrainingJob, life: "_Life", period: Period, nodes: list[Node], mirrors: list[Mirror]
     ) -> _Ending | None:
@@ -323,7 +336,7 @@ class Executor:
             for index, node in enumerate(nodes):
                 mark = f"{self._emulation_id}/{job.name}-{len(job.periods)}-{index}"
                 try:
-                    node.make_container(mark=mark, on_line=partial(_append, node.log_path)).start()
+                    node.make_container(mark=mark, on_line=self._output_of(job, index, node.log_path)).start()
                 except OSError as error:
                     self._kill(nodes)
                     return _Ending("Failed", f"AlgorithmError: the container cannot be started: {error}")
@@ -479,11 +492,6 @@ def _failure(nodes: list[Node]) -> _Ending | None:
         return None
     told = failed.failure
     return _Ending("Failed", f"AlgorithmError: {told}{', ' if told else ''}exit code: {failed.exit_code}")
-
-
-def _append(path: Path, line: str) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"{line}\n")
 
 
 def _free_port() -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from emulation.batch.job_logs import LogShipper
 from emulation.batch.processes import Container
 from emulation.sagemaker.training_jobs import TrainingJob
 from spotkeeper.contract import environment_variables
@@ -33,6 +34,8 @@ class Surroundings:
     """The image's ENTRYPOINT, for jobs that name none."""
     host_environment: Mapping[str, str]
     s3: Any
+    shipper: LogShipper | None = None
+    """Takes output to CloudWatch Logs; None leaves it in the files."""
 
 
 def host_names(count: int) -> list[str]:

@@ -17,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
+from emulation.batch.job_logs import LogShipper
 from emulation.batch.processes import Reaper
 from emulation.clock import Clock
 from emulation.ec2 import prices
@@ -101,6 +102,7 @@ class TrainingService:
             account=place.account,
             region=place.region,
         )
+        self._shipper = LogShipper(session.client("logs", endpoint_url=endpoint_url, config=config))
         self._executor = Executor(
             market=market,
             zones=zones,
@@ -114,6 +116,7 @@ class TrainingService:
                 entrypoint=tuple(entrypoint),
                 host_environment=dict(host_environment or {}),
                 s3=s3,
+                shipper=self._shipper,
             ),
             delays=delays or Delays(),
             seed=seed,
@@ -123,7 +126,7 @@ class TrainingService:
     @property
     def failures(self) -> tuple[Exception, ...]:
         """What went wrong inside the emulation. A run that leaves any has proved nothing."""
-        return (*self._executor.failures, *self._events.failures)
+        return (*self._executor.failures, *self._events.failures, *self._shipper.failures)
 
     def handle(self, operation: str, request: dict[str, Any]) -> _Response:
         """Answer an operation of `OPERATIONS` or, of a training job, of `TAG_OPERATIONS`.
@@ -195,6 +198,7 @@ class TrainingService:
     def stop(self) -> None:
         """End every job's processes, send the events that are left, and end."""
         self._executor.stop()
+        self._shipper.stop()
         self._events.stop()
         self._reaper.stop()
 

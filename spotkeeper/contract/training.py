@@ -3,8 +3,11 @@
 import re
 from typing import Final
 
-_QUEUE = re.compile(r"sagemaker/(?P<profile>[a-z][a-z0-9-]{0,39})/(?P<market>spot|on-demand)")
+_QUEUE = re.compile(r"sagemaker/[a-z][a-z0-9-]{0,39}/(spot|on-demand)")
 _JOB_ARN = re.compile(r"arn:[a-z-]+:sagemaker:[a-z0-9-]+:[0-9]{12}:training-job/(?P<name>[A-Za-z0-9-]{1,63})")
+
+LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
+"""SageMaker's own, of all training jobs of an account and region. Streams: `<job>/algo-<node>-<milliseconds>`."""
 
 STOP_REASON_TAG: Final = "spotkeeper:stop-reason"
 """Written before a job is stopped: StopTrainingJob takes no reason, and a stopped job tells none."""
@@ -18,12 +21,6 @@ def queue_of(profile: str, market: str) -> str:
 def is_queue(queue: str) -> bool:
     """Tell whether a queue stands for SageMaker."""
     return _QUEUE.fullmatch(queue) is not None
-
-
-def is_spot_queue(queue: str) -> bool:
-    """Tell whether it stands for managed spot."""
-    match = _QUEUE.fullmatch(queue)
-    return match is not None and match["market"] == "spot"
 
 
 def job_of_arn(job_id: str) -> str | None:

@@ -93,8 +93,6 @@ class JobOrder:
     attempt_seconds: int | None = None
     priority: int | None = None
     """Within its share."""
-    num_hosts: int = 1
-    """Machines that it has at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

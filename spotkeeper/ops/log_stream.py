@@ -48,7 +48,7 @@ def read(
             run = waiting.read(run_id, connection) if pause is not None else connection.run_of(run_id)
             streams = _streams(run, connection)
             is_training = training.is_queue(run.job_queue)
-            group = training_logs.GROUP if is_training else connection.descriptor.job_log_group
+            group = training.LOG_GROUP if is_training else connection.descriptor.job_log_group
             if attempt is not None and attempt not in streams:
                 known = f"there are {', '.join(streams)}" if streams else "it has none yet"
                 raise OperationError(f"run {run_id} has no attempt {attempt!r}: {known}")

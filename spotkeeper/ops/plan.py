@@ -293,11 +293,7 @@ def _check_image(image: str | None) -> None:
 def _check_trainer_image(request: Request, profile: str, descriptor: Descriptor) -> None:
     variant = image_variant(descriptor.profiles[profile].gpus)
     if request.image is None and variant not in descriptor.trainer_images:
-        raise ValueError(
-            f"environment {descriptor.environment!r} has no {variant} image yet, which profile {profile!r} runs: "
-            f"`make image ENV={descriptor.environment} VARIANT={variant}` builds one and says where to set it; or give "
-            "an image of your own with --image"
-        )
+        raise ValueError(training_place.without_image(descriptor.environment, variant, profile))
 
 
 def _check_variables(request: Request) -> None:

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import ClientError
 
 from spotkeeper.contract.names import training_job_name
+from spotkeeper.contract.training import LOG_GROUP
 from spotkeeper.control.run import Run
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
 
-GROUP: Final = "/aws/sagemaker/TrainingJobs"
-"""SageMaker's own, for all training jobs of an account and region."""
 _FIRST_NODE: Final = "algo-1-"
 
 
@@ -34,7 +33,7 @@ def streams(
 
 def _names(job: str, logs: "CloudWatchLogsClient") -> list[str]:
     pages = logs.get_paginator("describe_log_streams").paginate(
-        logGroupName=GROUP, logStreamNamePrefix=f"{job}/{_FIRST_NODE}"
+        logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job}/{_FIRST_NODE}"
     )
     told: list[Any] = []
     try:

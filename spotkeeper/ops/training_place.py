@@ -99,12 +99,17 @@ def image_of(request: "Request", profile: str, descriptor: Descriptor) -> str:
     variant = training_of(descriptor).profiles[profile].image_variant
     image = request.image or descriptor.trainer_images.get(variant)
     if image is None:
-        raise ValueError(
-            f"environment {descriptor.environment!r} has no {variant} image yet, which profile {profile!r} runs: "
-            f"`make image ENV={descriptor.environment} VARIANT={variant}` builds one and says where to set it; or give "
-            "an image of your own with --image"
-        )
+        raise ValueError(without_image(descriptor.environment, variant, profile))
     return image
+
+
+def without_image(environment: str, variant: str, profile: str) -> str:
+    """Return what to tell who submits to a profile whose image was never built."""
+    return (
+        f"environment {environment!r} has no {variant} image yet, which profile {profile!r} runs: `make image "
+        f"ENV={environment} VARIANT={variant}` builds one and says where to set it; or give an image of your own with "
+        "--image"
+    )
 
 
 def check_run(run: Run) -> None:

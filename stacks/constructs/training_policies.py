@@ -6,8 +6,8 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from spotkeeper.contract.training import LOG_GROUP
 from stacks.constructs.nag_finding import wildcard_finding
-from stacks.constructs.training_role import LOG_GROUP
 from stacks.settings import Environment
 from stacks.training_settings import TrainingSettings
 

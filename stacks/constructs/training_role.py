@@ -9,11 +9,9 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from spotkeeper.contract import checkpoint_layout as layout
+from spotkeeper.contract.training import LOG_GROUP
 from stacks.constructs.job_roles import JobRole
 from stacks.constructs.nag_finding import wildcard_finding
-
-LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-"""SageMaker's own name: one group for all training jobs of an account and region, made with the first of them."""
 
 
 class TrainingRole(JobRole):

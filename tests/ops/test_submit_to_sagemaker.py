@@ -14,9 +14,8 @@ from typer.testing import CliRunner
 from spotkeeper.contract.descriptor import Descriptor, Training, TrainingProfile
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import descriptor_parameter
-from spotkeeper.contract.training import STOP_REASON_TAG
+from spotkeeper.contract.training import LOG_GROUP, STOP_REASON_TAG
 from spotkeeper.control.run import Attempt
-from spotkeeper.ops import training_logs
 from spotkeeper.ops.cli import app
 from spotkeeper.ops.connection import Connection, connect
 from tests.control.ledger_table import REGION
@@ -124,13 +123,13 @@ def test_logs_are_those_of_the_first_node_of_each_attempt_oldest_first(with_trai
     run_id = submitted()
     run = with_training.run_of(run_id)
     logs = boto3.client("logs", region_name=REGION)
-    logs.create_log_group(logGroupName=training_logs.GROUP)
+    logs.create_log_group(logGroupName=LOG_GROUP)
     now_ms = int(time.time() * 1000)
     for place, words in enumerate(("first attempt", "second attempt")):
         stream = f"dev-{run_id}-1/algo-1-{1764180000 + place}"
-        logs.create_log_stream(logGroupName=training_logs.GROUP, logStreamName=stream)
+        logs.create_log_stream(logGroupName=LOG_GROUP, logStreamName=stream)
         event: Any = {"timestamp": now_ms + place, "message": words}
-        logs.put_log_events(logGroupName=training_logs.GROUP, logStreamName=stream, logEvents=[event])
+        logs.put_log_events(logGroupName=LOG_GROUP, logStreamName=stream, logEvents=[event])
     for number in (1, 2):
         attempt = Attempt(run_id=run_id, submission=1, attempt=number, job_id=run.job_id)
         with_training.ledger.record_attempt(attempt, started_at=f"2026-11-26T18:0{number}:00.000+00:00")

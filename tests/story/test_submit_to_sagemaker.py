@@ -102,4 +102,5 @@ def test_the_commands_of_people_show_it(user: User) -> None:
     user.ended(run)
 
     assert "succeeded" in user.types("status", run.run_id)
+    assert eventually(lambda: user.types("logs", run.run_id), lambda text: "hello" in text)
     assert "sm-cpu" in user.types("submit", "--on", "sagemaker", "--dry-run", "--no-source", "--", "python", "-c", "1")

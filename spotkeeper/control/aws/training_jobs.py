@@ -147,7 +147,6 @@ def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -
     status = _ENDED.get(detail["TrainingJobStatus"], _status(detail["SecondaryStatus"]))
     has_ended = status in (JobStatus.SUCCEEDED, JobStatus.FAILED)
     words = _words(detail, stop_reason)
-    machines = detail.get("ResourceConfig", {})
     told = dict(detail.get("Environment") or {})
     algorithm = detail.get("AlgorithmSpecification", {})
     return Job(
@@ -165,13 +164,8 @@ def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -
             command=tuple(algorithm.get("ContainerArguments", ())),
             variables=told,
             attempt_seconds=detail["StoppingCondition"].get("MaxRuntimeInSeconds"),
-            num_hosts=machines.get("InstanceCount") or machines.get("SelectedInstanceCount") or _preferred(machines),
         ),
     )
-
-
-def _preferred(machines: Mapping[str, Any]) -> int:
-    return max((one.get("InstanceCount", 1) for one in machines.get("InstancePreferences", ())), default=1)
 
 
 def _status(secondary: str) -> JobStatus:
