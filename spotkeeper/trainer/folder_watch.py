@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from spotkeeper.trainer.checkpoint import FencedError
-from spotkeeper.trainer.child import WAITED
 from spotkeeper.trainer.folder_commit import FolderCommit
+from spotkeeper.trainer.side_thread import start_without_signals
 
 POLL_SECONDS: Final = 2.0
 FINAL_ATTEMPTS: Final = 5
@@ -33,10 +33,7 @@ class FolderWatch:
         self._thread = threading.Thread(target=self._watch, name="spotkeeper-folder", daemon=True)
 
     def __enter__(self) -> Self:
-        # The thread takes no signal: one that it was given would never reach the main thread, which waits for it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED)
-        self._thread.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        start_without_signals(self._thread)
         return self
 
     def __exit__(

@@ -11,7 +11,7 @@ from typing import Self
 from spotkeeper.contract.handover import POLL_SECONDS
 from spotkeeper.policy.standby import StandbyView, gives_way
 from spotkeeper.trainer.attempt_ledger import LedgerUnavailableError
-from spotkeeper.trainer.child import WAITED
+from spotkeeper.trainer.side_thread import start_without_signals
 
 
 class HandoverWatch:
@@ -36,10 +36,7 @@ class HandoverWatch:
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
-        # The thread takes no signal: one that it was given would never reach the main thread, which waits for it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED)
-        threading.Thread(target=self._watch, name="spotkeeper-handover", daemon=True).start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        start_without_signals(threading.Thread(target=self._watch, name="spotkeeper-handover", daemon=True))
         return self
 
     def __exit__(

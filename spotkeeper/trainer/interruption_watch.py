@@ -6,9 +6,9 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from spotkeeper.trainer.child import WAITED
 from spotkeeper.trainer.imds import Imds, ImdsUnavailableError
 from spotkeeper.trainer.notice import ABSENT_POLL_SECONDS, POLL_SECONDS, Interruption, read_interruption
+from spotkeeper.trainer.side_thread import start_without_signals
 
 
 class InterruptionWatch:
@@ -20,9 +20,7 @@ class InterruptionWatch:
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED)
-        threading.Thread(target=self._watch, name="spotkeeper-interruption", daemon=True).start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        start_without_signals(threading.Thread(target=self._watch, name="spotkeeper-interruption", daemon=True))
         return self
 
     def __exit__(

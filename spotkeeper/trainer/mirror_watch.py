@@ -21,6 +21,7 @@ from spotkeeper.contract.checkpoint_layout import commit_prefix, parse_manifest_
 from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.contract.metrics import MIRROR_DELAY
 from spotkeeper.trainer.event_log import EventLog
+from spotkeeper.trainer.side_thread import start_without_signals
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -61,7 +62,7 @@ class MirrorWatch:
         self._thread = threading.Thread(target=self._watch, name="spotkeeper-mirror", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        start_without_signals(self._thread)
         return self
 
     def __exit__(
