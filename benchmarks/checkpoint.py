@@ -23,6 +23,7 @@ How checkpoints get to S3 is measured by `benchmarks.s3_upload`, which says what
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -224,7 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--threads", type=_numbers, default=THREADS, help="that compute (default: 1,2)")
     parser.add_argument("--folder", type=Path, default=ROOT / "build", help="on the disk to save to (default: build)")
-    options = parser.parse_args(arguments)
+    asked = sys.argv[1:] if arguments is None else arguments
+    options = parser.parse_args(asked)
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -236,7 +238,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(figures))
         return
     print(table(cases), s3_upload.table(s3["cases"]), json.dumps(figures["ratios"], indent=2), sep="\n\n")
-    write("checkpoint", "python -m benchmarks.checkpoint", figures)
+    write(_name(options.sizes), shlex.join(["python", "-m", "benchmarks.checkpoint", *asked]), figures)
+
+
+def _name(sizes_mb: Sequence[int]) -> str:
+    """Return the name of the file: all sizes take over an hour, so each may be measured, and kept, by itself."""
+    return "_".join(["checkpoint", *(f"{size_mb}mb" for size_mb in sizes_mb if tuple(sizes_mb) != SIZES_MB)])
 
 
 if __name__ == "__main__":

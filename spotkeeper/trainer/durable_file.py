@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 BLOCK_BYTES: Final = 8 * 1024 * 1024
-"""Of one write: large enough for the disk, small enough that a checksum finds its bytes in the processor's cache."""
+"""Of one write: large enough for the disk."""
 PAGE_BYTES: Final = 4096
 """What direct writes are aligned to, in memory, in the file and in length."""
 DIRECT: Final = getattr(os, "O_DIRECT", 0)
@@ -30,13 +30,6 @@ def write_durably(path: Path, chunks: Iterable[memoryview]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def blocks(chunks: Iterable[memoryview]) -> Iterable[memoryview]:
-    """Split chunks into blocks, without copying."""
-    for chunk in chunks:
-        for begin in range(0, len(chunk), BLOCK_BYTES):
-            yield chunk[begin : begin + BLOCK_BYTES]
 
 
 def _write(descriptor: int, chunk: memoryview) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from spotkeeper.trainer.checksum import Crc64Nvme, crc64nvme
-from spotkeeper.trainer.durable_file import blocks, write_durably
+from spotkeeper.trainer.durable_file import write_durably
 from spotkeeper.trainer.store import Stat
 
 POPULATE = getattr(mmap, "MAP_POPULATE", 0)
@@ -48,7 +48,7 @@ class LocalStore:
     def write(self, key: str, chunks: Iterable[memoryview], total_bytes: int) -> str:  # noqa: ARG002  (S3 asks for it)
         """Write an object under a new name."""
         checksum = Crc64Nvme()
-        if not self._create(key, checksum.over(blocks(chunks))):
+        if not self._create(key, checksum.beside(chunks)):
             raise FileExistsError(f"{key} exists already in {self._root}")
         self._written[key] = Stat(bytes=(self._root / key).stat().st_size, crc64nvme=checksum.text())
         return checksum.text()

@@ -19,7 +19,7 @@ from spotkeeper.contract.exit_codes import EXIT_FENCED
 from spotkeeper.contract.log_lines import parse_line
 from spotkeeper.trainer.aws_refusal import remedy
 from spotkeeper.trainer.checkpoint import Checkpoints, FencedError
-from spotkeeper.trainer.checksum import crc64nvme
+from spotkeeper.trainer.checksum import PART_BYTES, Crc64Nvme, crc64nvme
 from spotkeeper.trainer.local_store import LocalStore
 from spotkeeper.trainer.manifest import seal
 from spotkeeper.trainer.s3_store import S3Store
@@ -109,6 +109,14 @@ def test_a_folder_counts_no_checksum_again_of_what_it_has_written_unless_the_siz
 def test_crc64nvme_is_the_published_one() -> None:
     # "123456789" -> AE8B14860A799888, the check value of CRC-64/NVME in the catalogue of parametrised CRCs
     assert crc64nvme(b"123456789") == "rosUhgp5mIg="
+
+
+@pytest.mark.parametrize("size", [PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES + 7])
+def test_a_checksum_that_threads_count_together_is_that_of_one(size: int) -> None:
+    content = random.Random(size).randbytes(size)
+    alone = Crc64Nvme()
+    alone.add(content)
+    assert crc64nvme(content) == alone.text()
 
 
 def test_a_bucket_that_is_not_there_is_an_outage_and_not_a_damaged_checkpoint(aws: dict[str, str]) -> None:
