@@ -156,7 +156,7 @@ def _has_waited(folded: Folded, ports: Ports, now: str) -> bool:
     gave a machine to another job meanwhile has a backlog, not a drought: there the job's turn will come.
     """
     run = folded.run
-    waited_seconds = max(0.0, seconds_between(waits.waiting_since(run, folded.last), now))
+    waited_seconds = max(0.0, seconds_between(waits.waiting_since(run, folded.job, folded.last), now))
     if training_types.makes_way(run, waited_seconds=waited_seconds, ports=ports):
         return True
     limit_seconds = begin.longest_wait_seconds(run, waited_seconds=waited_seconds, ports=ports, now=now)

@@ -18,9 +18,14 @@ def forgotten() -> dict[str, Any]:
     return {"waits_since": None, "waits_why": None, "starting_since": None, "job_unknown_since": None}
 
 
-def waiting_since(run: Run, last: Attempt | None) -> str:
-    """Return since when the run's job has had no machine: its last attempt has ended then, or it was submitted."""
-    return (last.stopped_at if last is not None else None) or run.intent_at or run.created_at
+def waiting_since(run: Run, job: Job, last: Attempt | None) -> str:
+    """Return since when the run's job has had no machine: its last attempt has ended then, or it was submitted.
+
+    Not since it was to be submitted: where that took a while, AWS has not been asked yet, and a job that has only just
+    come would be withdrawn for want of capacity.
+    """
+    asked_at = max(run.intent_at or run.created_at, job.order.created_at)
+    return (last.stopped_at if last is not None else None) or asked_at
 
 
 def is_noted(run: Run, job: Job) -> bool:
@@ -45,7 +50,7 @@ def note(run: Run, job: Job, last: Attempt | None, *, ledger: Ledger, now: str) 
     changes = forgotten()
     if _is_waiting(run, job):
         # Batch's reason may change while the job waits; since when, does not.
-        since = run.waits_since or waiting_since(run, last)
+        since = run.waits_since or waiting_since(run, job, last)
         changes.update(waits_since=since, waits_why=_why(job))
     elif is_starting:
         changes.update(starting_since=_starting_since(run, last) or now)

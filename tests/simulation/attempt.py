@@ -22,6 +22,7 @@ from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants
 from tests.simulation.programs import Programs
 from tests.simulation.sched import Scheduler
+from tests.simulation.training import Training, TrainingJob
 
 SIGTERM: Final = 15
 STEP_SECONDS: Final = 600.0
@@ -65,11 +66,11 @@ def view_of(item: Mapping[str, Any]) -> StandbyView:
 
 
 class Container:
-    """One attempt of a Batch job."""
+    """One attempt of a job. SageMaker ends a job with its containers, so there whoever is told to stop stays."""
 
     def __init__(
         self,
-        batch: Batch,
+        batch: Batch | Training,
         job: BatchJob,
         number: int,
         *,
@@ -83,13 +84,13 @@ class Container:
         invariants: Invariants,
         trace: Trace,
     ) -> None:
-        environment = {item["name"]: item["value"] for item in job.request["containerOverrides"]["environment"]}
+        environment = job.environment
         if job.array_index is not None:
             environment[names.BATCH_ARRAY_INDEX] = str(job.array_index)
         self._lacks_own = programs.array_member.is_member(environment)
         self._environment: dict[str, str] = programs.array_member.as_member(environment)
         self.run_id = self._environment[names.RUN_ID]
-        self.name = f"{job.job_id}#{number}"
+        self.name = f"{job.name if isinstance(job, TrainingJob) else job.job_id}#{number}"
         self.is_cut_off = False
         self.has_ended = False
         self._submission = int(environment[names.SUBMISSION])
@@ -109,6 +110,7 @@ class Container:
         self._is_signalled = False
         self._host = job.host
         self._epoch = 0
+        self._attempt = number
         self._market: str | None = None
         self._program = scheduler.start(self.name, self._live)
 
@@ -149,7 +151,7 @@ class Container:
     def _run(self) -> int:
         boot = () if self._job.is_on_demand else self._link.swarm.boot
         self._scheduler.pause(self._choices.draw(f"{self.name}: boot", boot) or BOOT_SECONDS)
-        if self._is_signalled:
+        if self._is_signalled and not isinstance(self._job, TrainingJob):
             return EXIT_YIELDED
         try:
             if not self._is_ours():
@@ -246,12 +248,14 @@ class Container:
             pass
 
     def _claim(self) -> None:
+        if isinstance(self._job, TrainingJob):
+            self._attempt = self._next_attempt()
         request = self._programs.contract.claim_request(
             table="ledger",
             run_id=self.run_id,
             submission=self._submission,
             job_id=self._job.job_id,
-            attempt=self._number,
+            attempt=self._attempt,
             claimed_at=iso(self._scheduler.now_seconds),
         )
         claimed = self._ask("claim", request)
@@ -259,7 +263,7 @@ class Container:
         if self._lacks_own:
             self._environment.update(claimed.variables)
         self._trace(self.name, f"claims epoch {self._epoch} on {self._market}")
-        place = {"instance_id": self._host, "market": self._market, "instance_type": "m6i.xlarge"}
+        place = {"market": self._market, **self._machine()}
         self._table.update_attempt(
             self.run_id,
             self._programs.contract.placement_request(
@@ -267,12 +271,43 @@ class Container:
                 run_id=self.run_id,
                 submission=self._submission,
                 job_id=self._job.job_id,
-                attempt=self._number,
+                attempt=self._attempt,
                 epoch=self._epoch,
                 claimed_at=iso(self._scheduler.now_seconds),
                 placement=place,
             ),
         )
+
+    def _machine(self) -> dict[str, str]:
+        """Return what an attempt knows of its machine: SageMaker tells the type alone."""
+        if isinstance(self._job, TrainingJob):
+            return {"instance_type": self._job.type}
+        return {"instance_id": self._host, "instance_type": "m6i.xlarge"}
+
+    def _next_attempt(self) -> int:
+        """Return the attempt's number, which SageMaker does not tell: the ledger knows who claimed last."""
+        give_up_at = self._scheduler.now_seconds + LEDGER_PATIENCE_SECONDS
+        while True:
+            try:
+                run = self._link.call(
+                    "last claim",
+                    self._link.swarm.read,
+                    lambda: self._table.runs.get(self.run_id),
+                    lost=ConnectionError,
+                )
+            except (Throttled, ConnectionError) as error:
+                if self._scheduler.now_seconds + 10.0 > give_up_at:
+                    raise _Unavailable from error
+                self._scheduler.pause(10.0)
+                continue
+            known = run is not None and run.claimed_job_id is not None
+            item = (
+                {"claimed_job_id": {"S": run.claimed_job_id}, "claimed_attempt": {"N": str(run.claimed_attempt)}}
+                if run is not None and known
+                else {}
+            )
+            number: int = self._programs.contract.next_attempt(item, self._job.job_id)
+            return number
 
     def _complete(self, step: int | None) -> None:
         self._ask(
@@ -364,6 +399,8 @@ class Container:
             self._scheduler.pause(LINGER_SECONDS)
             raise _Yield
         if self._is_signalled:
+            if isinstance(self._job, TrainingJob):
+                self._scheduler.pause(LINGER_SECONDS)
             raise _Yield
 
     def _train_plainly(self) -> tuple[int, str | None, int | None]:

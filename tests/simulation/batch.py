@@ -98,6 +98,11 @@ class BatchJob:
         return queue
 
     @property
+    def environment(self) -> dict[str, str]:
+        """Variables of its container."""
+        return {item["name"]: item["value"] for item in self.request["containerOverrides"]["environment"]}
+
+    @property
     def is_on_demand(self) -> bool:
         """Whether it runs on on-demand."""
         return self.queue == ON_DEMAND_QUEUE
@@ -129,7 +134,7 @@ class BatchJob:
 class Hooks:
     """What the world does when Batch and EC2 act."""
 
-    start_container: Callable[["Batch", BatchJob, int], Any]
+    start_container: Callable[[Any, BatchJob, int], Any]
     """Returns something with `request_stop(signal)`, `give_notice()` and `kill()`."""
     job_created: Callable[[BatchJob], None]
     job_changed: Callable[[BatchJob], None]

@@ -4,8 +4,9 @@ from decimal import Decimal
 from typing import Final
 
 from spotkeeper.control.budget import Limits
-from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms
+from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms, TrainingTerms
 from spotkeeper.policy.placement import Terms
+from tests.simulation import training
 from tests.simulation.batch import ON_DEMAND_QUEUE, SPOT_QUEUE
 
 ON_DEMAND_USD_PER_HOUR: Final = Decimal("1.0")
@@ -30,7 +31,21 @@ def terms_with(month_fallback_microusd: int, month_total_microusd: int | None) -
                 usd_per_hour={"m6i.xlarge": ON_DEMAND_USD_PER_HOUR, "m6a.xlarge": Decimal("0.9")},
                 spot_instance_types=("m6a.xlarge", "m6i.xlarge"),
                 on_demand_instance_types=("m6a.xlarge", "m6i.xlarge"),
-            )
+            ),
+            training.PROFILE: ProfileTerms(
+                spot_queue=training.SPOT_QUEUE,
+                on_demand_queue=training.ON_DEMAND_QUEUE,
+                usd_per_hour={"ml.m5.xlarge": ON_DEMAND_USD_PER_HOUR, "ml.m5a.xlarge": Decimal("0.9")},
+                spot_instance_types=("ml.m5a.xlarge", "ml.m5.xlarge"),
+                on_demand_instance_types=("ml.m5a.xlarge", "ml.m5.xlarge"),
+                training=TrainingTerms(
+                    role_arn="arn:aws:iam::123456789012:role/training",
+                    checkpoint_bucket="checkpoints",
+                    ledger_table="ledger",
+                    volume_gb=50,
+                    starting_seconds=training.STARTING_SECONDS,
+                ),
+            ),
         },
         limits=Limits(fallback_microusd=month_fallback_microusd, total_microusd=month_total_microusd),
         team_limits={},

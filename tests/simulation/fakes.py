@@ -14,7 +14,7 @@ from spotkeeper.contract.checkpoint_layout import commit_prefix, parse_manifest_
 from spotkeeper.contract.ledger import PARTITION_KEY, SORT_KEY, RunState, run_partition
 from spotkeeper.control.budget import Budget, Reservation, Switch
 from spotkeeper.control.listing import Listed, Position
-from spotkeeper.control.ports import Conflict, Job, NotAllowed, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import Conflict, Job, NotAllowed, QuotaReached, Refused, ReplyLost, Throttled
 from spotkeeper.control.run import Attempt, Completion, HistoryEvent, Interruption, Run
 from spotkeeper.control.submission_rate import SUBMISSIONS_PER_SECOND
 from spotkeeper.policy.placement import Market
@@ -423,6 +423,14 @@ class LinkedBudgets:
         return self._write("budgets.turn", lambda table: table.turn(switch, is_off=is_off, reason=reason))
 
 
+def _asked(request: Mapping[str, Any]) -> tuple[str, str]:
+    """Return name of the submission and market of a request, whichever service it is for."""
+    if "TrainingJobName" not in request:
+        return request["jobName"], request["tags"][tags.MARKET]
+    market = next(tag["Value"] for tag in request["Tags"] if tag["Key"] == tags.MARKET)
+    return request["TrainingJobName"].partition("-")[2], market
+
+
 class LinkedBatch:
     """`ports.Batch` over a link."""
 
@@ -432,12 +440,13 @@ class LinkedBatch:
         self._watcher = watcher
 
     def submit(self, request: Mapping[str, Any]) -> str:
-        self._watcher.job_requested(request["jobName"], self._link.name)
+        name, market = _asked(request)
+        self._watcher.job_requested(name, self._link.name)
         swarm = self._link.swarm
-        table = swarm.submit_on_demand if request["tags"][tags.MARKET] == Market.ON_DEMAND else swarm.submit
+        table = swarm.submit_on_demand if market == Market.ON_DEMAND else swarm.submit
         try:
             return self._link.call("batch.submit", table, lambda: self._service.submit(request), lost=ReplyLost)
-        except NotAllowed:
+        except (NotAllowed, QuotaReached):
             raise  # which says nothing about the request
         except Refused:
             self._service.refuse(request)

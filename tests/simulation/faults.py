@@ -92,6 +92,7 @@ class Swarm:
     late_host: Table = ()
     image: Table = ()
     start: Table = ()
+    quota: Table = ()
 
     @classmethod
     def of(cls, seed: int) -> "Swarm":
@@ -123,6 +124,7 @@ class Swarm:
             late_host=_table(random, {"launched as its job is given up": 0.5}),
             image=_table(random, IMAGE),
             start=_table(random, START),
+            quota=_table(random, {"reached": 0.3}),
         )
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
 from spotkeeper.contract.budgets import run_holder
@@ -10,6 +12,8 @@ from spotkeeper.control.ports import UnknownRun
 from spotkeeper.control.run import Run
 from spotkeeper.policy.money import MICROUSD_PER_USD as USD
 from spotkeeper.policy.placement import Mode
+from tests.simulation import training
+from tests.simulation.attempt import STEPS, TRAINING_SECONDS
 from tests.simulation.batch import SPOT_QUEUE
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
@@ -52,6 +56,30 @@ def wanted(name: str, run_id: str, scheduler: Scheduler, choices: Choices) -> tu
         total_cap_microusd=choices.among(f"{name}: total cap", (None, None, None, 60 * USD, 5 * USD)),
     )
     return run, skew_seconds
+
+
+def as_shaped(run: Run, choices: Choices) -> Run:
+    """Let some runs be on SageMaker, of one machine or two, and some have a deadline, far or near."""
+    name = run.run_id
+    num_nodes = choices.shape(f"{name}: nodes on SageMaker", (0, 0, 0, 0, 1, 2))
+    if num_nodes:
+        run = replace(
+            run,
+            profile=training.PROFILE,
+            job_queue=training.SPOT_QUEUE,
+            job_definition=training.IMAGE,
+            num_nodes=num_nodes,
+        )
+    deadline_hours = choices.shape(f"{name}: deadline", (None, None, None, None, None, 1, 3, 24))
+    if deadline_hours is not None:
+        deadline = datetime.fromisoformat(run.created_at) + timedelta(hours=deadline_hours)
+        run = replace(
+            run,
+            deadline_at=deadline.isoformat(timespec="milliseconds"),
+            work_seconds=round(TRAINING_SECONDS),
+            num_steps=STEPS,
+        )
+    return run
 
 
 class Operator:

@@ -22,6 +22,7 @@ from spotkeeper.control import (
     submit,
     sweep,
 )
+from spotkeeper.control.aws import training_jobs
 from spotkeeper.control.events import InstanceNotice
 from spotkeeper.control.ports import Sweeps
 from spotkeeper.policy import standby as standby_policy
@@ -62,6 +63,7 @@ class Programs:
     array_member: Any = array_member
     ending: Any = ending
     checkpoint: Any = checkpoint
+    training_jobs: Any = training_jobs
     table: type[LedgerTable] = LedgerTable
 
 

@@ -10,6 +10,7 @@ from spotkeeper.contract.budgets import kind_of, start_of
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name, member_id, parse_array_job_name
+from spotkeeper.control.aws.job_services import JobServices
 from spotkeeper.control.budget import UNLIMITED_MICROUSD
 from spotkeeper.control.classify import OVER_BUDGET_REASON, OVER_MONTH_REASON, WAITED_REASON, Cause, instance_of
 from spotkeeper.control.moments import seconds_between
@@ -28,7 +29,7 @@ from tests.simulation.environment import ON_DEMAND_USD_PER_HOUR, TEARDOWN_SECOND
 from tests.simulation.fakes import Link, LinkedBatch, LinkedBudgets, LinkedCheckpoints, LinkedLedger, ObjectStore
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants, require
-from tests.simulation.operators import GENEROUS_USD, Operator, wanted
+from tests.simulation.operators import GENEROUS_USD, Operator, as_shaped, wanted
 from tests.simulation.others import (
     ASKING,
     COPY,
@@ -43,6 +44,7 @@ from tests.simulation.programs import HANDLERS, HOST_NOTICED, JOB_CHANGED, PASSI
 from tests.simulation.sched import Program, Scheduler
 from tests.simulation.sweep_operator import SweepOperator
 from tests.simulation.sweep_table import LinkedSweeps, SweepTable
+from tests.simulation.training import CAPACITY_ERROR, MAX_WAIT, PROFILE, STARTING_SECONDS, Training, TrainingJob
 
 FAULTY_SECONDS: Final = (86400.0, 3600.0, 10800.0)
 SETTLED_SECONDS: Final = 2 * 86400.0
@@ -97,6 +99,16 @@ class World:
             job_withdrawn=self._job_withdrawn,
         )
         self.batch = Batch(self.scheduler, choices, swarm, self._trace, hooks)
+        self._training = Training(
+            self.batch.jobs,
+            self.batch.refused_names,
+            scheduler=self.scheduler,
+            choices=choices,
+            swarm=swarm,
+            trace=self._trace,
+            hooks=hooks,
+            job_of=programs.training_jobs.job_of,
+        )
         self._delivery = Delivery(self.scheduler, choices, swarm, self._trace, self._handle)
         self._sweeps = SweepTable(self.table, self.invariants)
         self._others = OthersTable()
@@ -124,6 +136,7 @@ class World:
         else:
             for number in range(1, num_runs + 1):
                 run, skew_seconds = wanted(f"r{number}", f"r{number}", self.scheduler, choices)
+                run = as_shaped(run, choices)
                 if sweep_usd is not None:
                     # Whoever comes first names the cap.
                     cap = sweep_usd * MICROUSD_PER_USD if number == 1 else None
@@ -215,7 +228,11 @@ class World:
 
     def lacked_capacity(self, job_id: str) -> bool:
         """Tell whether Batch, or the control plane, gave the job up because there was no machine."""
-        return self.batch.jobs[job_id].status_reason in (CAPACITY_CANCEL, WAITED_REASON)
+        return self.batch.jobs[job_id].status_reason in (CAPACITY_CANCEL, WAITED_REASON, CAPACITY_ERROR, MAX_WAIT)
+
+    def lacked_quota(self, name: str) -> bool:
+        """Tell whether SageMaker has rejected a submission of this name for the account's quota."""
+        return name in self._training.names_without_quota
 
     def has_told(self, run_id: str, event_id: str) -> bool:
         """Tell whether the run's history has an event."""
@@ -226,8 +243,10 @@ class World:
         return iso(self.scheduler.now_seconds)
 
     def longest_wait_seconds(self, job_id: str) -> float:
-        """Return how long placement lets the run of a job wait for a machine."""
+        """Return how long placement lets the run of a job wait for a machine, whatever becomes of its deadline."""
         run = self.table.runs[_run_id_of(self.batch.jobs[job_id])]
+        if run.deadline_at is not None:
+            return 0.0
         return longest_wait_seconds(Mode(run.mode), self._terms.placement)
 
     def has_deadline(self, run_id: str) -> bool:
@@ -350,6 +369,10 @@ class World:
         return bills
 
     def _bill(self, job: BatchJob, *, is_twin: bool) -> int:
+        if isinstance(job, TrainingJob):
+            seconds = job.billed_seconds() - self._unseen_seconds(job, is_twin=is_twin)
+            price = self._terms.profiles[PROFILE].usd_per_hour[job.type]
+            return cost_microusd(price * job.num_nodes, seconds)
         used = sum((host.released_seconds or 0.0) - host.launched_seconds for host in job.hosts)
         seconds = used - self._unseen_seconds(job, is_twin=is_twin) + TEARDOWN_SECONDS * len(job.hosts)
         return cost_microusd(ON_DEMAND_USD_PER_HOUR, seconds)
@@ -376,8 +399,8 @@ class World:
         """Return what containers on spot used of the new month, in micro-dollars, where spot is leased."""
         used = 0
         for job in self.batch.jobs.values():
-            if job.is_on_demand or job.array_size is not None:
-                continue
+            if job.is_on_demand or job.array_size is not None or isinstance(job, TrainingJob):
+                continue  # SageMaker tells what it bills once a job has ended, and not of which month it was
             submission = 1 if job.array_index is not None else int(job.name.rpartition("-")[2])
             if (_run_id_of(job), submission) not in self.table.money.reserved:
                 continue
@@ -406,7 +429,10 @@ class World:
         ports = Ports(
             ledger=LinkedLedger(self.table, link),
             budgets=LinkedBudgets(self.table, link),
-            batch=LinkedBatch(self.batch, link, self.invariants),
+            batch=JobServices(
+                batch=LinkedBatch(self.batch, link, self.invariants),
+                sagemaker=LinkedBatch(self._training, link, self.invariants),
+            ),
             checkpoints=LinkedCheckpoints(self._store, link),
             terms=self._terms,
             # Who has no jobs of others has no list of them either: reading it takes time, and chances from the seed.
@@ -470,8 +496,17 @@ class World:
         self._command(f"switch {'off' if is_off else 'on'}", body)
 
     def _job_withdrawn(self, job: BatchJob) -> None:
-        if job.stop_reason == WAITED_REASON:
+        if job.stop_reason != WAITED_REASON:
+            return
+        if not isinstance(job, TrainingJob):
             self.invariants.job_withdrawn(job.job_id, job.queue)
+            return
+        # On SageMaker there is no queue: what waits there waits for its own machines, each type for its time.
+        run = self.table.runs[_run_id_of(job)]
+        is_pressed = run.deadline_at is not None or run.mode == Mode.DEADLINE_FIRST
+        waited_seconds = self.scheduler.now_seconds - job.waiting_since_seconds
+        is_over = is_pressed or waited_seconds >= STARTING_SECONDS
+        require(is_over, "each type has its time", f"{job.name} is withdrawn after {waited_seconds:.0f} s")
 
     def _job_created(self, job: BatchJob) -> None:
         if _run_id_of(job) in self._others_run_ids.values() and job.name.endswith("-1"):
@@ -497,7 +532,7 @@ class World:
 
     # What Batch and EC2 do
 
-    def _start_container(self, batch: Batch, job: BatchJob, number: int) -> Container | StrangersContainer:
+    def _start_container(self, batch: Any, job: BatchJob, number: int) -> Container | StrangersContainer:
         run_id = _run_id_of(job)
         if run_id == self._others_run_ids.get(STRANGER):
             return StrangersContainer(batch, job, number, scheduler=self.scheduler, trace=self._trace)
