@@ -40,9 +40,12 @@ from spotkeeper.control import (
     submission_rate,
     submit,
     sweep,
+    training_request,
+    training_types,
     unknown_job,
     waits,
 )
+from spotkeeper.control.aws import training_jobs
 from spotkeeper.control.budget import Reservation, Switch
 from spotkeeper.control.listing import Listed
 from spotkeeper.control.run import Run
@@ -110,7 +113,8 @@ class LastWriteWins(LedgerTable):
 
 
 CONTROL: Final = (
-    waits, lookup, cost, submission_rate, reserve, month, first_lease, submit, standby, closing, observe, others,
+    waits, lookup, cost, submission_rate, reserve, month, first_lease, training_request, training_types, submit,
+    standby, closing, observe, others,
     adoption, cancel, begin, pause, requeue, choice, settle, array, renew, kill_switch, reservations, unknown_job,
     reconcile, glance, rounds, sweep,
 )  # fmt: skip
@@ -148,6 +152,13 @@ ANY_CHILD: Final[Mapping[ModuleType, Patches]] = {
 LATE_CALL: Final = (
     "    if seconds_between(run.intent_at or run.created_at, now) > PROMPT_SECONDS:",
     "    if seconds_between(run.intent_at or run.created_at, now) > 1e9:",
+)
+INTERRUPTED_IS_ENDED: Final = (
+    '    status = _ENDED.get(detail["TrainingJobStatus"], _status(detail["SecondaryStatus"]))',
+    """
+    status = _ENDED.get(detail["TrainingJobStatus"], _status(detail["SecondaryStatus"]))
+    status = JobStatus.FAILED if detail["SecondaryStatus"] == INTERRUPTED else status
+""",
 )
 INTENT_LAST: Final = (
     "    ports.ledger.create(run)\n",
@@ -603,6 +614,38 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "late-call-unnoted": _mutant(
             "a lease is settled by when the submission was recorded, however late its job was asked for",
             {submit: (LATE_CALL,)},
+        ),
+        "name-given-twice": _mutant(
+            "every training job of a run is asked for by the same name, which SageMaker gives once",
+            {training_request: (("run.run_id, run.submission)", "run.run_id, 1)"),)},
+        ),
+        "interrupted-is-ended": _mutant(
+            "a training job that SageMaker starts again by itself counts as over",
+            training_jobs=_of(training_jobs, INTERRUPTED_IS_ENDED),
+        ),
+        "billed-seconds-unread": _mutant(
+            "a training job costs nothing when it is settled",
+            {cost: (("money.cost_microusd(price, job.billed_seconds)", "0"),)},
+        ),
+        "one-node-is-paid": _mutant(
+            "of two machines that train together, one is settled",
+            {cost: (("min(price * run.num_nodes, dearest)", "min(price, dearest)"),)},
+        ),
+        "quota-is-refusal": _mutant(
+            "a run whose type has no quota is closed, though another type may have",
+            {submit: (("    except QuotaReached as refusal:", "    except ZeroDivisionError as refusal:"),)},
+        ),
+        "type-without-time": _mutant(
+            "a training job makes way for the next type as soon as it is seen waiting",
+            {training_types: (("    return waited_seconds >= profile.training.starting_seconds", "    return True"),)},
+        ),
+        "wait-counts-from-the-intent": _mutant(
+            "a run waits for machines from when its job was to be submitted, however late that came about",
+            {
+                waits: (
+                    ("max(run.intent_at or run.created_at, job.order.created_at)", "run.intent_at or run.created_at"),
+                )
+            },
         ),
         "never-settled": _mutant(
             "nobody tends reservations",
