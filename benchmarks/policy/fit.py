@@ -25,18 +25,10 @@ from spotkeeper.ops import baselines
 from spotkeeper.policy.placement import FITTED, Tuning, decide
 
 CHANGEOVERS_HOURS: Final = (0.02, 0.05, 0.1, 0.2, 0.4)
-START: Final = Tuning(
-    prior_losses=2.0,
-    prior_losses_per_hour=0.5,
-    young_hours=0.5,
-    gate=0.45,
-    patience=0.09,
-    old_patience=0.4,
-    old_hours=1.5,
-    long_changeover_hours=0.2,
-)
-"""About what the optimal policy does on a market of Lomax spells (alpha 1.1, beta 0.6 h): see docs/placement.md."""
-_FREE: Final = ("prior_losses", "young_hours", "gate", "patience", "old_patience", "old_hours", "long_changeover_hours")
+_FREE: Final = ("prior_losses", "prior_returns", "scale_power", "slack_spending")
+"""The priors themselves are those of published fits (`spotkeeper.policy.hazard`), and are not fitted here."""
+START: Final = Tuning(prior_losses=2.0, prior_returns=2.0, scale_power=1.0, slack_spending=1.0)
+"""What the theory says, with priors that weigh little."""
 _SHORTFALL_POINTS: Final = 0.5
 _PULL: Final = 0.03
 

@@ -9,8 +9,10 @@ from typing import Final
 
 from spotkeeper.policy import deadline_guard as guard
 from spotkeeper.policy.caps import within_caps
+from spotkeeper.policy.hazard import PRIOR_LIFETIME, PRIOR_OUTAGE, Lomax
 from spotkeeper.policy.market import Market, Mode
 from spotkeeper.policy.situation import Decision, Situation, Spot
+from spotkeeper.policy.spot_cycles import Thresholds, thresholds
 
 __all__ = ["Decision", "Market", "Mode", "Placement", "Situation", "Spot", "Terms", "Tuning", "decide"]
 
@@ -106,29 +108,33 @@ def standby_is_due(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tuning:
-    """The constants of `decide`. docs/placement.md says what they mean together, and on what they were fitted."""
+    """What is believed of spot before anything is seen of it. docs/placement.md says on what it was fitted."""
 
-    prior_losses: float = 2.2
-    """What is believed of spot before anything is seen of it weighs as much as so many losses."""
-    prior_losses_per_hour: float = 0.5
-    young_hours: float = 0.8
-    """The hazard of spot falls with its age like 1 / (age + this)."""
-    gate: float = 0.38
-    """Of the changeovers to expect on spot, by that hazard, so much must fit into the slack before a return."""
-    patience: float = 0.106
-    """A young outage is waited for while the slack is above this share of the work."""
-    old_patience: float = 0.385
-    """What an old outage adds to that share, where a changeover is long."""
-    old_hours: float = 2.0
-    """An outage of this age adds half of it."""
-    long_changeover_hours: float = 0.185
-    """A changeover of this length adds half of it."""
+    lifetime: Lomax = PRIOR_LIFETIME
+    """Of spot, from the moment it comes."""
+    outage: Lomax = PRIOR_OUTAGE
+    """From the moment spot goes."""
+    prior_losses: float = 2.0
+    """The belief of lifetimes weighs as much as so many losses that were seen."""
+    prior_returns: float = 2.0
+    """The belief of outages weighs as much as so many outages that were seen to end."""
+    scale_power: float = 0.5
+    """Spells twice as long as was believed make the scale of the belief longer by 2 to this power."""
+    slack_spending: float = 1.2
+    """Slack is spent faster by this factor than evenly: what is left when the work is done was for nothing."""
+    horizon_hours: float = 24.0
+    """Spells of spot and outages are counted at most for so long."""
     most_standby_hours: float = 1.0
     """A standby that would have to be paid for longer before it takes over is not wanted."""
 
 
 FITTED: Final = Tuning()
-_LEAST_SLACK_HOURS: Final = 1e-9
+_USUAL_SPOT_SHARE: Final = 1 / 3
+"""Price of spot as a share of on-demand, where it is not known, or is none that is paid."""
+_LEAST_SPOT_SHARE: Final = 0.05
+"""Spot that is cheaper than this share of on-demand is taken for so cheap."""
+_STEPS: Final = 8
+"""Beliefs are rounded to so many steps for a factor of e, so that few tables of thresholds are computed."""
 
 
 def decide(at: Situation, tuning: Tuning = FITTED) -> Decision:
@@ -137,9 +143,9 @@ def decide(at: Situation, tuning: Tuning = FITTED) -> Decision:
     Three rules, and a guard that stands above them:
 
     - Spot that lives is kept, and spot that comes back is taken by a run without a machine.
-    - Without spot, a run waits while its slack is above a share of its work. The share rises with the outage's age,
-      because old outages last: work is bought on on-demand while there is still slack for returning to spot.
-    - On-demand is left once spot is so old that the changeovers to expect of it use up little enough of the slack.
+    - Without spot, a run waits until the outage is so old that waiting on would use slack that is worth more elsewhere.
+    - On-demand is left once spot is so old that the slack which it will probably use is worth it. How old each must be
+      follows from the slack for an hour of work, and from how long spot lives and outages last (`spot_cycles`).
     - Guard: a deadline is never given away (`deadline_guard`), and in budget-first no cap is crossed.
 
     Without a deadline, a run waits for its patience, and returns as soon as spot does.
@@ -197,20 +203,20 @@ def _by_deadline(at: Situation, tuning: Tuning) -> Decision:
         )
         reason = f"{what}: slack {slack_hours:.2f} h"
         return Decision(market=Market.ON_DEMAND, reason=reason, wants_standby=True, numbers=numbers, is_forced=True)
-    needed_hours = at.remaining_hours * _patience(at, tuning)
-    numbers["needed_slack_hours"] = needed_hours
-    if slack_hours >= needed_hours:
-        reason = f"no spot for {at.spot_hours:.2f} h; slack {slack_hours:.2f} h, on-demand below {needed_hours:.2f} h"
-        return Decision(market=None, reason=reason, numbers=numbers)
-    reason = f"no spot for {at.spot_hours:.2f} h; slack {slack_hours:.2f} h is below {needed_hours:.2f} h"
-    return Decision(market=Market.ON_DEMAND, reason=reason, wants_standby=True, numbers=numbers)
+    wait_hours = _thresholds(at, tuning).wait_hours(_slack_share(at, slack_hours, tuning))
+    numbers["wait_hours"] = wait_hours
+    found = f"no spot for {at.spot_hours:.2f} h; slack {slack_hours:.2f} h is worth waits of {wait_hours:.2f} h"
+    if at.spot_hours + at.tick_hours <= wait_hours:
+        return Decision(market=None, reason=found, numbers=numbers)
+    return Decision(market=Market.ON_DEMAND, reason=found, wants_standby=True, numbers=numbers)
 
 
 def _from_on_demand(at: Situation, slack_hours: float, numbers: dict[str, float], tuning: Tuning) -> Decision:
     if not guard.may_use_spot(at):
         reason = f"slack {slack_hours:.2f} h is too little to return to spot"
         return Decision(market=Market.ON_DEMAND, reason=reason, numbers=numbers, is_forced=not guard.may_wait(at))
-    gate_hours = _gate_hours(at, tuning)
+    slack_after_hours = guard.slack_hours_after_return(at)
+    gate_hours = _thresholds(at, tuning).gate_hours(_slack_share(at, slack_after_hours, tuning))
     numbers["gate_hours"] = gate_hours
     if at.is_spot_worth and at.spot_hours >= gate_hours:
         reason = f"spot is there for {at.spot_hours:.2f} h, which is enough at {gate_hours:.2f} h"
@@ -223,28 +229,36 @@ def _from_on_demand(at: Situation, slack_hours: float, numbers: dict[str, float]
     )
 
 
-def _choppiness(at: Situation, tuning: Tuning) -> float:
-    """Return the square root of the rate of losses as a multiple of the prior's: what is fitted grows with the root.
+def _slack_share(at: Situation, slack_hours: float, tuning: Tuning) -> float:
+    """Return the slack that may be spent for an hour of work."""
+    return tuning.slack_spending * max(slack_hours, 0.0) / at.remaining_hours
 
-    The rate is the posterior mean of a Gamma-Poisson model: (a + losses) / (b + hours watched).
+
+def _thresholds(at: Situation, tuning: Tuning) -> Thresholds:
+    """Return the thresholds for what is believed of spot, which is the prior and what has been seen."""
+    is_priced = 0 < at.spot_usd_per_hour < at.on_demand_usd_per_hour
+    spot_share = at.spot_usd_per_hour / at.on_demand_usd_per_hour if is_priced else _USUAL_SPOT_SHARE
+    lifetime = _believed(tuning.lifetime, tuning.prior_losses, at.num_spot_losses, at.spot_up_hours, tuning)
+    outage = _believed(tuning.outage, tuning.prior_returns, at.num_spot_returns, at.spot_down_hours, tuning)
+    return thresholds(
+        lifetime=lifetime,
+        outage=outage,
+        changeover_hours=at.changeover_hours,
+        price_ratio=_rounded(1 / max(spot_share, _LEAST_SPOT_SHARE)),
+        horizon_hours=tuning.horizon_hours,
+    )
+
+
+def _believed(prior: Lomax, prior_events: float, num_events: int, hours: float, tuning: Tuning) -> Lomax:
+    """Return what is believed of spells after so many have ended in so many hours.
+
+    Their rate is the posterior mean of a Gamma-Poisson model, (a + events) / (b + hours). The scale follows it less
+    than in proportion: few spells are seen, and the spells of a market come in clusters.
     """
-    exposure = tuning.prior_losses + at.spot_up_hours * tuning.prior_losses_per_hour
-    return math.sqrt((tuning.prior_losses + at.num_spot_losses) / exposure)
+    mean_hours = prior.mean_hours(within_hours=tuning.horizon_hours)
+    factor = (prior_events + hours / mean_hours) / (prior_events + num_events)
+    return Lomax(shape=prior.shape, scale_hours=prior.scale_hours * _rounded(factor**tuning.scale_power))
 
 
-def _gate_hours(at: Situation, tuning: Tuning) -> float:
-    """Return the age from which spot is worth a changeover.
-
-    With a hazard of about 1 / (age + young), `remaining` hours of work cost remaining * changeover / (age + young)
-    hours of changeovers; a fixed part of them must fit into the slack that this one leaves.
-    """
-    slack_hours = max(guard.slack_hours_after_return(at), _LEAST_SLACK_HOURS)
-    scale = tuning.gate * _choppiness(at, tuning)
-    return max(scale * at.changeover_hours * at.remaining_hours / slack_hours - tuning.young_hours, 0.0)
-
-
-def _patience(at: Situation, tuning: Tuning) -> float:
-    """Return the slack, as a share of the work, below which an outage of this age is not waited for."""
-    age = at.spot_hours / (at.spot_hours + tuning.old_hours)
-    length = at.changeover_hours / (at.changeover_hours + tuning.long_changeover_hours)
-    return tuning.patience + tuning.old_patience * age * length * _choppiness(at, tuning)
+def _rounded(value: float) -> float:
+    return math.exp(round(math.log(value) * _STEPS) / _STEPS)

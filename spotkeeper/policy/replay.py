@@ -32,6 +32,7 @@ def replay(
     deadline_hours: float | None,
     changeover_hours: float,
     start_tick: int = 0,
+    pools: Sequence[int] | None = None,
     mode: Mode = Mode.DEADLINE_FIRST,
     cap_usd: float | None = None,
     fallback_cap_usd: float | None = None,
@@ -55,6 +56,8 @@ def replay(
         deadline_hours: From the start; the trace must reach it. None: there is none.
         changeover_hours: From a machine's start to its first new step: paid, no progress.
         start_tick: Where in the trace the job begins. What was before is not known to the policy.
+        pools: The pool that spot is taken in, tick by tick (`pool_path`). Where it changes, a machine on spot is given
+            up for one in the new pool, at the price of a preemption. None: there is one.
         mode: Which of deadline and caps gives way.
         cap_usd: What may be spent in all; None: no cap.
         fallback_cap_usd: What may be spent on on-demand; None: no cap.
@@ -91,6 +94,8 @@ def replay(
         raise ValueError(
             f"on_demand_available must have {len(available)} ticks, as available has; got {len(on_demand_available)}"
         )
+    if pools is not None and len(pools) != len(available):
+        raise ValueError(f"pools must have {len(available)} ticks, as available has; got {len(pools)}")
     for hours in actual_changeover_hours or ():
         if not 0 <= hours <= changeover_hours:
             raise ValueError(f"an actual changeover must be from 0 to changeover_hours {changeover_hours}, got {hours}")
@@ -116,9 +121,11 @@ def replay(
         if tick == len(available):
             break
         is_up = bool(available[tick])
-        if job.market is Market.SPOT and not is_up:
-            job.preempt(is_first_hour_free=is_first_hour_free)
-        sight.look(is_up, is_blind=job.market is Market.ON_DEMAND and not sees_spot and not job.has_standby)
+        is_other_pool = pools is not None and tick > start_tick and pools[tick] != pools[tick - 1]
+        if job.market is Market.SPOT and (not is_up or is_other_pool):
+            job.preempt(is_first_hour_free=is_first_hour_free and not is_up)
+        is_blind = job.market is Market.ON_DEMAND and not sees_spot and not job.has_standby
+        sight.look(is_up, is_blind=is_blind, is_other_pool=is_other_pool)
         decision = choose(
             Situation(
                 remaining_hours=job.remaining_seconds / 3600,
@@ -131,6 +138,8 @@ def replay(
                 spot_hours=sight.ticks * gap_hours,
                 num_spot_losses=sight.num_losses,
                 spot_up_hours=sight.up_ticks * gap_hours,
+                num_spot_returns=sight.num_returns,
+                spot_down_hours=sight.down_ticks * gap_hours,
                 patience_hours=patience_hours,
                 has_standby=job.has_standby,
                 lost_hours=lost_hours,
@@ -157,12 +166,17 @@ class _Sight:
     """Since when it is so."""
     num_losses: int = 0
     up_ticks: int = 0
+    num_returns: int = 0
+    down_ticks: int = 0
 
-    def look(self, is_up: bool, *, is_blind: bool) -> None:  # noqa: FBT001  there is nothing else to see
+    def look(self, is_up: bool, *, is_blind: bool, is_other_pool: bool) -> None:  # noqa: FBT001  the sight itself
         spot = Spot.UNKNOWN if is_blind else Spot.UP if is_up else Spot.DOWN
-        self.num_losses += self.spot is Spot.UP and spot is Spot.DOWN
+        is_new = spot is not self.spot or (spot is Spot.UP and is_other_pool)
+        self.num_losses += self.spot is Spot.UP and is_new and spot is not Spot.UNKNOWN
+        self.num_returns += self.spot is Spot.DOWN and spot is Spot.UP
         self.up_ticks += spot is Spot.UP
-        self.ticks = self.ticks + 1 if spot is self.spot else 0
+        self.down_ticks += spot is Spot.DOWN
+        self.ticks = 0 if is_new else self.ticks + 1
         self.spot = spot
 
 

@@ -43,6 +43,10 @@ class Situation:
     """How often spot has gone while somebody watched: in this run, or before it in its pool."""
     spot_up_hours: float = 0.0
     """For how long spot was there while somebody watched."""
+    num_spot_returns: int = 0
+    """How often spot has come back while somebody watched."""
+    spot_down_hours: float = 0.0
+    """For how long spot was away while somebody watched."""
     patience_hours: float | None = None
     """Without a deadline: so long without spot, and on-demand is wanted; None: never."""
     has_standby: bool = False
@@ -81,6 +85,8 @@ class Situation:
             and 0 <= self.spot_hours < math.inf
             and self.num_spot_losses >= 0
             and 0 <= self.spot_up_hours < math.inf
+            and self.num_spot_returns >= 0
+            and 0 <= self.spot_down_hours < math.inf
             and 0 <= self.lost_hours < math.inf
             and 0 <= self.on_demand_wait_hours < math.inf
             and 0 <= self.spot_usd_per_hour < math.inf
@@ -91,7 +97,7 @@ class Situation:
             raise ValueError(f"dollars left must be numbers, got {self.usd_left!r} and {self.on_demand_usd_left!r}")
 
     def _refuse(self) -> None:
-        names = [name for name in self.__slots__ if name.endswith(("_hours", "_usd_per_hour", "_losses"))]
+        names = [name for name in self.__slots__ if name.endswith(("_hours", "_usd_per_hour", "_losses", "_returns"))]
         for name in names:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:

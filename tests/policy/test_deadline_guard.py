@@ -12,7 +12,7 @@ from spotkeeper.policy.replay import replay
 from spotkeeper.policy.situation import Decision, Situation
 from tests.policy.markets import jobs
 
-UNTIL_THE_GUARD = replace(FITTED, patience=0.0, old_patience=0.0)
+UNTIL_THE_GUARD = replace(FITTED, slack_spending=1e9)
 """Waits for as long as the guard lets it, so that the guard alone keeps the deadline."""
 
 

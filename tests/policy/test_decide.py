@@ -37,6 +37,8 @@ def situations(draw: st.DrawFn) -> Situation:
         spot_hours=draw(st.floats(0, 50)),
         num_spot_losses=draw(st.integers(0, 100)),
         spot_up_hours=draw(st.floats(0, 500)),
+        num_spot_returns=draw(st.integers(0, 100)),
+        spot_down_hours=draw(st.floats(0, 500)),
         lost_hours=draw(st.floats(0, 1)),
         on_demand_wait_hours=draw(st.floats(0, 1)),
         spot_usd_per_hour=draw(st.floats(0.1, 4)),
@@ -95,7 +97,8 @@ def test_a_young_outage_is_waited_for_and_an_old_one_is_not() -> None:
     young, old = decide(at), decide(replace(at, spot_hours=8.0))
     assert (young.market, old.market) == (None, Market.ON_DEMAND)
     assert old.numbers["slack_hours"] == pytest.approx(3.8)
-    assert old.reason.startswith("no spot for 8.00 h; slack 3.80 h is below ")
+    assert old.reason.startswith("no spot for 8.00 h; slack 3.80 h is worth waits of ")
+    assert 0.125 < old.numbers["wait_hours"] < 8
 
 
 def test_on_demand_is_left_for_old_spot_and_kept_beside_young() -> None:
@@ -111,6 +114,13 @@ def test_spot_that_is_lost_often_must_be_older_before_on_demand_is_left() -> Non
     calm = decide(replace(at, num_spot_losses=1, spot_up_hours=20.0)).numbers["gate_hours"]
     choppy = decide(replace(at, num_spot_losses=30, spot_up_hours=20.0)).numbers["gate_hours"]
     assert choppy > calm
+
+
+def test_outages_that_were_short_are_waited_for_longer() -> None:
+    at = replace(AT, hours_left=34.0)
+    short = decide(replace(at, num_spot_returns=20, spot_down_hours=4.0)).numbers["wait_hours"]
+    long = decide(replace(at, num_spot_returns=4, spot_down_hours=40.0)).numbers["wait_hours"]
+    assert short > long
 
 
 def test_spot_as_dear_as_on_demand_is_not_taken() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spotkeeper.policy.hazard import Lomax
 from spotkeeper.policy.market import Market, Mode
 from spotkeeper.policy.placement import FITTED, Tuning, decide
 from spotkeeper.policy.replay import Replay, replay
@@ -107,9 +108,12 @@ def test_other_time_changes_no_decision_if_the_market_s_own_times_change_with_it
     job: dict[str, Any], factor: float
 ) -> None:
     def longer(tuning: Tuning) -> Tuning:
-        names = ("young_hours", "old_hours", "long_changeover_hours", "most_standby_hours")
-        times = {name: getattr(tuning, name) * factor for name in names}
-        return replace(tuning, **times, prior_losses_per_hour=tuning.prior_losses_per_hour / factor)
+        beliefs: dict[str, Any] = {
+            name: Lomax(shape=belief.shape, scale_hours=belief.scale_hours * factor)
+            for name, belief in (("lifetime", tuning.lifetime), ("outage", tuning.outage))
+        }
+        times = {name: getattr(tuning, name) * factor for name in ("horizon_hours", "most_standby_hours")}
+        return replace(tuning, **beliefs, **times)
 
     names = ("gap_seconds", "work_hours", "deadline_hours", "changeover_hours")
     slower = {**job, **{name: job[name] * factor for name in names}}
