@@ -79,8 +79,8 @@ def cells(series: Series) -> list[dict[str, Any]]:
     for deadline_hours in DEADLINES_HOURS:
         job = _job(series, deadline_hours)
         random = Random(f"{series.name} {deadline_hours}")
-        came = forecast(job, _windows(series, job, ticks=unseen, random=random))[Way.MIXED]
-        told = forecast(job, _drawn(series, job, ticks=seen, random=random))[Way.MIXED]
+        came = forecast(job, _windows(series, job, ticks=unseen, random=random), ways=[Way.MIXED])[Way.MIXED]
+        told = forecast(job, _drawn(series, job, ticks=seen, random=random), ways=[Way.MIXED])[Way.MIXED]
         found.append({"series": series.name, "deadline_hours": deadline_hours, **_compared(told, came)})
     return found
 

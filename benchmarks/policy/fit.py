@@ -87,8 +87,8 @@ def main() -> None:
     """Walk, and print every improvement."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.policy.fit", description=__doc__)
     parser.add_argument("--traces", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=110)
-    parser.add_argument("--count", type=int, default=3, help="deadlines drawn in each series (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--count", type=int, default=2, help="deadlines drawn in each series (default: %(default)s)")
     options = parser.parse_args()
     chance = random.Random(3)
     jobs = tuning_jobs(options.traces, options.count)

@@ -94,22 +94,23 @@ class Outlook:
     """Hours and dollars of each market in which it was finished."""
 
 
-def forecast(job: Job, markets: Iterable[SampledMarket]) -> dict[Way, Outlook]:
+def forecast(job: Job, markets: Iterable[SampledMarket], *, ways: Iterable[Way] = tuple(Way)) -> dict[Way, Outlook]:
     """Return what each way comes to.
 
     Args:
         job: What is to be done.
         markets: At least one. A market should be a few times as long as the job, or what waits for long is not seen to
             finish.
+        ways: Those that are asked for.
 
     Raises:
         ValueError: naming what is wrong with job or market.
     """
-    runs: dict[Way, list[Replay]] = {way: [] for way in Way}
+    runs: dict[Way, list[Replay]] = {way: [] for way in ways}
     for market in markets:
         for way, found in runs.items():
             found.append(_replay(job, market, way))
-    if not runs[Way.SPOT]:
+    if not all(runs.values()):
         raise ValueError("at least one market is needed to forecast from, got none")
     return {way: _outlook(found, job.deadline_hours) for way, found in runs.items()}
 

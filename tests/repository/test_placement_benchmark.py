@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from spotkeeper.policy.placement import FITTED
+from spotkeeper.policy.spot_cycles import thresholds
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "placement.md").read_text()
 
@@ -38,3 +41,23 @@ def test_the_harness_reproduces_what_is_published() -> None:
     published = {"greedy_usd": 119.0345, "uniform_progress_usd": 101.6827, "optimum_usd": 92.1617}
     found = newest()["adrs"]
     assert {name: found[name] for name in published} == published
+
+
+def test_the_page_tells_the_waits_and_gates_that_are_shipped() -> None:
+    found = thresholds(
+        lifetime=FITTED.lifetime,
+        outage=FITTED.outage,
+        changeover_hours=0.2,
+        price_ratio=3.0,
+        horizon_hours=FITTED.horizon_hours,
+    )
+    shares = (0.02, 0.05, 0.1, 0.2, 0.4)
+    assert f"| slack share | {' | '.join(f'{share:g}' for share in shares)} |" in PAGE
+    assert f"| wait, hours | {' | '.join(f'{found.wait_hours(share):.2f}' for share in shares)} |" in PAGE
+    assert f"| gate, hours | {' | '.join(f'{found.gate_hours(share):.2f}' for share in shares)} |" in PAGE
+
+
+def test_the_page_tells_how_a_run_in_any_zone_compares_with_the_best_one() -> None:
+    for changeover, found in newest()["any_zone_above_best_single_zone"].items():
+        assert f"| {changeover} | {found['mean_points']:+.2f} | {found['worst_points']:+.2f} |" in PAGE
+        assert found["misses"] == 0
