@@ -15,10 +15,11 @@ from rich.text import Text
 
 from spotkeeper.ops import baselines
 from spotkeeper.ops.gantt import check_plot, draw_replays
+from spotkeeper.ops.pool_traces import PoolTraces, together
 from spotkeeper.ops.spending import cap_usd_option, mode_option
 from spotkeeper.ops.spot_trace import Ticks, read_ticks
 from spotkeeper.policy import hazard, preemption_rate
-from spotkeeper.policy.market import Mode
+from spotkeeper.policy.market import Market, Mode
 from spotkeeper.policy.placement import decide
 from spotkeeper.policy.replay import replay
 from spotkeeper.policy.replay_log import Replay
@@ -40,6 +41,8 @@ class Comparison:
     start_tick: int
     replays: Mapping[str, Replay]
     """By name, `SPOTKEEPER` first."""
+    pools: PoolTraces | None = None
+    """The pools of which the market is made, if there are several."""
 
 
 def compare(
@@ -49,6 +52,7 @@ def compare(
     work_hours: float,
     deadline_hours: float | None,
     start_tick: int,
+    pools: PoolTraces | None = None,
     **terms: Any,
 ) -> Comparison:
     """Replay a job by each policy.
@@ -59,6 +63,7 @@ def compare(
         work_hours: Work on one machine.
         deadline_hours: From the start; None: there is none, and only on-demand is compared.
         start_tick: Where the job begins.
+        pools: The pools of which the market is made, if there are several.
         terms: What else `spotkeeper.policy.replay.replay` takes.
 
     Raises:
@@ -78,17 +83,24 @@ def compare(
         work_hours=work_hours,
         deadline_hours=deadline_hours,
         start_tick=start_tick,
+        pools=pools.pools if pools else None,
     )
     own = run(**terms, choose=decide)
     # Baselines know nothing of caps: they say what the work costs.
     free = {name: value for name, value in terms.items() if name not in ("cap_usd", "fallback_cap_usd")}
     others = {name: run(**free, choose=choose) for name, choose in policies.items() if name != SPOTKEEPER}
-    return Comparison(ticks=ticks, start_tick=start_tick, replays={SPOTKEEPER: own, **others})
+    return Comparison(ticks=ticks, start_tick=start_tick, replays={SPOTKEEPER: own, **others}, pools=pools)
 
 
 def replay_trace(
     *,
-    trace: Annotated[Path, typer.Option(help="CSV (time,available[,spot_price]) or JSON, also with .gz.")],
+    trace: Annotated[
+        list[Path],
+        typer.Option(
+            help="CSV (time,available[,spot_price]) or JSON, also with .gz. Once for each pool that the job may be in; "
+            "all must begin at the same time."
+        ),
+    ],
     work_hours: Annotated[float, typer.Option(help="Work on one machine.")] = 48.0,
     deadline_hours: Annotated[float | None, typer.Option(help="From the start; none by default.")] = None,
     changeover_hours: Annotated[float, typer.Option(help="From a machine's start to its first new step.")] = 0.2,
@@ -114,9 +126,20 @@ def replay_trace(
     """Replay a recorded spot market through the shipped policy, and through those that it is compared with.
 
     spotkeeper replay --trace us-west-2a.csv --work-hours 48 --deadline-hours 60
+
+    spotkeeper replay --trace us-west-2a.csv --trace us-west-2b.csv --work-hours 48 --deadline-hours 60
     """
     check_plot(plot)
-    ticks = read_ticks(trace, gap_seconds=gap_seconds)
+    markets = [(path, read_ticks(path, gap_seconds=gap_seconds)) for path in trace]
+    pools = None
+    if len(markets) > 1:
+        pools = together(
+            markets,
+            spot_usd_per_hour=spot_price,
+            on_demand_usd_per_hour=on_demand_price,
+            changeover_hours=changeover_hours,
+        )
+    ticks = pools.ticks if pools else markets[0][1]
     found = compare(
         ticks,
         spot_usd_per_hour=spot_price,
@@ -125,6 +148,7 @@ def replay_trace(
         deadline_hours=deadline_hours,
         changeover_hours=changeover_hours,
         start_tick=start_tick,
+        pools=pools,
         lost_hours=lost_hours,
         mode=mode_option(mode),
         cap_usd=cap_usd_option(total_cap, "--total-cap"),
@@ -147,9 +171,13 @@ def plain(found: Comparison) -> dict[str, Any]:
     own, *others = found.replays.items()
     up, down = hazard.spells_of(found.ticks.available, gap_hours=found.ticks.gap_seconds / 3600)
     rate = preemption_rate.estimate(up)
+    replayed = asdict(own[1])
+    if found.pools:
+        for segment in replayed["segments"]:
+            segment["pool"] = found.pools.name_at(segment["first_tick"]) if segment["place"] == Market.SPOT else None
     return {
         "usd": own[1].usd,
-        **asdict(own[1]),
+        **replayed,
         "baselines": {
             name: {
                 "usd": one.usd,
@@ -188,7 +216,10 @@ def _show(found: Comparison) -> None:
     console.print()
     for segment in segments[:_MOST_SEGMENTS]:
         begin = (segment.first_tick - found.start_tick) * tick_hours
-        line = f"{begin:7.1f} h  {segment.place:<9}  {segment.ticks * tick_hours:6.1f} h  ${segment.usd:8.2f}"
+        place = segment.place
+        if found.pools and place == Market.SPOT:
+            place = found.pools.name_at(segment.first_tick)
+        line = f"{begin:7.1f} h  {place:<9}  {segment.ticks * tick_hours:6.1f} h  ${segment.usd:8.2f}"
         console.print(Text(f"{line}  {segment.ended:<9}  {segment.reason}"))
     if len(segments) > _MOST_SEGMENTS:
         console.print(Text(f"… and {len(segments) - _MOST_SEGMENTS} more: --json lists all"))

@@ -181,3 +181,29 @@ def test_without_matplotlib_a_picture_is_refused_with_the_way_to_get_it(
     assert "--plot needs matplotlib" in result.stderr
     assert "pip install 'spotkeeper[plot]'" in result.stderr
     assert result.stdout == ""
+
+
+def test_a_job_that_may_be_in_two_pools_goes_on_in_the_other_when_one_is_gone(trace: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"metadata": {"gap_seconds": 600}, "data": [0] * 30 + [1] * 90 + [0] * 180}))
+    words = ("replay", "--trace", str(trace), "--trace", str(other), *JOB)
+
+    told = json.loads(spotkeeper(*words, "--json").stdout)
+    assert [(one["place"], one["pool"]) for one in told["segments"]] == [
+        ("spot", "market"),
+        ("spot", "other"),
+        ("spot", "market"),
+    ]
+    assert told["on_demand_usd"] == 0
+    assert told["num_preemptions"] == 2
+    assert "other " in spotkeeper(*words).stdout
+
+
+def test_traces_of_several_pools_that_differ_in_length_are_refused_by_name(trace: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"metadata": {"gap_seconds": 600}, "data": [1] * 30}))
+    result = spotkeeper("replay", "--trace", str(trace), "--trace", str(other), *JOB)
+
+    assert result.exit_code == 2
+    assert "must have the same ticks" in result.output
+    assert "30 of 600 s" in " ".join(result.output.split())
