@@ -19,9 +19,6 @@ SDK_LOCK := tests/sagemaker_sdk/sagemaker.lock
 
 # The environment's own Node and tools come first, so that a machine needs python3 and make only.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# Synthesis must not depend on who runs it.
-export PYTHONDONTWRITEBYTECODE := 1
-
 .PHONY: help
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,7 +57,7 @@ demo: $(READY) ## train a real model on an emulated AWS, take its capacity away,
 
 .PHONY: test
 test: $(READY) $(EMULATOR_READY) $(SDK_READY) ## run every test
-	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
 
 .PHONY: check
 check: $(READY) ## format, lint, types, import rules, templates, Dockerfiles

@@ -10,16 +10,18 @@ import argparse
 import random
 import sys
 import time
+from importlib import metadata
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
 import spotkeeper
 
+DIGITS = "sklearn/datasets/data/digits.csv.gz"
+"""A line for each image: its 64 pixels, from 0 to 16, and its label."""
 NUM_TEST_IMAGES = 360
 AFRESH = "To start afresh: another name (SPOTKEEPER_RUN_ID=digits-2), or remove the checkpoints (rm -r checkpoints)"
 
@@ -66,9 +68,10 @@ def main() -> None:
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(options.seed)
 
-    digits = load_digits()
-    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
-    labels = torch.tensor(digits.target)
+    # Read here, because an attempt that imports scikit-learn starts much later.
+    digits = np.loadtxt(str(metadata.distribution("scikit-learn").locate_file(DIGITS)), delimiter=",")
+    images = torch.tensor(digits[:, :64].reshape(-1, 1, 8, 8), dtype=torch.float32) / 16
+    labels = torch.tensor(digits[:, 64], dtype=torch.int64)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     test, train = order[:NUM_TEST_IMAGES], order[NUM_TEST_IMAGES:]
 

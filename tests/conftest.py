@@ -4,12 +4,28 @@ from collections.abc import Callable
 from functools import cache
 
 import pytest
+from botocore.loaders import JSONFileLoader
 
 # isort: split
 import stacks  # noqa: F401 - first, because it chooses the Node that importing aws_cdk starts
 
 # isort: split
+from emulation.templates import assembly as emulated
 from tests.stacks.synthesized import Assembly
+
+# A session of boto3 reads megabytes of JSON, which never change, and nearly every test makes sessions.
+read_json = cache(JSONFileLoader().load_file)
+JSONFileLoader.load_file = lambda self, file_path: read_json(file_path)  # type: ignore[method-assign]  # noqa: ARG005
+
+WAITING = ("tests/story/test_demo.py", "tests/story/", "tests/runbooks/")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what waits more than it works, the longest first: no worker shall be left alone with it at the end."""
+    items.sort(
+        key=lambda item: next((n for n, part in enumerate(WAITING) if item.nodeid.startswith(part)), len(WAITING))
+    )
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +40,12 @@ def synthesize(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Asse
         return Assembly(folder, environment)
 
     return synthesized
+
+
+@pytest.fixture(scope="session")
+def deployable(synthesize: Callable[[str], Assembly]) -> Callable[[str], emulated.Assembly]:
+    """The same, for the emulation to deploy."""
+    return lambda environment: emulated.read(synthesize(environment).folder)
 
 
 @pytest.fixture(scope="session")

@@ -88,6 +88,11 @@ class MetricAlarm:
             treatment=treatment,
         )
 
+    @property
+    def all_series(self) -> frozenset[Series]:
+        """What its state follows from."""
+        return frozenset(query.series for query in self.queries.values())
+
     def state(self, data: Sequence[Datum], *, at: float, before: str) -> str:
         """Return the alarm's state at a time (Unix seconds), given that of a minute before."""
         count = self.evaluation_periods + _MORE_POINTS

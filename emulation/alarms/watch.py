@@ -1,12 +1,13 @@
 """All alarms of an environment over a stretch of time, minute by minute as CloudWatch evaluates them."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from emulation.alarms import rule
 from emulation.alarms.metric_alarm import ALARM, INSUFFICIENT_DATA, OK, MetricAlarm
-from emulation.alarms.metric_data import Datum
+from emulation.alarms.metric_data import Datum, Series
 from emulation.templates.deployment import Resource
 
 STEP_SECONDS: Final = 60
@@ -48,11 +49,19 @@ class AlarmWatch:
         They begin with INSUFFICIENT_DATA, as every alarm does.
         """
         states = dict.fromkeys((*self._metric_alarms, *self._rules), INSUFFICIENT_DATA)
+        # Sought once, not once a minute: data of hours are many, and most are none of an alarm's.
+        by_series: dict[Series, list[Datum]] = defaultdict(list)
+        for datum in data:
+            by_series[datum.series].append(datum)
+        read = {
+            arn: [datum for series in alarm.all_series for datum in by_series[series]]
+            for arn, alarm in self._metric_alarms.items()
+        }
         minutes = []
         for minute in range(1, int((end - begin) // STEP_SECONDS) + 1):
             at = begin + minute * STEP_SECONDS
             for arn, alarm in self._metric_alarms.items():
-                states[arn] = alarm.state(data, at=at, before=states[arn])
+                states[arn] = alarm.state(read[arn], at=at, before=states[arn])
             for arn, text in self._rules.items():
                 states[arn] = ALARM if rule.holds(text, states) else OK
             minutes.append({self._names[arn]: state for arn, state in states.items()})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _LARGEST_BATCH: Final = 10
 """SQS returns at most ten messages at once; Lambda joins several receives for a larger batch, this does not."""
-_IDLE_SECONDS: Final = 0.25
+_IDLE_SECONDS: Final = 1.0
 """How soon a redelivery is seen. New events do not wait for it: the router wakes the poller."""
 
 _log = logging.getLogger(__name__)

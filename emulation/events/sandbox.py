@@ -123,7 +123,6 @@ def _lambda_variables(function: Function) -> dict[str, str]:
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": "emulation",
         "LANG": "en_US.UTF-8",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
         "TZ": ":UTC",
         "_HANDLER": function.handler,

@@ -81,7 +81,6 @@ def synthesize(environment: str, out: Path, *, app: Path = _REPOSITORY / "app.py
                 "PATH": search_path,
                 "CDK_OUTDIR": str(out),
                 "TMPDIR": temporary,
-                "PYTHONDONTWRITEBYTECODE": "1",
             },
             stdin=subprocess.DEVNULL,
             capture_output=True,

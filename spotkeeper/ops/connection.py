@@ -153,13 +153,15 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
         # Jobs are processes of this machine there: it is every image.
         image = f"000000000000.dkr.ecr.{local.region}.amazonaws.com/this-machine@sha256:{'0' * 64}"
         descriptor = replace(descriptor, trainer_images=dict.fromkeys(IMAGE_VARIANTS, image))
+    # One for all that is in the ledger's table: making a client takes longer than asking it.
+    dynamodb = boto3.client("dynamodb", **options)
     batch_client = boto3.client("batch", **options)
     return Connection(
         descriptor=descriptor,
-        ledger=DynamoDBLedger(boto3.client("dynamodb", **options), descriptor.ledger_table),
-        budgets=DynamoDBBudgets(boto3.client("dynamodb", **options), descriptor.ledger_table),
-        sweeps=DynamoDBSweeps(boto3.client("dynamodb", **options), descriptor.ledger_table),
-        others=DynamoDBOthersJobs(boto3.client("dynamodb", **options), descriptor.ledger_table),
+        ledger=DynamoDBLedger(dynamodb, descriptor.ledger_table),
+        budgets=DynamoDBBudgets(dynamodb, descriptor.ledger_table),
+        sweeps=DynamoDBSweeps(dynamodb, descriptor.ledger_table),
+        others=DynamoDBOthersJobs(dynamodb, descriptor.ledger_table),
         batch=_job_services(descriptor, batch_client, options),
         batch_client=batch_client,
         s3=boto3.client("s3", **options),

@@ -23,8 +23,8 @@ from tests.emulation import sample_stack
 
 
 @pytest.fixture(scope="session")
-def dev(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
-    return synthesize("dev", tmp_path_factory.mktemp("assembly"))
+def dev(deployable: Callable[[str], Assembly]) -> Assembly:
+    return deployable("dev")
 
 
 # The templates that an account would get
@@ -53,10 +53,10 @@ def test_every_resource_of_dev_is_created_or_skipped_for_a_known_reason(
 
 
 @pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
-def test_every_environment_that_is_shipped_loads(environment: str, aws: Aws, server: Server, tmp_path: Path) -> None:
-    deployment, report = load(
-        synthesize(environment, tmp_path), aws, environment=environment, failures=lambda: server.failures
-    )
+def test_every_environment_that_is_shipped_loads(
+    environment: str, aws: Aws, server: Server, deployable: Callable[[str], Assembly]
+) -> None:
+    deployment, report = load(deployable(environment), aws, environment=environment, failures=lambda: server.failures)
 
     assert len(deployment.job_queues) == 2 * len(ENVIRONMENTS[environment].profiles)
     assert report.created

@@ -19,7 +19,7 @@ from emulation.alarms.service_metrics import invocations
 from emulation.alarms.watch import AlarmWatch
 from emulation.aws import connect
 from emulation.server import Server
-from emulation.templates.assembly import synthesize
+from emulation.templates.assembly import Assembly
 from emulation.templates.deployment import Resource
 from emulation.templates.load import load
 from lambdas.record_interruption.handler import handle as record_interruption
@@ -47,12 +47,11 @@ SWEEPS_AN_HOUR = 12
 
 
 @pytest.fixture(scope="session")
-def alarms(tmp_path_factory: pytest.TempPathFactory) -> tuple[Resource, ...]:
+def alarms(deployable: Callable[[str], Assembly]) -> tuple[Resource, ...]:
     """The resources of dev, as they were synthesized."""
-    assembly = synthesize("dev", tmp_path_factory.mktemp("assembly"))
     server = Server()
     try:
-        deployment, _ = load(assembly, connect(server.endpoint_url, REGION), environment="dev")
+        deployment, _ = load(deployable("dev"), connect(server.endpoint_url, REGION), environment="dev")
     finally:
         server.stop()
     return deployment.resources

@@ -277,7 +277,6 @@ def test_make_says_the_same_before_the_cdk_says_it_at_length(target: str, tmp_pa
         "HOME": str(tmp_path),
         "PATH": os.defpath,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
     venv = f"BIN={Path(sys.executable).parent}"
 

@@ -7,7 +7,7 @@ import pytest
 
 from emulation.cloud import Cloud, Conditions
 from emulation.events.router import Event
-from emulation.templates.assembly import synthesize
+from emulation.templates.assembly import Assembly
 from spotkeeper.control.cancel import cancel
 from spotkeeper.ops import fallback
 from tests.runbooks.exercise import Exercise
@@ -49,13 +49,14 @@ def delivery() -> Delivery:
 
 
 @pytest.fixture(scope="module")
-def emulated(tmp_path_factory: pytest.TempPathFactory, delivery: Delivery) -> Iterator[Cloud]:
+def emulated(
+    deployable: Callable[[str], Assembly], tmp_path_factory: pytest.TempPathFactory, delivery: Delivery
+) -> Iterator[Cloud]:
     """One environment for all pages: what one leaves open is cancelled before the next."""
-    assembly = synthesize("dev", tmp_path_factory.mktemp("assembly"))
     entrypoint = (sys.executable, "-c", POLLS_QUICKLY)
     conditions = Conditions(seed=1, speed=SPEED, faults=delivery, entrypoint=entrypoint)
     work_dir = tmp_path_factory.mktemp("emulation") / "cloud"
-    with Cloud("dev", work_dir=work_dir, conditions=conditions, assembly=assembly) as cloud:
+    with Cloud("dev", work_dir=work_dir, conditions=conditions, assembly=deployable("dev")) as cloud:
         yield cloud
         assert cloud.failures == ()
 

@@ -68,7 +68,7 @@ class Exercise:
             looks = [line for line in step.lines if _only_looks(line)]
             assert looks, f"{step.lines} should show {missing}, and shows {outputs}"
             assert time.monotonic() < give_up, f"{step.lines} should show {missing}, and shows {outputs}"
-            time.sleep(0.2)  # between two readings; the deadline is above
+            time.sleep(0.5)  # between two readings, each of which costs as much; the deadline is above
             outputs.update({line: self._must(line) for line in looks})
         return "".join(outputs.values())
 

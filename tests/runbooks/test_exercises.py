@@ -32,24 +32,16 @@ HANGS = "import time; time.sleep(600)"
 
 def fires(exercise: Exercise) -> None:
     """Wait until the page's alarm is on."""
-    name = exercise.page.name
-
-    def fired() -> set[str]:
-        exercise.watched.look()
-        return exercise.watched.fired()
-
-    eventually(fired, lambda names: name in names)
+    exercise.watched.until(exercise.watched.fired, lambda names: exercise.page.name in names)
 
 
 def is_over(exercise: Exercise) -> None:
     """Wait until the page's alarm, which was on, is not any more."""
-    name = exercise.page.name
 
     def states() -> list[str]:
-        exercise.watched.look()
-        return [state[name] for state in exercise.watched.states()]
+        return [state[exercise.page.name] for state in exercise.watched.states()]
 
-    eventually(states, lambda found: ALARM in found and found[-1] != ALARM)
+    exercise.watched.until(states, lambda found: ALARM in found and found[-1] != ALARM)
 
 
 def is_in(user: User, run: Run, *states: RunState) -> Run:

@@ -38,7 +38,7 @@ ON_DEMAND = training_request(training_run(market="on-demand", job_queue=ON_DEMAN
 
 def run(request: dict[str, Any], home: Path) -> subprocess.CompletedProcess[str]:
     # Without the SDK's configuration files of whoever runs the tests, and without their credentials.
-    environment = {"PATH": os.defpath, "HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"PATH": os.defpath, "HOME": str(home), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [PYTHON, "-m", "tests.sagemaker_sdk.record"],
         input=json.dumps(request),

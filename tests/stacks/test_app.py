@@ -21,7 +21,7 @@ def run_app(
     """Run app.py with nothing in the environment but `environ`: no AWS variables, no HOME, no PATH."""
     return subprocess.run(
         [sys.executable, str(program), *arguments],
-        env={"PYTHONDONTWRITEBYTECODE": "1", **environ},
+        env=environ,
         capture_output=True,
         text=True,
         timeout=60,

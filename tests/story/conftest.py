@@ -1,19 +1,19 @@
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from emulation.cloud import Cloud, Conditions
 from emulation.events.router import deliver_once
-from emulation.templates.assembly import Assembly, synthesize
+from emulation.templates.assembly import Assembly
 from tests.story.faults import Faults
 from tests.story.user import User
 
 
 @pytest.fixture(scope="session")
-def dev(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
-    return synthesize("dev", tmp_path_factory.mktemp("assembly"))
+def dev(deployable: Callable[[str], Assembly]) -> Assembly:
+    return deployable("dev")
 
 
 POLLS_QUICKLY = "import sys; from spotkeeper.trainer.exec import main; del sys.argv[1]; main(poll_seconds=0.5)"

@@ -4,18 +4,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
 
+# Without torch.optim, whose first use imports as much again as torch; tests/trainer shows what becomes of optimizers.
 LIBRARY_PROGRAM = """
     import time, torch, spotkeeper
 
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 1)
-    opt = torch.optim.SGD(model.parameters(), lr=0.01)
-    run = spotkeeper.Run(model=model, opt=opt)
+    run = spotkeeper.Run(model=model)
     data = run.loader(torch.utils.data.TensorDataset(torch.ones(64, 4)), batch_size=8)
     for step, batch in run.steps(data, total={total}):
         model(batch[0]).mean().backward()
-        opt.step()
-        opt.zero_grad()
+        with torch.no_grad():
+            model.weight -= 0.01 * model.weight.grad
+        model.zero_grad()
         {in_loop}
         time.sleep({seconds_a_step})
     print("after the loop")
@@ -28,15 +29,16 @@ def library_program(*, total: int = 40, in_loop: str = "pass", seconds_a_step: f
 
 # A checkpoint is its manifest as far as the control plane can see; these programs need no library and start at once.
 PLAIN_PROGRAM = """
-    import os, time, boto3
+    import os, time
+    from urllib.request import Request, urlopen
 
     run_id, epoch = os.environ["SPOTKEEPER_RUN_ID"], int(os.environ["SPOTKEEPER_EPOCH"])
-    bucket = os.environ["SPOTKEEPER_URI"].removeprefix("s3://")
-    s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
-    done = len(s3.list_objects_v2(Bucket=bucket, Prefix=f"commit/{{run_id}}/").get("Contents", []))
-    for step in range(done + 1, {total} + 1):
-        key = f"commit/{{run_id}}/{{epoch:06}}-{{step:012}}.json"
-        s3.put_object(Bucket=bucket, Key=key, Body=b"{{}}", IfNoneMatch="*")
+    bucket = os.environ["AWS_ENDPOINT_URL"] + "/" + os.environ["SPOTKEEPER_URI"].removeprefix("s3://")
+    listed = urlopen(f"{{bucket}}?list-type=2&prefix=commit/{{run_id}}/").read()
+    for step in range(listed.count(b"<Key>") + 1, {total} + 1):
+        key = f"{{bucket}}/commit/{{run_id}}/{{epoch:06}}-{{step:012}}.json"
+        headers = {{"If-None-Match": "*", "Content-Type": "application/json"}}
+        urlopen(Request(key, b"{{}}", headers, method="PUT"))
         if step < {total}:
             time.sleep({seconds_a_step})
 """

@@ -1,7 +1,5 @@
 """The alarms of the environment that is deployed, on what its functions log and its queues hold while people use it."""
 
-from collections.abc import Callable
-
 import pytest
 
 from emulation.cloud import Cloud
@@ -52,19 +50,16 @@ def test_dead_letters_fires_when_a_message_could_not_be_handled(cloud: Cloud, wa
     watched.look()
 
     sqs.send_message(QueueUrl=source.url, MessageBody="no event")
-    eventually(_seen(watched), lambda depths: depths.get(queues[source.dead_letter_arn].name) == 1)
+    dead_letters = queues[source.dead_letter_arn].name
+    watched.until(lambda: _depths(watched), lambda depths: depths.get(dead_letters) == 1)
     watched.sweeps(1)
     watched.look()
 
     assert watched.fired() == {"DeadLetters"}
 
 
-def _seen(watched: Watched) -> Callable[[], dict[str, float]]:
-    def look() -> dict[str, float]:
-        watched.look()
-        return {dict(datum.series.dimensions)["QueueName"]: datum.value for datum in watched.depths}
-
-    return look
+def _depths(watched: Watched) -> dict[str, float]:
+    return {dict(datum.series.dimensions)["QueueName"]: datum.value for datum in watched.depths}
 
 
 def test_notice_not_honoured_fires_when_a_program_goes_on_until_its_host_is_taken(

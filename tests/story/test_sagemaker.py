@@ -116,7 +116,6 @@ class Story:
 OF_THE_PROGRAM = {
     "PYTHONPATH": str(REPOSITORY),
     "PYTHONUNBUFFERED": "1",
-    "PYTHONDONTWRITEBYTECODE": "1",
     "OMP_NUM_THREADS": "1",
     "SAVE_AT": "2,6,10",
 }
@@ -127,6 +126,12 @@ def final_state(manifests: list[str], run_id: str, get: Any) -> list[Any]:
     manifest = unseal(get(max(manifests)), max(manifests), run_id)
     tensors = [get(stored["key"]) for stored in manifest["objects"]]
     return [manifest["step"], tensors, manifest["state"], manifest.get("rank_states")]
+
+
+@pytest.fixture(scope="module")
+def peaceful(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The final state of one process that nobody interrupted."""
+    return left_in_peace(tmp_path_factory.mktemp("peace") / "checkpoints", PROGRAM)
 
 
 def left_in_peace(folder: Path, command: Sequence[str]) -> list[Any]:
@@ -158,7 +163,7 @@ def story(cloud: Training) -> Story:
     return Story(cloud)
 
 
-def test_a_run_that_is_interrupted_twice_ends_as_one_that_was_left_in_peace(story: Story, tmp_path: Path) -> None:
+def test_a_run_that_is_interrupted_twice_ends_as_one_that_was_left_in_peace(story: Story, peaceful: list[Any]) -> None:
     story.create()
     story.reaches(4, epoch=1)
     story.reclaim(notice=True)  # SageMaker happens to pass it on as SIGTERM
@@ -173,7 +178,7 @@ def test_a_run_that_is_interrupted_twice_ends_as_one_that_was_left_in_peace(stor
     assert item["job_id"]["S"] == done["TrainingJobArn"]
     assert (item["completion"]["M"]["epoch"]["N"], item["completion"]["M"]["step"]["N"]) == ("3", "16")
     assert "signal" in [line.get("cause") for line in story.lines()]
-    assert story.final_state() == left_in_peace(tmp_path / "peace", PROGRAM)
+    assert story.final_state() == peaceful
 
 
 def test_without_capacity_the_job_ends_with_its_wait_and_the_run_was_never_claimed(story: Story) -> None:
@@ -259,7 +264,7 @@ def whole_in_s3(cloud: Training) -> list[int]:
     return steps
 
 
-def test_an_isolated_run_goes_on_from_its_mirror_without_a_word_to_aws(story: Story, tmp_path: Path) -> None:
+def test_an_isolated_run_goes_on_from_its_mirror_without_a_word_to_aws(story: Story, peaceful: list[Any]) -> None:
     own = {
         "SPOTKEEPER_URI": "/opt/ml/checkpoints",
         "SPOTKEEPER_RUN_ID": RUN,
@@ -281,7 +286,7 @@ def test_an_isolated_run_goes_on_from_its_mirror_without_a_word_to_aws(story: St
         return bytes(found["Body"].read())
 
     manifests = [key.removeprefix(f"mirror/{RUN}/") for key in story.cloud.keys(f"mirror/{RUN}/commit/")]
-    assert final_state(manifests, RUN, mirrored) == left_in_peace(tmp_path / "peace", PROGRAM)
+    assert final_state(manifests, RUN, mirrored) == peaceful
 
 
 def twice_and_shuffled() -> Any:

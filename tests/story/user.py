@@ -33,12 +33,14 @@ def later(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
 
 
-def eventually(read: Callable[[], T], accept: Callable[[T], object], seconds: float = 40) -> T:
+def eventually(
+    read: Callable[[], T], accept: Callable[[T], object], seconds: float = 40, *, pause_seconds: float = 0.1
+) -> T:
     """Read until what is read is accepted; fail with what was read last."""
     give_up = time.monotonic() + seconds
     while not accept(last := read()):
         assert time.monotonic() < give_up, f"after {seconds} s it is still {last!r}"
-        time.sleep(0.05)  # between two polls; the deadline is above
+        time.sleep(pause_seconds)  # between two polls; the deadline is above
     return last
 
 

@@ -1,6 +1,9 @@
 """The alarms of an emulated environment, on what its functions log and its queues hold while time passes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TypeVar
 
 from emulation.alarms.metric_alarm import ALARM
 from emulation.alarms.metric_data import Datum, read_embedded
@@ -8,6 +11,8 @@ from emulation.alarms.service_metrics import visible_messages
 from emulation.alarms.watch import AlarmWatch
 from emulation.cloud import Cloud
 from tests.story.user import eventually
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -26,8 +31,8 @@ class Watched:
     @property
     def emitted(self) -> list[Datum]:
         """What the functions have logged."""
-        lines = [line for function in self.cloud.functions.values() for line in function.log_lines]
-        return read_embedded(lines)
+        lines = (line for function in self.cloud.functions.values() for line in function.log_lines)
+        return [datum for line in lines for datum in _data_in(line)]
 
     def fired(self) -> set[str]:
         """Return the alarms that have been in ALARM since the first sweep."""
@@ -45,6 +50,15 @@ class Watched:
         end = aws_time(self.cloud.clock.now().timestamp())
         return AlarmWatch(self.cloud.deployment.resources).states(data, begin=first_sweep, end=end)
 
+    def until(self, read: Callable[[], T], accept: Callable[[T], object]) -> T:
+        """Look once a minute of AWS's, as CloudWatch does, until what is then read is accepted."""
+
+        def look() -> T:
+            self.look()
+            return read()
+
+        return eventually(look, accept, pause_seconds=60 / self.cloud.clock.speed)
+
     def sweeps(self, number: int) -> None:
         """Wait until there were so many more sweeps."""
         before = self._num_sweeps()
@@ -52,3 +66,8 @@ class Watched:
 
     def _num_sweeps(self) -> int:
         return sum(datum.series.name == "Sweeps" for datum in self.emitted)
+
+
+@cache  # the same lines are read at every look
+def _data_in(line: str) -> tuple[Datum, ...]:
+    return tuple(read_embedded([line]))

@@ -16,7 +16,6 @@ import time
 import numpy as np
 import torch
 from torch import distributed, nn
-from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
 
 import spotkeeper
@@ -51,6 +50,8 @@ def main() -> None:
     if world_size > 1:
         distributed.init_process_group("gloo")
         if "SHARDED" in os.environ:
+            from torch.distributed.fsdp import fully_shard  # here, because it loads as much again as torch
+
             for layer in network.children():
                 fully_shard(layer)
             fully_shard(network)

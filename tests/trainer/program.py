@@ -3,12 +3,14 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from spotkeeper.contract.log_lines import PREFIX, parse_line
-from tests.trainer.conftest import REPOSITORY
+from tests.trainer.conftest import REPOSITORY, clean_environ
+from tests.trainer.forked_process import ForkedProcess, warm_python
 
 POLLS_QUICKLY = "from spotkeeper.trainer.exec import main; main(poll_seconds=0.05)"
 
@@ -16,7 +18,7 @@ POLLS_QUICKLY = "from spotkeeper.trainer.exec import main; main(poll_seconds=0.0
 class Program:
     """A process and its output so far."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str] | ForkedProcess) -> None:
         self.process = process
         self.lines: list[dict[str, Any]] = []
         self.other_output: list[str] = []
@@ -93,3 +95,26 @@ def attempt(command: list[str], environ: dict[str, str]) -> Iterator[Program]:
     """Start `spotkeeper-exec` with this command; it looks at its run more often than it would elsewhere."""
     with running(["-c", POLLS_QUICKLY, "--", *command], environ) as program:
         yield program
+
+
+@contextmanager
+def forked(arguments: list[str], environ: dict[str, str]) -> Iterator[Program]:
+    """The same in a fork of a Python that has torch loaded."""
+    with warm_python().start(arguments, environ) as process:
+        try:
+            yield Program(process)
+        finally:
+            process.send_signal(signal.SIGKILL)
+
+
+def drive(folder: Path, *arguments: str, start: Callable[..., Any] = forked, **variables: str) -> int:
+    """Train as the arguments of the kill driver say, saving after each step; return how many attempts were killed.
+
+    Any warning is an error. `start` may be `running`, for a Python of its own.
+    """
+    settings = {"SPOTKEEPER_URI": str(folder), "SPOTKEEPER_RUN_ID": "tiny", "SPOTKEEPER_MAX_LOST_SECONDS": "0.000001"}
+    environ = clean_environ(**{**settings, **variables})
+    with start(["-W", "error", "-m", "tests.trainer.kill_driver", *arguments], environ) as program:
+        assert program.end() == 0, program.other_output
+    (killed,) = [line for line in program.other_output if line.startswith("killed ")]
+    return int(killed.split()[-1])

@@ -3,8 +3,6 @@
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 from spotkeeper.contract.log_lines import parse_line
 from spotkeeper.trainer.checkpoint import Checkpoints
 from spotkeeper.trainer.local_store import LocalStore
-from tests.trainer.conftest import REPOSITORY, clean_environ
+from tests.trainer.program import drive
 
 NUM_FLIPS = 200
 
@@ -22,11 +20,7 @@ NUM_FLIPS = 200
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training that has ended, with its two newest checkpoints."""
     folder = tmp_path_factory.mktemp("trained")
-    environ = clean_environ(
-        SPOTKEEPER_URI=str(folder), SPOTKEEPER_RUN_ID="tiny", SPOTKEEPER_MAX_LOST_SECONDS="0.000001"
-    )
-    command = [sys.executable, "-m", "tests.trainer.kill_driver", "none"]
-    subprocess.run(command, env=environ, cwd=REPOSITORY, capture_output=True, check=True)
+    drive(folder, "none")
     assert len(list(folder.glob("commit/tiny/*.json"))) == 2
     return folder
 
@@ -135,10 +129,8 @@ def test_a_training_goes_on_from_the_checkpoint_before_and_ends_with_the_same_bi
 ) -> None:
     os.truncate(folder.data, folder.data.stat().st_size - 1)
     root = folder.newest.parents[2]
-    command = [sys.executable, "-m", "tests.trainer.kill_driver", "none"]
-    environ = clean_environ(SPOTKEEPER_URI=str(root), SPOTKEEPER_RUN_ID="tiny")
 
-    subprocess.run(command, env=environ, cwd=REPOSITORY, capture_output=True, check=True)
+    drive(root, "none", SPOTKEEPER_MAX_LOST_SECONDS="900")
 
     (_, newest) = sorted(trained.glob("data/tiny/*/*"))
     (again,) = root.glob("data/tiny/e000003-*/*")

@@ -19,7 +19,7 @@ from spotkeeper.trainer import safetensors
 from spotkeeper.trainer.notice import INTERRUPTION_PATH, REBALANCE_PATH
 from tests.trainer.conftest import REPOSITORY, clean_environ
 from tests.trainer.fake_imds import FakeImds
-from tests.trainer.program import Program, running
+from tests.trainer.program import Program, drive, forked, running
 from tests.trainer.tiny_training import TOTAL
 
 
@@ -31,21 +31,11 @@ def trained(folder: Path, run_id: str = "tiny") -> tuple[bytes, Any]:
     return (folder / newest["objects"][0]["key"]).read_bytes(), newest["state"]
 
 
-def drive(folder: Path, *arguments: str, **variables: str) -> int:
-    """Run the kill driver; return how many attempts it killed."""
-    environ = clean_environ(
-        SPOTKEEPER_URI=str(folder), SPOTKEEPER_RUN_ID="tiny", SPOTKEEPER_MAX_LOST_SECONDS="0.000001", **variables
-    )
-    command = [sys.executable, "-W", "error", "-m", "tests.trainer.kill_driver", *arguments]
-    done = subprocess.run(command, env=environ, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return int(done.stdout.split()[-1])
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Any]:
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert drive(folder, "none") == 0
+    # In a Python of its own: what forks of another one end with must equal it.
+    assert drive(folder, "none", start=running) == 0
     return trained(folder)
 
 
@@ -132,7 +122,7 @@ def started(folder: Path, *arguments: str, **variables: str) -> Iterator[Program
     environ = clean_environ(
         SPOTKEEPER_URI=str(folder), SPOTKEEPER_RUN_ID="tiny", SPOTKEEPER_PROGRESS_SECONDS="0.1", **variables
     )
-    with running(["-m", "tests.trainer.slow_training", *arguments], environ) as program:
+    with forked(["-m", "tests.trainer.slow_training", *arguments], environ) as program:
         yield program
 
 
@@ -204,7 +194,7 @@ def busy(folder: Path, imds: FakeImds, moment: str) -> Iterator[Program]:
         SPOTKEEPER_PROGRESS_SECONDS="0.01",
         AWS_EC2_METADATA_SERVICE_ENDPOINT=imds.endpoint,
     )
-    with running(["-m", "tests.trainer.endless_training", moment], environ) as program:
+    with forked(["-m", "tests.trainer.endless_training", moment], environ) as program:
         program.wait_to_hear("busy")
         yield program
 

@@ -33,7 +33,6 @@ class Account:
             "AWS_ENDPOINT_URL": endpoint_url,
             "DOCKER_CALLS": str(self.calls_file),
             "PATH": f"{folder / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.defpath}",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
         self._options = {"endpoint_url": endpoint_url, "region_name": "us-east-1"} | {
             "aws_access_key_id": "test",
