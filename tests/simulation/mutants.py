@@ -160,6 +160,13 @@ INTERRUPTED_IS_ENDED: Final = (
     status = JobStatus.FAILED if detail["SecondaryStatus"] == INTERRUPTED else status
 """,
 )
+STOPPING_IS_ENDED: Final = (
+    INTERRUPTED_IS_ENDED[0],
+    """
+    status = _ENDED.get(detail["TrainingJobStatus"], _status(detail["SecondaryStatus"]))
+    status = JobStatus.FAILED if detail["SecondaryStatus"] == "Stopping" else status
+""",
+)
 INTENT_LAST: Final = (
     "    ports.ledger.create(run)\n",
     """
@@ -305,6 +312,10 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "old-twin-speaks": _mutant(
             "an observation does not ask which job held an older submission",
             {observe: (("return next((item.job_id for item", "return None and next((item.job_id for item"),)},
+        ),
+        "surplus-goes-on": _mutant(
+            "a job that its run does not want is left to itself, though its container may hang",
+            {reconcile: (("    if folded.is_surplus and not job.has_ended:", "    if folded.is_surplus and not job:"),)},
         ),
         "attempt-ends-job": _mutant(
             "the end of an attempt is taken for that of its job, although Batch retries",
@@ -622,6 +633,40 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "interrupted-is-ended": _mutant(
             "a training job that SageMaker starts again by itself counts as over",
             training_jobs=_of(training_jobs, INTERRUPTED_IS_ENDED),
+        ),
+        "stopping-is-ended": _mutant(
+            "a training job that is told to stop counts as over, although its containers still save",
+            training_jobs=_of(training_jobs, STOPPING_IS_ENDED),
+        ),
+        "type-passed-over": _mutant(
+            "after a type without machines the last of the row is asked for",
+            {training_types: (("    return later[0] if later", "    return later[-1] if later"),)},
+        ),
+        "type-advanced-twice": _mutant(
+            "two who learn at once that a type has no quota go two types on",
+            {
+                submit: (
+                    (
+                        "    except QuotaReached as refusal:\n",
+                        "    except QuotaReached as refusal:\n        run = ledger.get(run.run_id) or run\n",
+                    ),
+                )
+            },
+        ),
+        "type-left-with-its-machines": _mutant(
+            "a run whose type had machines asks for the next all the same",
+            {
+                choice: (
+                    (
+                        "    if decision.action is Action.REQUEUE:\n        return Choice(decision=decision, market=Market.SPOT)",
+                        (
+                            "    if decision.action is Action.REQUEUE:\n"
+                            "        type_ = training_types.following(run, ports.terms)\n"
+                            "        return Choice(decision=decision, market=Market.SPOT, instance_type=type_)"
+                        ),
+                    ),
+                )
+            },
         ),
         "billed-seconds-unread": _mutant(
             "a training job costs nothing when it is settled",
