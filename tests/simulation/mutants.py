@@ -313,6 +313,14 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             "an observation does not ask which job held an older submission",
             {observe: (("return next((item.job_id for item", "return None and next((item.job_id for item"),)},
         ),
+        "name-is-believed": _mutant(
+            "a look-up takes a job of the right name for the run's, whoever submitted it",
+            {lookup: (("for job in named if is_job_of(run, submission, job))", "for job in named)"),)},
+        ),
+        "observed-name-is-believed": _mutant(
+            "an observation takes a job of the right name for the run's, whoever submitted it",
+            {observe: ((" or not is_job_of(run, named[1], job):", ":"),)},
+        ),
         "surplus-goes-on": _mutant(
             "a job that its run does not want is left to itself, though its container may hang",
             {reconcile: (("    if folded.is_surplus and not job.has_ended:", "    if folded.is_surplus and not job:"),)},
