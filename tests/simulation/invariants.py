@@ -5,6 +5,7 @@ The names I1 to I12 are those of the design's list.
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
+from itertools import pairwise
 from typing import Final, Protocol
 
 from spotkeeper.contract.budgets import environment_holder, run_holder, sweep_holder
@@ -199,7 +200,7 @@ class Invariants:
         """Spot on SageMaker goes from type to type in their order, each time because the one before had no machine."""
         step = f"{who}: {before.instance_type} to {type_} after submission {before.submission}"
         present = before.instance_type or SPOT_TYPES[0]
-        is_next = (present, type_) in zip(SPOT_TYPES, SPOT_TYPES[1:], strict=False)
+        is_next = (present, type_) in pairwise(SPOT_TYPES)
         is_first = (before.run_id, before.submission) not in self._typed
         require(is_next and is_first, "types in their order", step)
         require(self._has_lacked(before), "types in their order", f"{step}, which had machines")

@@ -323,7 +323,11 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "surplus-goes-on": _mutant(
             "a job that its run does not want is left to itself, though its container may hang",
-            {reconcile: (("    if folded.is_surplus and not job.has_ended:", "    if folded.is_surplus and not job:"),)},
+            {
+                reconcile: (
+                    ("    if folded.is_surplus and not job.has_ended:", "    if folded.is_surplus and not job:"),
+                )
+            },
         ),
         "attempt-ends-job": _mutant(
             "the end of an attempt is taken for that of its job, although Batch retries",
@@ -666,11 +670,14 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {
                 choice: (
                     (
-                        "    if decision.action is Action.REQUEUE:\n        return Choice(decision=decision, market=Market.SPOT)",
                         (
-                            "    if decision.action is Action.REQUEUE:\n"
+                            "        return Choice(decision=decision, market=Market.SPOT)\n"
+                            "    if decision.action is Action.WAIT"
+                        ),
+                        (
                             "        type_ = training_types.following(run, ports.terms)\n"
-                            "        return Choice(decision=decision, market=Market.SPOT, instance_type=type_)"
+                            "        return Choice(decision=decision, market=Market.SPOT, instance_type=type_)\n"
+                            "    if decision.action is Action.WAIT"
                         ),
                     ),
                 )
