@@ -96,6 +96,7 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "start-unbooked": 39,
         "start-without-end": 9,
         "sweep-unleased": 147,
+        "quota-unconditional": 289,
         "stopping-is-ended": 189,
         "type-passed-over": 0,
         "type-left-with-its-machines": 41,

@@ -654,8 +654,8 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             "after a type without machines the last of the row is asked for",
             {training_types: (("    return later[0] if later", "    return later[-1] if later"),)},
         ),
-        "type-advanced-twice": _mutant(
-            "two who learn at once that a type has no quota go two types on",
+        "quota-unconditional": _mutant(
+            "what follows from a quota is written whatever version was read",
             {
                 submit: (
                     (
