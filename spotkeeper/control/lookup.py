@@ -20,13 +20,14 @@ Five minutes are for a sweep that stalls between recording the call and making i
 
 
 def find_jobs(run: Run, submission: int, *, queue: str, batch: Batch) -> tuple[Job, ...]:
-    """Return every job of a submission that a look-up by name shows, oldest first.
+    """Return every job of a submission that a look-up by name shows, oldest first; others may give that name too.
 
     Where an array is, its child is, also one that DescribeJobs does not know at the moment: it is then told as its
     array is.
     """
     if submission > 1 or run.array_index is None:
-        return batch.find(job_name(run.run_id, submission), queue=queue)
+        named = batch.find(job_name(run.run_id, submission), queue=queue)
+        return tuple(job for job in named if is_job_of(run, submission, job))
     assert run.sweep is not None, "an index is one of a sweep"
     arrays = batch.find(array_job_name(run.sweep), queue=queue)
     return tuple(_child(array, run.array_index, batch) for array in arrays if run.array_index < (array.array_size or 0))

@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.contract.names import job_name
 from spotkeeper.control import (
     adoption,
     begin,
@@ -41,7 +40,7 @@ from spotkeeper.control.classify import (
     ending_of,
 )
 from spotkeeper.control.closing import close, close_if_over
-from spotkeeper.control.lookup import LOOK_UP_SECONDS
+from spotkeeper.control.lookup import LOOK_UP_SECONDS, find_jobs
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Folded, Observation, Outcome, Unowned
 from spotkeeper.control.ports import JobStatus, NotAllowed, Ports, Refused, ReplyLost, Throttled, UnknownRun
@@ -310,7 +309,7 @@ def _finish_submission(run: Run, ports: Ports, now: str) -> Observation:
         return _find_child(run, age_seconds, ports, now)
     if run.market == Market.ON_DEMAND and run.refused_at is None and age_seconds > GIVE_UP_SECONDS:
         # Whether the replies were lost, or on-demand alone is not allowed: spot may be there.
-        jobs = ports.batch.find(job_name(run.run_id, run.submission), queue=run.job_queue)
+        jobs = find_jobs(run, run.submission, queue=run.job_queue, batch=ports.batch)
         if not jobs:
             because = run.reason or "AWS did not answer"
             reason = f"no job on on-demand came of SubmitJob in {GIVE_UP_SECONDS // 60} minutes: {because}"

@@ -205,7 +205,7 @@ def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
         _uncount(run, f"AWS does not allow its job to be submitted: {refusal}", ledger)
         raise
     except ReplyLost:
-        jobs = batch.find(job_name(run.run_id, run.submission), queue=run.job_queue)
+        jobs = find_jobs(run, run.submission, queue=run.job_queue, batch=batch)
         if not jobs:
             raise
         job_id = jobs[0].job_id

@@ -32,6 +32,16 @@ def test_a_run_without_a_job_is_closed_at_once() -> None:
     assert (run.state, run.closed_at) == (RunState.CANCELLED, NOW)
 
 
+def test_a_job_of_others_that_bears_the_name_is_let_be() -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch()
+    request = job_request(ledger.create(new_run()))
+    batch.submit({**request, "containerOverrides": {"command": ["sleep", "60"], "environment": []}})
+
+    cancel("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW)
+
+    assert batch.terminated == []
+
+
 def test_a_job_whose_reply_was_lost_is_found_and_stopped() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
     batch.submit(job_request(ledger.create(new_run())))

@@ -94,6 +94,30 @@ def test_finish_finds_the_job_of_a_crashed_submitter_instead_of_starting_a_secon
     assert len(batch.jobs) == 1
 
 
+def test_a_job_of_others_that_bears_the_name_is_not_taken_for_the_runs_own() -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch()
+    run = ledger.create(new_run())
+    batch.submit(theirs(job_request(run)))
+
+    finished = finish("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW)
+
+    assert finished.job_id == "job-2"
+
+
+def test_a_lost_request_is_not_resolved_by_a_job_of_others() -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch()
+    batch.submit(theirs(job_request(new_run())))
+    batch.lost_requests = 1
+
+    with pytest.raises(ReplyLost):
+        submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
+
+
+def theirs(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request of the same name whose job knows no run of ours."""
+    return {**request, "containerOverrides": {"command": ["sleep", "60"], "environment": []}}
+
+
 def test_finish_of_a_submitted_run_does_nothing() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
     run = submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)

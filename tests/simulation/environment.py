@@ -35,8 +35,12 @@ def terms_with(month_fallback_microusd: int, month_total_microusd: int | None) -
             training.PROFILE: ProfileTerms(
                 spot_queue=training.SPOT_QUEUE,
                 on_demand_queue=training.ON_DEMAND_QUEUE,
-                usd_per_hour={"ml.m5.xlarge": ON_DEMAND_USD_PER_HOUR, "ml.m5a.xlarge": Decimal("0.9")},
-                spot_instance_types=("ml.m5a.xlarge", "ml.m5.xlarge"),
+                usd_per_hour={
+                    "ml.m5.xlarge": ON_DEMAND_USD_PER_HOUR,
+                    "ml.m5a.xlarge": Decimal("0.9"),
+                    "ml.m4.xlarge": ON_DEMAND_USD_PER_HOUR,
+                },
+                spot_instance_types=training.SPOT_TYPES,
                 on_demand_instance_types=("ml.m5a.xlarge", "ml.m5.xlarge"),
                 training=TrainingTerms(
                     role_arn="arn:aws:iam::123456789012:role/training",

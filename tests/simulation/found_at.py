@@ -25,6 +25,9 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "exit-0-is-success": 191,
         "twin-speaks": 26,
         "old-twin-speaks": 713,
+        "name-is-believed": 6,
+        "observed-name-is-believed": 6,
+        "surplus-goes-on": 783,
         "attempt-ends-job": 4,
         "requeued-while-running": 0,
         "unknown-is-ended": 2,
@@ -93,5 +96,9 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "start-unbooked": 39,
         "start-without-end": 9,
         "sweep-unleased": 147,
+        "quota-unconditional": 289,
+        "stopping-is-ended": 189,
+        "type-passed-over": 0,
+        "type-left-with-its-machines": 41,
     }
 )

@@ -5,6 +5,7 @@ The names I1 to I12 are those of the design's list.
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
+from itertools import pairwise
 from typing import Final, Protocol
 
 from spotkeeper.contract.budgets import environment_holder, run_holder, sweep_holder
@@ -20,6 +21,7 @@ from spotkeeper.control.sweep_record import SweepRecord
 from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import MOST_TWINS
 from tests.simulation.budget_table import BudgetTable
+from tests.simulation.training import SPOT_TYPES
 
 PEOPLE: Final = ("submit ", "resume ")
 """How the names of commands begin that submit for a person."""
@@ -115,6 +117,8 @@ class Invariants:
         """By queue: when a job got a machine, and when the ledger learnt of it."""
         self._starts: dict[str, list[int]] = {}
         """The newest checkpoint when each submission of a run began."""
+        self._typed: set[tuple[str, int]] = set()
+        """Submissions after which the next type was asked for."""
 
     # The ledger
 
@@ -139,6 +143,8 @@ class Invariants:
         else:
             is_forward = after.state is before.state or after.state in SUCCESSORS[before.state]
         require(is_forward, "I4 states move forward", f"{who}: {before.state} to {after.state}")
+        if after.instance_type not in (before.instance_type, None):
+            self._check_type(before, after.instance_type, who)
         if after.is_closed and not before.is_closed:
             self._check_end(after, who)
         if before.is_live and (not after.is_live or after.submission > before.submission):
@@ -187,11 +193,24 @@ class Invariants:
         """A run leaves spot only when its job there was given no machine: money that is short is no such thing."""
         if (before.market, after.market) != (Market.SPOT, Market.ON_DEMAND):
             return
-        if before.job_id is None:
-            lacked = self._truth.lacked_quota(_job_name(before))
-        else:
-            lacked = self._truth.lacked_capacity(before.job_id)
+        lacked = self._has_lacked(before)
         require(lacked, "I6 on-demand for want of spot only", f"{who}: job {before.job_id} did not lack capacity")
+
+    def _check_type(self, before: Run, type_: str | None, who: str) -> None:
+        """Spot on SageMaker goes from type to type in their order, each time because the one before had no machine."""
+        step = f"{who}: {before.instance_type} to {type_} after submission {before.submission}"
+        present = before.instance_type or SPOT_TYPES[0]
+        is_next = (present, type_) in pairwise(SPOT_TYPES)
+        is_first = (before.run_id, before.submission) not in self._typed
+        require(is_next and is_first, "types in their order", step)
+        require(self._has_lacked(before), "types in their order", f"{step}, which had machines")
+        self._typed.add((before.run_id, before.submission))
+
+    def _has_lacked(self, run: Run) -> bool:
+        """Tell whether there was no machine for the run's submission."""
+        if run.job_id is None:
+            return self._truth.lacked_quota(_job_name(run))
+        return self._truth.lacked_capacity(run.job_id)
 
     def _check_rest(self, before: Run, after: Run, who: str) -> None:
         """A run leaves its job only when the job has ended, and says why it rests."""

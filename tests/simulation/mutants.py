@@ -160,6 +160,13 @@ INTERRUPTED_IS_ENDED: Final = (
     status = JobStatus.FAILED if detail["SecondaryStatus"] == INTERRUPTED else status
 """,
 )
+STOPPING_IS_ENDED: Final = (
+    INTERRUPTED_IS_ENDED[0],
+    """
+    status = _ENDED.get(detail["TrainingJobStatus"], _status(detail["SecondaryStatus"]))
+    status = JobStatus.FAILED if detail["SecondaryStatus"] == "Stopping" else status
+""",
+)
 INTENT_LAST: Final = (
     "    ports.ledger.create(run)\n",
     """
@@ -305,6 +312,22 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "old-twin-speaks": _mutant(
             "an observation does not ask which job held an older submission",
             {observe: (("return next((item.job_id for item", "return None and next((item.job_id for item"),)},
+        ),
+        "name-is-believed": _mutant(
+            "a look-up takes a job of the right name for the run's, whoever submitted it",
+            {lookup: (("for job in named if is_job_of(run, submission, job))", "for job in named)"),)},
+        ),
+        "observed-name-is-believed": _mutant(
+            "an observation takes a job of the right name for the run's, whoever submitted it",
+            {observe: ((" or not is_job_of(run, named[1], job):", ":"),)},
+        ),
+        "surplus-goes-on": _mutant(
+            "a job that its run does not want is left to itself, though its container may hang",
+            {
+                reconcile: (
+                    ("    if folded.is_surplus and not job.has_ended:", "    if folded.is_surplus and not job:"),
+                )
+            },
         ),
         "attempt-ends-job": _mutant(
             "the end of an attempt is taken for that of its job, although Batch retries",
@@ -622,6 +645,43 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "interrupted-is-ended": _mutant(
             "a training job that SageMaker starts again by itself counts as over",
             training_jobs=_of(training_jobs, INTERRUPTED_IS_ENDED),
+        ),
+        "stopping-is-ended": _mutant(
+            "a training job that is told to stop counts as over, although its containers still save",
+            training_jobs=_of(training_jobs, STOPPING_IS_ENDED),
+        ),
+        "type-passed-over": _mutant(
+            "after a type without machines the last of the row is asked for",
+            {training_types: (("    return later[0] if later", "    return later[-1] if later"),)},
+        ),
+        "quota-unconditional": _mutant(
+            "what follows from a quota is written whatever version was read",
+            {
+                submit: (
+                    (
+                        "    except QuotaReached as refusal:\n",
+                        "    except QuotaReached as refusal:\n        run = ledger.get(run.run_id) or run\n",
+                    ),
+                )
+            },
+        ),
+        "type-left-with-its-machines": _mutant(
+            "a run whose type had machines asks for the next all the same",
+            {
+                choice: (
+                    (
+                        (
+                            "        return Choice(decision=decision, market=Market.SPOT)\n"
+                            "    if decision.action is Action.WAIT"
+                        ),
+                        (
+                            "        type_ = training_types.following(run, ports.terms)\n"
+                            "        return Choice(decision=decision, market=Market.SPOT, instance_type=type_)\n"
+                            "    if decision.action is Action.WAIT"
+                        ),
+                    ),
+                )
+            },
         ),
         "billed-seconds-unread": _mutant(
             "a training job costs nothing when it is settled",

@@ -1,6 +1,7 @@
 """Others, who submit to the spot queue past us: one who wants nothing of us, and one who asks that we requeue the job.
 
-The stranger's job may look in all but the tag like one that asks, as a copy of its definition does.
+The stranger's job may look in all but the tag like one that asks, as a copy of its definition does; or bear the name of
+a run's first job.
 """
 
 from typing import Any, Final
@@ -20,6 +21,10 @@ STRANGER: Final = "stranger"
 COPY: Final = "copy"
 """A stranger's job that lacks nothing but the tag."""
 ASKING: Final = "asking"
+NAMESAKE: Final = "namesake"
+"""A stranger's job that bears the name of a run's first."""
+WITHOUT_RUN: Final = (STRANGER, NAMESAKE)
+"""Jobs that know nothing of us."""
 PARAMETER_OF_OTHERS: Final = "7"
 STRANGERS_SECONDS: Final = 5000.0
 
@@ -37,7 +42,7 @@ class Asking(Operator):
 def job_of_others(kind: str, run: Run) -> dict[str, Any]:
     """Return the SubmitJob request of a job that somebody else submits."""
     environment = {PARAMETER: PARAMETER_OF_OTHERS}
-    if kind != STRANGER:
+    if kind not in WITHOUT_RUN:
         environment |= {variables.RUN_ID: run.run_id, variables.SUBMISSION: "1"}
     return {
         "jobName": job_name(run.run_id, 1),
@@ -45,12 +50,17 @@ def job_of_others(kind: str, run: Run) -> dict[str, Any]:
         "jobDefinition": "arn:aws:batch:us-east-1:123456789012:job-definition/theirs:1",
         "shareIdentifier": run.team,
         "containerOverrides": {
-            "command": [*(() if kind == STRANGER else ENTRY_POINT), *run.command],
+            "command": [*(() if kind in WITHOUT_RUN else ENTRY_POINT), *run.command],
             "environment": [{"name": name, "value": value} for name, value in environment.items()],
         },
         "timeout": {"attemptDurationSeconds": run.attempt_seconds},
         "tags": {tags.REQUEUE: tags.REQUEUE_VALUE} if kind == ASKING else {},
     }
+
+
+def knows_no_run(job: BatchJob) -> bool:
+    """Tell whether a job knows nothing of us, whatever its name is."""
+    return not {variables.RUN_ID, variables.SWEEP} & job.environment.keys()
 
 
 class StrangersContainer:

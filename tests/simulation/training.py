@@ -41,6 +41,8 @@ CAPACITY_ERROR: Final = "CapacityError: Unable to provision requested ML compute
 MAX_WAIT: Final = "MaxWaitTimeExceeded"
 MAX_RUNTIME: Final = "MaxRuntimeExceeded"
 SERVICE_ERROR: Final = "InternalServerError: We encountered an internal error. Please try again."
+SPOT_TYPES: Final = ("ml.m5a.xlarge", "ml.m5.xlarge", "ml.m4.xlarge")
+"""In the order in which spot jobs ask for them."""
 STARTING_SECONDS: Final = 600
 """A type without machines for so long makes way for the next, by the environment's settings."""
 STOP_SECONDS: Final = 120.0

@@ -33,11 +33,14 @@ from tests.simulation.operators import GENEROUS_USD, Operator, as_shaped, wanted
 from tests.simulation.others import (
     ASKING,
     COPY,
+    NAMESAKE,
     PARAMETER_OF_OTHERS,
     STRANGER,
+    WITHOUT_RUN,
     Asking,
     StrangersContainer,
     job_of_others,
+    knows_no_run,
 )
 from tests.simulation.others_table import LinkedOthers, OthersTable
 from tests.simulation.programs import HANDLERS, HOST_NOTICED, JOB_CHANGED, PASSING, PERIODIC, Bound, Programs
@@ -143,7 +146,9 @@ class World:
                     run = replace(run, sweep="lr", sweep_total_cap_microusd=cap)
                 self._operators.append(Operator(run, skew_seconds=skew_seconds, **tended))
         for kind in kinds:
-            self._add_others(kind, tended)
+            self._add_others(kind, kind, tended)
+        if not is_sweep and choices.shape("a job of the name of a run's first", (*[False] * 7, True)):
+            self._add_others(NAMESAKE, "r1", tended)
         if choices.draw("somebody turns the switch", swarm.switch) is not None:
             period_seconds = choices.among("turned every", (1800.0, 97.0, 431.0, 7000.0))
             for number in range(choices.among("turned so often", (2, 8, 24))):
@@ -151,9 +156,9 @@ class World:
         for name, (period_seconds, limit_seconds, body) in PERIODIC.items():
             self._every(name, period_seconds, limit_seconds, body)
 
-    def _add_others(self, kind: str, tended: dict[str, Any]) -> None:
-        """Let somebody else submit a job of a kind."""
-        run, _ = wanted(kind, kind, self.scheduler, self._choices)
+    def _add_others(self, kind: str, run_id: str, tended: dict[str, Any]) -> None:
+        """Let somebody else submit a job of a kind, whose name is that of a run's first."""
+        run, _ = wanted(kind, run_id, self.scheduler, self._choices)
         run = replace(run, variables={PARAMETER: PARAMETER_OF_OTHERS})
         self._others_run_ids[kind] = run.run_id
         after_seconds = self._choices.among(f"{kind}: submitted after", OTHERS_AFTER_SECONDS)
@@ -264,12 +269,15 @@ class World:
 
     def is_of_others(self, job_id: str) -> bool:
         """Tell whether the job is one that somebody else submitted, and no run's."""
-        run_id = _run_id_of(self.batch.jobs[job_id])
-        return run_id in self._others_run_ids.values() and run_id not in self.table.runs
+        job = self.batch.jobs[job_id]
+        is_no_run = _run_id_of(job) in self._others_run_ids.values() and _run_id_of(job) not in self.table.runs
+        return is_no_run or knows_no_run(job)
 
     def is_job_of(self, job_id: str, run_id: str, submission: int) -> bool:
         """Tell whether the job was submitted for this submission of the run."""
         job = self.batch.jobs[job_id]
+        if knows_no_run(job):
+            return False
         if submission == 1 and self.table.runs[run_id].array_index is not None:
             return job.array_index is not None and _run_id_of(job) == run_id
         return job.array_index is None and job.name == job_name(run_id, submission)
@@ -316,7 +324,8 @@ class World:
     def _check_others(self) -> None:
         """In the end others' jobs are recorded, and those that asked for it are runs, paid for where spot is capped."""
         for kind, run_id in self._others_run_ids.items():
-            job = next(job for job in self.batch.jobs.values() if job.name == job_name(run_id, 1))
+            named = (job for job in self.batch.jobs.values() if job.name == job_name(run_id, 1))
+            job = next(job for job in named if knows_no_run(job) == (kind in WITHOUT_RUN))
             if kind != ASKING:
                 known = self._others.jobs.get(job.job_id)
                 is_known = known is not None and known.status == job.status
@@ -399,7 +408,9 @@ class World:
         """Return what containers on spot used of the new month, in micro-dollars, where spot is leased."""
         used = 0
         for job in self.batch.jobs.values():
-            if job.is_on_demand or job.array_size is not None or isinstance(job, TrainingJob):
+            if job.is_on_demand or job.array_size is not None or knows_no_run(job):
+                continue
+            if isinstance(job, TrainingJob):
                 continue  # SageMaker tells what it bills once a job has ended, and not of which month it was
             submission = 1 if job.array_index is not None else int(job.name.rpartition("-")[2])
             if (_run_id_of(job), submission) not in self.table.money.reserved:
@@ -509,7 +520,7 @@ class World:
         require(is_over, "each type has its time", f"{job.name} is withdrawn after {waited_seconds:.0f} s")
 
     def _job_created(self, job: BatchJob) -> None:
-        if _run_id_of(job) in self._others_run_ids.values() and job.name.endswith("-1"):
+        if knows_no_run(job) or (_run_id_of(job) in (COPY, ASKING) and job.name.endswith("-1")):
             return
         if job.array_size is not None:
             self.invariants.array_created(job.name, job.array_size)
@@ -534,7 +545,7 @@ class World:
 
     def _start_container(self, batch: Any, job: BatchJob, number: int) -> Container | StrangersContainer:
         run_id = _run_id_of(job)
-        if run_id == self._others_run_ids.get(STRANGER):
+        if knows_no_run(job):
             return StrangersContainer(batch, job, number, scheduler=self.scheduler, trace=self._trace)
         return Container(
             batch,
