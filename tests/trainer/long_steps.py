@@ -8,6 +8,7 @@ python -m tests.trainer.long_steps none             nowhere
 """
 
 import ctypes
+import os
 import sys
 import threading
 
@@ -44,4 +45,4 @@ def during_step(step: int) -> None:
         hold_up()
 
 
-train(during_step, at_beginning=evaluate)
+train(during_step, at_beginning=evaluate, dataset=os.environ.get("DATASET", "shuffled"))

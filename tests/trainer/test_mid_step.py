@@ -37,9 +37,9 @@ def environ(folder: Path, **variables: str) -> dict[str, str]:
     )
 
 
-def finish(folder: Path) -> int:
+def finish(folder: Path, **variables: str) -> int:
     """Train to the end; return the step at which that began."""
-    with running([*PROGRAM, "none"], environ(folder)) as program:
+    with running([*PROGRAM, "none"], environ(folder, **variables)) as program:
         assert program.end() == 0, program.other_output
     step: int = program.lines[0]["step"]
     return step
@@ -77,6 +77,20 @@ def test_a_signal_that_comes_in_a_long_call_of_c_code_is_answered_by_a_save_too(
     assert (committed["step"], committed["cause"]) == (0, "signal")
     assert finish(tmp_path) == 0
     assert trained(tmp_path) == undisturbed
+
+
+def test_an_evaluation_before_a_batch_of_a_stream_is_repeated_with_that_very_batch(
+    tmp_path: Path, imds: FakeImds
+) -> None:
+    assert finish(tmp_path / "undisturbed", DATASET="stream") == 0
+    variables = environ(tmp_path / "cut", AWS_EC2_METADATA_SERVICE_ENDPOINT=imds.endpoint, DATASET="stream")
+    with running([*PROGRAM, "evaluation"], variables) as program:
+        program.wait_to_hear("busy")
+        announce(imds, 60)
+        program.wait_for("committed")
+
+    assert finish(tmp_path / "cut", DATASET="stream") == 10
+    assert trained(tmp_path / "cut") == trained(tmp_path / "undisturbed")
 
 
 class Kept:
