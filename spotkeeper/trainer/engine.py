@@ -5,17 +5,23 @@
    waits for that copy (`snapshot`).
 3. The writer process makes it durable and commits it (`writer`), while training goes on.
 4. At a later boundary `poll` learns of that.
+
+Between two boundaries the state of the first may be kept (`keep`), captured and not copied, until an optimizer steps:
+so long another thread can still save it (`save_kept`), however long the step takes.
 """
 
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from queue import SimpleQueue
 from typing import Any, Final
 
+from torch import nn
 from torch.optim import Optimizer
 
 from spotkeeper.contract.log_lines import LogEvent
@@ -53,15 +59,30 @@ class _Save:
     cause: str
     snapshot: Snapshot
     began: float
+    is_mid_step: bool = False
+    """Begun by another thread while the training is in the step after the boundary."""
     stall_seconds: float = 0.0
     seconds: float = 0.0
     reply: Mapping[str, Any] = field(default_factory=dict)
     error: Exception | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def is_committed(self) -> bool:
+        """Whether it has ended well."""
+        return "committed" in self.reply
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Kept:
+    """A boundary that can still be saved."""
+
+    step: int
+    capture: Capture
+
 
 class Engine:
-    """Saves one run's objects. All methods are for the thread that trains."""
+    """Saves one run's objects. All methods but `save_kept` are for the thread that trains."""
 
     def __init__(
         self,
@@ -79,17 +100,26 @@ class Engine:
         self._ranks = ranks
         self._arena = Arena()
         self._writer = WriterClient(settings, self._arena)
-        self._save: _Save | None = None
+        self._saves: deque[_Save] = deque()
+        """Those whose end the training has not learnt of, oldest first; all but the last have ended."""
+        self._kept: _Kept | None = None
+        self._guard = threading.Lock()
+        """Of the two above: a kept boundary is either being saved, or given up, before an optimizer steps."""
+        self._steps_begun = 0
         self._begun: SimpleQueue[_Save | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self.saved_bytes = 0
         """Of the checkpoint that was committed last; 0 before the first."""
         self.upload_seconds = 0.0
         """From the end of its stall until it was committed."""
+        self.ended_step = 0
+        """Of the save that `poll` or `wait` told of last."""
+        self.ended_in_mid_step = False
+        """Whether that one was a `save_kept`."""
         self._changes_early: set[int] = set()
         """Addresses of tensors that were found to change while they were being copied."""
         self._hooks = [
-            each.register_step_pre_hook(lambda *_: self._join())
+            each.register_step_pre_hook(lambda *_: self._before_optimizer_step())
             for each in objects.values()
             if isinstance(each, Optimizer)
         ]
@@ -107,8 +137,27 @@ class Engine:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a save is under way."""
-        return self._save is not None
+        """Whether a save is under way, or has ended and not been told of."""
+        return bool(self._saves)
+
+    @property
+    def has_stepped(self) -> bool:
+        """Whether an optimizer has begun to step since the last `forget`."""
+        return self._steps_begun > 0
+
+    @property
+    def keeps_boundary(self) -> bool:
+        """Whether a boundary is kept that can still be saved."""
+        return self._kept is not None
+
+    @property
+    def may_keep(self) -> bool:
+        """Whether everything that is trained is in an optimizer of the run, which says before it changes that."""
+        optimizers = [each for each in self._saved.values() if isinstance(each, Optimizer)]
+        held = {id(one) for each in optimizers for group in each.param_groups for one in group["params"]}
+        modules = [each for each in self._saved.values() if isinstance(each, nn.Module)]
+        trained = [one for each in modules for one in each.parameters() if one.requires_grad]
+        return self._ranks is None and bool(held) and all(id(one) in held for one in trained)
 
     def begin(
         self,
@@ -123,15 +172,59 @@ class Engine:
 
         With `at_once` everything is copied before that, because training is to end here, or a copy was void.
         """
-        assert self._save is None
+        assert not self._saves
         began = time.monotonic()
-        capture = Capture(self._changes_early, borrows=not at_once)
-        capture.add_objects(self._saved)
-        capture.add_loop(loop, gradients)
-        save = self._save = _Save(step, cause, Snapshot(capture, self._arena), began)
+        capture = self._captured(loop, gradients, borrows=not at_once)
+        save = _Save(step, cause, Snapshot(capture, self._arena), began)
+        self._saves.append(save)
         self._begun.put(save)
         save.snapshot.wait_for_large()
         save.stall_seconds += time.monotonic() - began
+
+    def keep(self, *, step: int, loop: Mapping[str, Any], gradients: Mapping[str, Any]) -> bool:
+        """Capture the state of this boundary, so that it can still be saved until `forget`, or an optimizer's step.
+
+        Return False, and keep nothing, where large tensors would have to be cloned because anybody may change them.
+        """
+        capture = self._captured(loop, gradients, borrows=True)
+        if capture.at_once:
+            return False
+        with self._guard:
+            self._kept = _Kept(step, capture)
+        return True
+
+    def forget(self) -> None:
+        """Give up what is kept, because the state becomes another one. A save of it that has begun goes on."""
+        with self._guard:
+            self._kept = None
+            self._steps_begun = 0
+
+    def save_kept(self, cause: str) -> bool:
+        """Save what is kept, if anything is: from another thread than that which trains, and wait for the end of it.
+
+        Return False where it may be tried again: it failed, or another save was under way.
+        """
+        with self._guard:
+            kept, last = self._kept, self._saves[-1] if self._saves else None
+            if kept is None:
+                return True
+            if last is not None and not last.ended.is_set():
+                return False
+            if last is not None and last.step == kept.step and last.is_committed:
+                return True
+            save = _Save(kept.step, cause, Snapshot(kept.capture, self._arena), time.monotonic(), is_mid_step=True)
+            self._saves.append(save)
+            self._begun.put(save)
+        save.ended.wait()
+        if isinstance(save.error, OSError) or "failed" in save.reply:
+            return False
+        self._give_up(kept)  # it is committed, or never will be
+        return True
+
+    def _give_up(self, kept: _Kept) -> None:
+        with self._guard:
+            if self._kept is kept:
+                self._kept = None
 
     def poll(self) -> Progress:
         """Tell, once, what became of the save that was begun.
@@ -140,22 +233,25 @@ class Engine:
             FencedError: if a newer attempt owns the run.
             ValueError: if the state holds what a checkpoint cannot.
         """
-        save = self._save
-        if save is None:
+        if not self._saves:
             return Progress.NONE
+        save = self._saves[0]
         if not save.ended.is_set():
             return Progress.UNDER_WAY
-        self._save = None
+        with self._guard:
+            self._saves.popleft()
+        self.ended_step, self.ended_in_mid_step = save.step, save.is_mid_step
         return self._ended(save)
 
     def wait(self) -> Progress:
         """Wait for the save that was begun, and tell what became of it. Raises as `poll` does."""
-        if self._save is not None:
-            self._save.ended.wait()
+        if self._saves:
+            self._saves[0].ended.wait()
         return self.poll()
 
     def close(self) -> None:
         """Finish what is under way, end the writer, and let the optimizers go. A second call does nothing."""
+        self.forget()
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -164,10 +260,19 @@ class Engine:
             self._thread.join(END_SECONDS)
             self._thread = None
 
-    def _join(self) -> None:
-        """Hold training back while its state is still being copied; called before every `optimizer.step`."""
-        save = self._save
-        if save is not None:
+    def _captured(self, loop: Mapping[str, Any], gradients: Mapping[str, Any], *, borrows: bool) -> Capture:
+        capture = Capture(self._changes_early, borrows=borrows)
+        capture.add_objects(self._saved)
+        capture.add_loop(loop, gradients)
+        return capture
+
+    def _before_optimizer_step(self) -> None:
+        """Hold training back while its state is still being copied."""
+        with self._guard:
+            self._kept = None
+            self._steps_begun += 1
+            saves = list(self._saves)
+        for save in saves:
             began = time.monotonic()
             save.snapshot.join()
             save.stall_seconds += time.monotonic() - began
@@ -181,6 +286,8 @@ class Engine:
             finally:
                 save.snapshot.release()
                 save.seconds = time.monotonic() - save.began
+                with suppress(OSError):  # whoever read the output may be gone
+                    self._tell_of_mid_step(save)
                 save.ended.set()
         self._writer.close()
 
@@ -225,6 +332,22 @@ class Engine:
             return self._failed(save, save.reply["failed"])
         self.saved_bytes = save.snapshot.total_bytes
         self.upload_seconds = max(0.0, save.seconds - save.stall_seconds)
+        if not save.is_mid_step:
+            self._log_committed(save)
+        return Progress.COMMITTED
+
+    def _tell_of_mid_step(self, save: _Save) -> None:
+        """Log at once what became of a save in the middle of a step: nobody knows whether that step will end."""
+        if not save.is_mid_step or "fenced" in save.reply:
+            return
+        if save.is_committed:
+            self._log_committed(save)
+        elif isinstance(save.error, VoidError):
+            self._log_failed(save, "this step has changed the state already, other than by an optimizer")
+        else:
+            self._log_failed(save, str(save.error or save.reply.get("failed")))
+
+    def _log_committed(self, save: _Save) -> None:
         self._log.write(
             LogEvent.COMMITTED,
             step=save.step,
@@ -233,11 +356,14 @@ class Engine:
             stall_seconds=round(save.stall_seconds, 6),
             bytes=save.snapshot.total_bytes,
         )
-        return Progress.COMMITTED
 
     def _failed(self, save: _Save, reason: str) -> Progress:
-        self._log.write(LogEvent.SAVE_FAILED, step=save.step, cause=save.cause, reason=reason)
+        if not save.is_mid_step:
+            self._log_failed(save, reason)
         return Progress.FAILED
+
+    def _log_failed(self, save: _Save, reason: str) -> None:
+        self._log.write(LogEvent.SAVE_FAILED, step=save.step, cause=save.cause, reason=reason)
 
 
 def check_storable(state: Mapping[str, Any]) -> None:

@@ -12,7 +12,8 @@ from spotkeeper.contract.log_lines import LogEvent, format_line
 class EventLog:
     """Writes structured lines about one attempt to standard output.
 
-    Call it from the thread that runs the program: another one could break into a line of the program's own.
+    Call it from the thread that runs the program: another one could break into a line of the program's own. A save in
+    the middle of a step, which may be the last thing that is heard of the attempt, is worth that.
     """
 
     def __init__(self, run_id: str, epoch: int | None, *, is_silent: bool = False) -> None:

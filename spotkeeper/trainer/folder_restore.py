@@ -12,6 +12,7 @@ from spotkeeper.trainer.checksum import crc64nvme
 from spotkeeper.trainer.folder_commit import Stored
 from spotkeeper.trainer.folder_state import scan
 from spotkeeper.trainer.manifest import DamagedError
+from spotkeeper.trainer.mapped_file import map_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,14 +39,14 @@ def restore_folder(folder: Path, checkpoints: Checkpoints) -> RestoredFolder | N
         OSError: if the store does not answer, or the folder cannot be written.
         ValueError: if the run's checkpoints are not those of a folder.
     """
-    return checkpoints.newest_folder(lambda manifest, content_of: _Restoration(folder, manifest, content_of).run())
+    return checkpoints.newest_folder(lambda manifest, write: _Restoration(folder, manifest, write).run())
 
 
 class _Restoration:
-    def __init__(self, folder: Path, manifest: Manifest, content_of: Callable[[StoredObject], memoryview]) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, write_verified: Callable[[StoredObject, Path], None]) -> None:
         self._folder = folder
         self._manifest = manifest
-        self._content_of = content_of
+        self._write_verified = write_verified
         self._staged: dict[str, Path] = {}
         """Path of each file beside its place, by the path of that place."""
 
@@ -83,9 +84,8 @@ class _Restoration:
         if _holds(place, stored):
             place.chmod(entry["mode"])
             return
-        content = self._content_of(stored)
         self._staged[entry["path"]] = staged
-        staged.write_bytes(content)
+        self._write_verified(stored, staged)
         staged.chmod(entry["mode"])
 
     def _set_aside(self) -> Path | None:
@@ -123,4 +123,4 @@ def _holds(place: Path, stored: StoredObject) -> bool:
     """Tell whether a file is there with this content, of an attempt before on the same host."""
     if place.is_symlink() or not place.is_file() or place.stat().st_size != stored["bytes"]:
         return False
-    return crc64nvme(place.read_bytes()) == stored["crc64nvme"]
+    return crc64nvme(map_file(place)) == stored["crc64nvme"]

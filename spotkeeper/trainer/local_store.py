@@ -1,17 +1,15 @@
 """Checkpoints in a local folder, safe against a kill or a power cut at any moment."""
 
-import mmap
 import os
 import secrets
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from spotkeeper.trainer.checksum import Crc64Nvme, crc64nvme
 from spotkeeper.trainer.durable_file import write_durably
+from spotkeeper.trainer.mapped_file import map_file
 from spotkeeper.trainer.store import Stat
-
-POPULATE = getattr(mmap, "MAP_POPULATE", 0)
-"""Linux maps all pages in one go, which is several times faster than one fault after the other."""
 
 
 class LocalStore:
@@ -57,12 +55,12 @@ class LocalStore:
         """Read the file."""
         return (self._root / key).read_bytes()
 
-    def fetch(self, key: str, total_bytes: int) -> memoryview:  # noqa: ARG002  (S3 asks for it)
-        """Map the file: what the page cache holds is not copied."""
-        with (self._root / key).open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                return memoryview(b"")  # which cannot be mapped
-            return memoryview(mmap.mmap(file.fileno(), 0, flags=mmap.MAP_SHARED | POPULATE, prot=mmap.PROT_READ))
+    def fetch(self, key: str, total_bytes: int, into: Path | None = None) -> memoryview:  # noqa: ARG002  (S3 asks for it)
+        """Map the file, or a copy of it: what the page cache holds is not copied."""
+        if into is None:
+            return map_file(self._root / key, is_populated=True)
+        shutil.copyfile(self._root / key, into)
+        return map_file(into)
 
     def head(self, key: str) -> Stat | None:
         """Look at the file's size; its checksum, which a file system does not keep, is counted if nobody knows it yet.

@@ -1,6 +1,7 @@
 """News that this attempt should save: from the metadata service, signals and the program. They only set flags.
 
-The training loop looks at the flags between two steps, where the state is whole, and does the work there.
+The training loop looks at the flags between two steps, where the state is whole, and does the work there. If the step
+takes too long for that, `mid_step` does what it can.
 """
 
 import json
@@ -13,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from spotkeeper.trainer.deadline import Deadline
 from spotkeeper.trainer.imds import Imds, ImdsUnavailableError
+from spotkeeper.trainer.signal_wakeup import SignalWakeup
 
 INTERRUPTION_PATH: Final = "spot/instance-action"
 REBALANCE_PATH: Final = "events/recommendations/rebalance"
@@ -105,12 +107,14 @@ class NoticeWatch:
         self._told: set[str] = set()
         self._ended = threading.Event()
         self._previous_handlers: dict[int, SignalHandler] = {}
+        self._wakeup: SignalWakeup | None = None
 
     def __enter__(self) -> Self:
         # Python lets the main thread alone install handlers; elsewhere the metadata service must do.
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
                 self._previous_handlers[number] = signal.signal(number, self._on_signal)
+            self._wakeup = SignalWakeup(STOP_SIGNALS)
         if self._imds is not None:
             threading.Thread(target=self._poll, args=(self._imds,), name="spotkeeper-notices", daemon=True).start()
         return self
@@ -123,6 +127,20 @@ class NoticeWatch:
         if threading.current_thread() is threading.main_thread():
             for number in self._previous_handlers:
                 self._restore_handler(number)
+            if self._wakeup is not None:
+                self._wakeup.close()
+
+    @property
+    def cause(self) -> Literal["notice", "signal", "requested"] | None:
+        """Why a state should be saved now, as a checkpoint tells it. To be asked in any thread.
+
+        Another thread learns of a signal before the main thread does that waits in a long call of C code.
+        """
+        if self.interruption is not None:
+            return "notice"
+        if self.signal_name is not None or (self._wakeup is not None and self._wakeup.has_come()):
+            return "signal"
+        return "requested" if self.request_reason is not None else None
 
     @property
     def stop_reason(self) -> str | None:

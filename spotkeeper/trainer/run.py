@@ -25,6 +25,7 @@ from spotkeeper.trainer.goodput import Activity, Goodput
 from spotkeeper.trainer.imds import Imds
 from spotkeeper.trainer.loader import WHOLE, Collate, Loader
 from spotkeeper.trainer.loader_choice import make_loader
+from spotkeeper.trainer.mid_step import MidStepSaves
 from spotkeeper.trainer.notice import LINGER_GRACE_SECONDS, Interruption, NoticeWatch
 from spotkeeper.trainer.outcome_file import OutcomeFile
 from spotkeeper.trainer.progress_bar import REFRESH_SECONDS, ProgressBar, open_progress_bar
@@ -130,7 +131,8 @@ class Run:
         self._fenced: FencedError | None = None
         self._has_said_lost = False
         self._cause: Cause = "periodic"
-        self._saving_step = 0
+        self._boundary: dict[str, int] | None = None
+        self._is_in_step = False
         self._logged: dict[str, Any] = {}
         self._loop_state: dict[str, Any] | None = None
         self._has_loop = False
@@ -266,6 +268,33 @@ class Run:
             raise ValueError(f"within_seconds must be above 0, or left out where it is not known; got {within_seconds}")
         self._watch.request(reason, within_seconds)
 
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Evaluate in this block, at the beginning of a step, so that a notice in the middle of it loses nothing.
+
+            for step, batch in run.steps(data, total=100_000):
+                if step % 1000 == 0:
+                    with run.evaluation():
+                        run.log(accuracy=evaluate(model))
+                ...
+
+        While it runs, the state of the step's beginning can be saved, which a notice makes happen at once if the
+        evaluation does not end in two seconds. The resumed run then repeats the evaluation, and no training. Nothing
+        of the step may come before it: no forward in training mode, no random number, and no change of the objects.
+
+        Outside of the loop, where everything has been saved, it does nothing; nor does it under torchrun.
+
+        Raises:
+            RuntimeError: if an optimizer has stepped in this step already: a resumed run could not repeat the
+                evaluation without the training before it.
+        """
+        if not self._is_in_step:
+            yield
+            return
+        is_saved = self._step == self._committed_step
+        with self._mid_step.evaluation(self._step, self._boundary_state, is_saved=is_saved):
+            yield
+
     def finish(self) -> None:
         """Make the current step the last, as early stopping does. The run then counts as completed.
 
@@ -286,7 +315,8 @@ class Run:
     def _loop(self, loader: Loader, total: int) -> Iterator[tuple[int, Any]]:
         self._loader = loader
         bar = open_progress_bar(step=self._step, total=total) if self._speaks else nullcontext()
-        with self._watch, self._agreeing(), closing(self._engine), bar as self._bar:
+        self._mid_step = MidStepSaves(self._engine, self._watch, fits=self._fits_before_the_host_goes)
+        with self._watch, self._agreeing(), closing(self._engine), self._mid_step, bar as self._bar:
             if self._loop_state is not None:
                 # Not before: what the program draws, or zeroes, between making the run and here must not count.
                 rng.restore(self._loop_state["rng"])
@@ -302,6 +332,7 @@ class Run:
                     f"saves at least every {self._max_lost_seconds:g} s (max_lost), on a notice and at the end; what a "
                     "kill loses is what came after the last save"
                 )
+                self._keep_boundary()
                 self._goodput.enter(Activity.DATA)
                 for batch in loader.batches(self._step, total - self._step):
                     self._goodput.enter(Activity.STEP)
@@ -315,6 +346,8 @@ class Run:
                         )
                         raise
                     self._goodput.enter(Activity.OTHER)
+                    self._engine.forget()
+                    self._is_in_step = False
                     self._step += 1
                     self._report_progress(total)
                     self._report_notices()
@@ -322,6 +355,7 @@ class Run:
                         self._between_steps()
                     if self._is_done(total):
                         break
+                    self._keep_boundary()
                     self._goodput.enter(Activity.DATA)
             self._complete()
             if self._goodput.num_steps:
@@ -440,11 +474,7 @@ class Run:
         self._learn(wait=True)  # what is in flight comes first: once committed, it cannot be lost any more
         budget_seconds, total_bytes = self._watch.budget_seconds(), self._engine.saved_bytes
         # Several processes save all together or not at all, so they do not decide by clocks of their own.
-        fits = self._ranks is not None or (
-            self._pace.choose_last(budget_seconds=budget_seconds, total_bytes=total_bytes, in_flight=None)
-            is not EmergencySave.NOTHING
-        )
-        if fits:
+        if self._ranks is not None or self._fits_before_the_host_goes():
             self._save_persistently("notice", URGENT_ATTEMPTS)
         else:
             reason = f"{total_bytes} bytes cannot be written in the {budget_seconds:.1f} s that are left"
@@ -472,24 +502,53 @@ class Run:
         if self._step == self._committed_step:
             return
         self._cause = cause
-        self._saving_step = self._step
         self._goodput.enter(Activity.STALL)
         self._goodput.begin_save()
         self._copies_at_once = False
-        loop: dict[str, Any] = {"rng": rng.capture(), "position": self._loader.position()}
-        if self._speaks:
-            loop |= {
-                "loader": self._loader.fingerprint(),
-                "is_finished": self._is_finished,
-                "classes": optimization.classes(self._objects),
-                "per_rank": sorted(self._per_rank),
-            }
-        gradients_now = gradients.capture(self._objects)
+        loop, gradients_now = self._loop_state_at(self._place()), gradients.capture(self._objects)
         self._engine.begin(step=self._step, cause=cause, loop=loop, gradients=gradients_now, at_once=at_once)
         self._goodput.enter(Activity.OTHER)
 
-    def _learn(self, *, wait: bool = False) -> Progress:
-        """Learn, or wait to learn, what became of the save that was begun last."""
+    def _place(self) -> dict[str, Any]:
+        """Return what each process has for itself, and what changes as soon as the next batch is drawn."""
+        return {"rng": rng.capture(), "position": self._loader.position()}
+
+    def _loop_state_at(self, place: dict[str, Any]) -> dict[str, Any]:
+        if not self._speaks:
+            return place
+        return place | {
+            "loader": self._loader.fingerprint(),
+            "is_finished": self._is_finished,
+            "classes": optimization.classes(self._objects),
+            "per_rank": sorted(self._per_rank),
+        }
+
+    def _keep_boundary(self) -> None:
+        """Let the state of this boundary be saved in the step that follows, if a notice comes there."""
+        if self._ranks is not None:
+            return  # the others may be elsewhere, and nobody could ask them in the middle of a step
+        self._boundary = self._loader.position()
+        self._is_in_step = True
+        if self._step != self._committed_step:
+            self._mid_step.at_boundary(self._step, self._boundary_state)
+
+    def _boundary_state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        place = {"rng": rng.capture(), "position": self._boundary}
+        return self._loop_state_at(place), gradients.capture(self._objects)
+
+    def _fits_before_the_host_goes(self) -> bool:
+        choice = self._pace.choose_last(
+            budget_seconds=self._watch.budget_seconds(), total_bytes=self._engine.saved_bytes, in_flight=None
+        )
+        return choice is not EmergencySave.NOTHING
+
+    def _learn(self, *, wait: bool = False) -> None:
+        """Learn, or wait to learn, what became of the saves that were begun."""
+        self._learn_of_one(wait=wait)
+        while wait and self._engine.is_busy:
+            self._learn_of_one(wait=True)
+
+    def _learn_of_one(self, *, wait: bool) -> None:
         if wait:
             self._goodput.enter(Activity.STALL)
         try:
@@ -497,10 +556,10 @@ class Run:
         except FencedError as error:
             if self._ranks is not None and not wait:
                 self._fenced = error  # here the others may still be in a step that needs this process
-                return Progress.NONE
+                return
             self._report_fenced(error)
             raise
-        if progress in (Progress.COMMITTED, Progress.FAILED, Progress.VOID):
+        if progress is not Progress.NONE and progress is not Progress.UNDER_WAY and not self._engine.ended_in_mid_step:
             lost_seconds = self._goodput.end_save(is_committed=progress is Progress.COMMITTED)
             if progress is Progress.COMMITTED:
                 took = self._engine.upload_seconds
@@ -509,10 +568,9 @@ class Run:
                 )
         self._goodput.enter(Activity.OTHER)
         if progress is Progress.COMMITTED:
-            self._committed_step = self._saving_step
-        if progress is Progress.VOID:
+            self._committed_step = self._engine.ended_step
+        if progress is Progress.VOID and not self._engine.ended_in_mid_step:
             self._requested, self._copies_at_once = self._cause, True
-        return progress
 
     def _object_states(self) -> dict[str, Any]:
         return {"objects": {name: each.state_dict() for name, each in self._objects.items()}}

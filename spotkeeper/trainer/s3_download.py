@@ -20,17 +20,22 @@ class OtherSizeError(Exception):
     """The object does not have as many bytes as were asked for."""
 
 
-def download(client: "S3Client", bucket: str, key: str, total_bytes: int, patience: Patience) -> memoryview:
-    """Return the object's content, in memory of its own that goes with the last view of it.
+def fresh_memory(total_bytes: int) -> mmap.mmap:
+    """Return memory that goes with the last view of it."""
+    memory = mmap.mmap(-1, total_bytes)
+    if HUGE_PAGES is not None:
+        memory.madvise(HUGE_PAGES)
+    return memory
+
+
+def download(client: "S3Client", bucket: str, key: str, memory: mmap.mmap, patience: Patience) -> memoryview:
+    """Fill the memory, which is as large as the object, with its content, and return a view of it.
 
     Raises:
         OtherSizeError: if the object has another size.
         OSError: as `Patience.persist` does.
     """
-    memory = mmap.mmap(-1, total_bytes)
-    if HUGE_PAGES is not None:
-        memory.madvise(HUGE_PAGES)
-    content = memoryview(memory)
+    content, total_bytes = memoryview(memory), len(memory)
 
     def fetch(begin: int, part: memoryview) -> None:
         patience.persist(f"read {key}", lambda: _receive(client, bucket, key, begin, part, total_bytes))

@@ -1,6 +1,7 @@
 """Checkpoints in S3: what is large goes side by side, every byte is verified, every failure says which key it was."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import boto3
@@ -9,7 +10,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from spotkeeper.trainer.aws_refusal import remedy
 from spotkeeper.trainer.checksum import crc64nvme
-from spotkeeper.trainer.s3_download import OtherSizeError, download
+from spotkeeper.trainer.mapped_file import create_file
+from spotkeeper.trainer.s3_download import OtherSizeError, download, fresh_memory
 from spotkeeper.trainer.s3_parts import CONNECTIONS, SMALLEST_PART_BYTES, Body, send_uncopied
 from spotkeeper.trainer.s3_patience import Patience, status_of
 from spotkeeper.trainer.s3_upload import PartedUpload
@@ -87,16 +89,18 @@ class S3Store:
 
         return self._persist(f"read {key}", read)
 
-    def fetch(self, key: str, total_bytes: int) -> memoryview:
-        """Download ranges side by side, into memory that nothing else uses."""
+    def fetch(self, key: str, total_bytes: int, into: Path | None = None) -> memoryview:
+        """Download ranges side by side, into memory that nothing else uses, or a file."""
         if total_bytes > SMALLEST_PART_BYTES:
+            memory = fresh_memory(total_bytes) if into is None else create_file(into, total_bytes)
             try:
-                return download(
-                    self._client, self._bucket, self._prefix + key, total_bytes, self._patience(total_bytes)
-                )
+                return download(self._client, self._bucket, self._prefix + key, memory, self._patience(total_bytes))
             except OtherSizeError:
                 pass  # it is damaged: the caller sees by how much
-        return memoryview(self.get(key))
+        content = self.get(key)
+        if into is not None:
+            into.write_bytes(content)
+        return memoryview(content)
 
     def head(self, key: str) -> Stat | None:
         """Ask for size, checksum and version."""

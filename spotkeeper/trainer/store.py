@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 
@@ -41,11 +42,12 @@ class Store(Protocol):
     def get(self, key: str) -> bytes:
         """Return the whole of a small object, such as a manifest."""
 
-    def fetch(self, key: str, total_bytes: int) -> memoryview:
+    def fetch(self, key: str, total_bytes: int, into: Path | None = None) -> memoryview:
         """Return the whole of an object of any size, in the fastest way there is; nothing of it is verified.
 
         `total_bytes` is what it should have; what is returned may be shorter or longer. It is read-only, and must not
-        be used after the object has been deleted.
+        be used after the object has been deleted, unless it went `into` a new file of that name, of which what is
+        returned is a map: that need not fit into memory.
         """
 
     def head(self, key: str) -> Stat | None:

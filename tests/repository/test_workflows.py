@@ -43,8 +43,8 @@ def triggers(name: str) -> dict[str, Any]:
     return found
 
 
-def test_there_is_a_workflow_for_checks_for_the_diff_for_deployments_and_for_releases() -> None:
-    assert set(WORKFLOWS) == {"check", "diff", "deploy", "release"}
+def test_there_is_a_workflow_for_checks_the_diff_deployments_releases_and_frameworks() -> None:
+    assert set(WORKFLOWS) == {"check", "diff", "deploy", "frameworks", "release"}
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

@@ -7,6 +7,7 @@ to other programs first, and may be slow, refused, cut off before or after its e
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from spotkeeper.contract import tags
@@ -549,7 +550,8 @@ class LinkedStore:
             raise FileNotFoundError(key)
         return self._store.objects[key][0]
 
-    def fetch(self, key: str, total_bytes: int) -> memoryview:  # noqa: ARG002
+    def fetch(self, key: str, total_bytes: int, into: Path | None = None) -> memoryview:  # noqa: ARG002
+        assert into is None, "no folders in a simulation"
         return memoryview(self.get(key))
 
     def head(self, key: str) -> Stat | None:

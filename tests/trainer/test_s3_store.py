@@ -156,6 +156,26 @@ def test_chunks_of_an_arena_that_is_filled_again_and_again_arrive_in_order(store
     assert store.fetch("data/chunked", len(LARGE)) == LARGE
 
 
+@pytest.mark.parametrize("content", [LARGE, SMALL, b""], ids=["large", "small", "empty"])
+def test_what_is_fetched_into_a_file_takes_no_memory_that_could_not_be_written_back(
+    store: S3Store, tmp_path: Path, content: bytes
+) -> None:
+    store.write("data/model", [memoryview(content)], len(content))
+    before = shared_memory_kib()
+
+    fetched = store.fetch("data/model", len(content), tmp_path / "model")
+
+    assert shared_memory_kib() == before
+    assert (tmp_path / "model").read_bytes() == content
+    assert fetched == content
+
+
+def shared_memory_kib() -> int:
+    """Return how much memory without a file, beside its own, this process has: that of what is fetched otherwise."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssShmem:")[2].split()[0])
+
+
 def test_what_is_fetched_cannot_be_written_to(store: S3Store) -> None:
     put(store, "data/large", LARGE)
     assert store.fetch("data/large", len(LARGE)).readonly

@@ -82,12 +82,14 @@ def train(
     accumulate: int = 1,
     dataset: str = "shuffled",
     poisoned_from: int = TOTAL,
+    at_beginning: Callable[[spotkeeper.Run, int], None] = lambda _run, _step: None,
     before_run: Callable[[nn.Module, torch.optim.Optimizer], None] = lambda _model, _opt: None,
 ) -> spotkeeper.Run:
     """Train to the end, calling `during_step` in the middle of each step, when the state is not whole.
 
-    From step `poisoned_from` on the inputs are not numbers. `before_run` is called with what the run then restores. The
-    optimizer steps once in `accumulate` steps of the run, on the sum of their gradients.
+    At the beginning of each, `at_beginning` is called. From step `poisoned_from` on the inputs are not numbers.
+    `before_run` is called with what the run then restores. The optimizer steps once in `accumulate` steps of the run,
+    on the sum of their gradients.
     """
     torch.set_num_threads(1)
     torch.manual_seed(1)
@@ -102,6 +104,7 @@ def train(
     data = run.loader(samples, batch_size=BATCH_SIZE, num_workers=num_workers, seed=7, **order)
     opt.zero_grad()
     for step, (inputs, targets) in run.steps(data, total=total):
+        at_beginning(run, step)
         if step >= poisoned_from:
             inputs.fill_(math.nan)
         loss = functional.cross_entropy(model(inputs + 0.01 * random.random()), targets)
