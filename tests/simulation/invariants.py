@@ -143,7 +143,7 @@ class Invariants:
         else:
             is_forward = after.state is before.state or after.state in SUCCESSORS[before.state]
         require(is_forward, "I4 states move forward", f"{who}: {before.state} to {after.state}")
-        if after.instance_type not in (before.instance_type, None):
+        if after.instance_type is not None and after.instance_type != before.instance_type:
             self._check_type(before, after.instance_type, who)
         if after.is_closed and not before.is_closed:
             self._check_end(after, who)
@@ -196,7 +196,7 @@ class Invariants:
         lacked = self._has_lacked(before)
         require(lacked, "I6 on-demand for want of spot only", f"{who}: job {before.job_id} did not lack capacity")
 
-    def _check_type(self, before: Run, type_: str | None, who: str) -> None:
+    def _check_type(self, before: Run, type_: str, who: str) -> None:
         """Spot on SageMaker goes from type to type in their order, each time because the one before had no machine."""
         step = f"{who}: {before.instance_type} to {type_} after submission {before.submission}"
         present = before.instance_type or SPOT_TYPES[0]

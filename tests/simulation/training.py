@@ -127,7 +127,7 @@ class Training:
             ReplyLost: if it was, as the adapter reads that refusal.
             QuotaReached: if the account may have no more machines of the type.
         """
-        job_id = ARN + request["TrainingJobName"]
+        job_id = f"{ARN}{request['TrainingJobName']}"
         if job_id in self.jobs:
             raise ReplyLost(f"a training job {request['TrainingJobName']} is there already")
         machines = request["ResourceConfig"]
