@@ -126,14 +126,15 @@ def plan(
     Raises:
         ValueError: if the request breaks a rule.
     """
-    _check_command(request, source)
+    # Options first: what is wrong with a word of the command line is seen there, and needs no folder to be right.
     training_place.check_service(request)
     profile_name = profile_of(request, descriptor)
     _check_image(request.image)
-    if request.service == BATCH:
-        _check_trainer_image(request, profile_name, descriptor)
     _check_variables(request)
     _check_grants(request, descriptor)
+    _check_command(request, source)
+    if request.service == BATCH:
+        _check_trainer_image(request, profile_name, descriptor)
     terms = EnvironmentTerms.of(descriptor)
     spending.check(request.spending, profile=profile_name, terms=terms)
     run_variables = {

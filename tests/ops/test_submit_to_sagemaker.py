@@ -192,6 +192,19 @@ def test_what_a_service_cannot_do_is_refused_before_anything_is_recorded(
     assert with_training.ledger.list_runs("open", 10) == ()
 
 
+@pytest.mark.usefixtures("with_training")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(("--on", "ec2"), "--on must be one of"), (("--profile", "huge"), "--profile must be one of")],
+)
+def test_a_wrong_option_is_told_before_a_missing_program(options: tuple[str, ...], words: str) -> None:
+    result = spotkeeper("submit", *options, "--", "python", "missing.py")
+
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "missing.py" not in result.stderr
+
+
 def test_a_sweep_on_a_profile_of_sagemaker_is_refused_with_what_to_do_instead(with_training: Connection) -> None:
     result = spotkeeper(
         "sweep", "submit", "lr", "--profile", "train-cpu", "--param", "LR=1,2", "--", "python", "train.py"
