@@ -129,6 +129,7 @@ def plan(
     # Options first: what is wrong with a word of the command line is seen there, and needs no folder to be right.
     training_place.check_service(request)
     profile_name = profile_of(request, descriptor)
+    is_isolated = training_place.is_isolated(request, descriptor)
     _check_image(request.image)
     _check_variables(request)
     _check_grants(request, descriptor)
@@ -165,6 +166,7 @@ def plan(
         variables=run_variables,
         attempt_seconds=_check_attempt(request.attempt_seconds, descriptor.max_attempt_seconds),
         num_nodes=request.num_nodes,
+        is_isolated=is_isolated,
         priority=check_priority(request.priority) if request.priority is not None else None,
         image=request.image,
         source_sha256=source.sha256 if source else None,
