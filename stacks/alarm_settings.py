@@ -34,6 +34,9 @@ class AlarmSettings:
     it is merely faster than the event."""
     checkpoint_stale_minutes: int = 60
     """Without a new checkpoint: four times the most that a run loses unless it asks for more (15 minutes)."""
+    mirror_stopped_minutes: int = 20
+    """By which SageMaker's mirror of a checkpoint folder is late. It is asynchronous: minutes are its way, and one that
+    has stopped says nothing."""
     spot_dry_minutes: int = 15
     """For so long, there have been runs that wait for spot beyond the environment's `fallback_after_seconds`. Above the
     sweeper's period, because the sweep that sees a run wait also tries to place it."""
@@ -61,6 +64,7 @@ class AlarmSettings:
                 )
         _check_whole("sweep_repairs", self.sweep_repairs, 1, 10_000)
         _check_whole("checkpoint_stale_minutes", self.checkpoint_stale_minutes, 5, 7 * 24 * 60)
+        _check_whole("mirror_stopped_minutes", self.mirror_stopped_minutes, 5, 24 * 60)
         _check_whole("budget_left_percent", self.budget_left_percent, 1, 99)
         _check_whole("storm_hosts_lost", self.storm_hosts_lost, 2, 10_000)
 

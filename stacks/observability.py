@@ -6,6 +6,7 @@
     SweeperSilent       the sweeper's heartbeat                     bad: that is what it watches
     SweeperRepairing    what a sweep repaired                       good: zeros are not sent
     CheckpointStale     work that would be lost                     no change: it was not measured
+    MirrorStopped       by how much a mirror is late                good: zeros are not sent
     SpotCapacityDry     runs that wait beyond the limit             no change
     BudgetHeadroom      what is left of caps                        no change
     NoProgress          runs that are parked, or nearly             no change
@@ -71,6 +72,7 @@ class ObservabilityStack(EnvironmentStack):
             self._handler_errors_alarm(),
             *self._sweeper_alarms(),
             self._checkpoint_alarm(),
+            self._mirror_alarm(),
             self._budget_alarm(),
         )
         storm = self._storm_alarms()
@@ -133,6 +135,17 @@ class ObservabilityStack(EnvironmentStack):
             missing=_NO_CHANGE,
             words=f"A running attempt that saves has not committed a checkpoint for {minutes * 60} seconds or more: so "
             "much work is lost if its machine goes.",
+        )
+
+    def _mirror_alarm(self) -> cloudwatch.Alarm:
+        minutes = self._environment.alarms.mirror_stopped_minutes
+        return self._alarm(
+            "MirrorStopped",
+            _filled(self._metric(metrics.MIRROR_DELAY, "Maximum")),
+            threshold=minutes * 60,
+            missing=_GOOD,
+            words=f"The mirror of a run's checkpoint folder is {minutes * 60} seconds late or more: what the run saves "
+            "does not leave its machine.",
         )
 
     def _budget_alarm(self) -> cloudwatch.Alarm:
@@ -264,7 +277,7 @@ class ObservabilityStack(EnvironmentStack):
         dashboard.add_widgets(cloudwatch.AlarmStatusWidget(title="Alarms", alarms=alarms, width=24, height=3))
         dashboard.add_widgets(
             graph("Runs", *sums(metrics.RUNS_CLOSED, metrics.RUNS_REQUEUED, metrics.RUNS_PARKED, metrics.FALLBACKS)),
-            graph("Work at risk (seconds)", *most(metrics.CHECKPOINT_AGE)),
+            graph("Work at risk (seconds)", *most(metrics.CHECKPOINT_AGE, metrics.MIRROR_DELAY)),
             graph("Runs that need a person", *most(metrics.RUNS_WITHOUT_PROGRESS, metrics.RUNS_OVER_OWN_CAP)),
         )
         dashboard.add_widgets(

@@ -31,7 +31,11 @@ from stacks.constructs.event_function import EventFunction, own_events
 from stacks.constructs.handler_code import handler_code
 from stacks.constructs.nag_finding import wildcard_finding
 from stacks.constructs.spending_stop import SpendingStop
-from stacks.constructs.training_policies import allow_moving_training
+from stacks.constructs.training_policies import (
+    acknowledge_mirrors,
+    allow_moving_training,
+    reading_mirrors,
+)
 from stacks.constructs.weak_reference import weak
 from stacks.environment_stack import EnvironmentStack
 from stacks.settings import Environment
@@ -152,7 +156,13 @@ class RecoveryStack(EnvironmentStack):
             self._allow_moving_runs(unit.role, checkpoints, queues, descriptor_parameter(environment.name))
             if training_role_arn is not None:
                 allow_moving_training(unit.role, environment, training_role_arn)
+                for statement in reading_mirrors(checkpoints):
+                    unit.role.add_to_policy(statement)
+                acknowledge_mirrors(unit.role, checkpoints)
         if training_role_arn is not None:
+            sweep_runs.role.add_to_policy(
+                iam.PolicyStatement(sid="ListTraining", actions=["sagemaker:ListTrainingJobs"], resources=["*"])
+            )
             # All of the environment's jobs in all their states: what counts is read from SageMaker again.
             observe_job.also_on(
                 "TrainingRule",
@@ -243,7 +253,7 @@ def _allow_reading_jobs(role: iam.Role, actions: list[str]) -> None:
     cdk.Validations.of(role).acknowledge(
         cdk.Acknowledgment(
             id="AwsSolutions-IAM5[Resource::*]",
-            reason="batch:DescribeJobs, batch:ListJobs and ec2:DescribeSpotPriceHistory, which only read, have no "
-            "resource-level permission in IAM.",
+            reason="batch:DescribeJobs, batch:ListJobs, ec2:DescribeSpotPriceHistory and sagemaker:ListTrainingJobs, "
+            "which only read, have no resource-level permission in IAM.",
         )
     )

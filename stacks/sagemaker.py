@@ -72,6 +72,7 @@ class SageMakerStack(EnvironmentStack):
             environment=environment,
             training=training,
             training_role_arn=self.role_arn,
+            checkpoints=checkpoints,
             service_queue_arn=self.service_queue_arn,
         )
 

@@ -97,8 +97,10 @@ class TrainingSettings:
     SageMaker's have no public addresses, so nothing else, unless the network has a NAT gateway. False: SageMaker's own
     network, which reaches the internet."""
     is_isolated: bool = False
-    """True: containers reach no network at all, and checkpoints leave by SageMaker's mirror of a folder. One node
-    only: SageMaker lets isolated containers of several nodes talk, but ours would have no ledger to agree by."""
+    """True: containers reach no network at all. SageMaker brings source and data as channels and mirrors a folder with
+    the checkpoints; the control plane claims for the attempts. One node only: SageMaker lets isolated containers of
+    several nodes talk, but ours would have no ledger to agree by. Runs that are open when it is set are not submitted
+    again."""
     encrypts_between_nodes: bool = False
     """True: what the nodes of a job say to each other is encrypted, which slows training on several nodes down."""
     has_own_key: bool = False

@@ -8,6 +8,7 @@ ALARMS: Final = (
     "SweeperSilent",
     "SweeperRepairing",
     "CheckpointStale",
+    "MirrorStopped",
     "SpotCapacityDry",
     "BudgetHeadroom",
     "PreemptionStorm",

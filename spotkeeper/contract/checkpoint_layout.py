@@ -4,6 +4,8 @@
     data/<run>/e<epoch:06>-s<step:012>-<nonce>/r<rank>.safetensors   immutable, never overwritten
     data/<run>/e<epoch:06>-s<step:012>-<nonce>/f<number:06>          the same, a file of a checkpoint folder
     commit/<run>/<epoch:06>-<step:012>.json         the manifest: its creation is the only commit point
+    completion/<run>.json                           in a mirror alone: the program of a run without network has finished
+    mirror/<run>/…                                  the same tree again, as SageMaker copies it out of the container
 
 The kind stands before the run because S3 lifecycle rules and bucket policies match by prefix: noncurrent
 versions of `data/` expire after a day, those of `commit/` after 30, and `commit/` takes no overwrite.
@@ -21,6 +23,7 @@ EPOCH_PREFIX: Final = "epoch/"
 SOURCE_PREFIX: Final = "source/"
 MIRROR_PREFIX: Final = "mirror/"
 """SageMaker's own folder mirror writes here, outside the no-overwrite rule of `commit/`."""
+COMPLETION_PREFIX: Final = "completion/"
 
 _MANIFEST_KEY = re.compile(r"commit/(?P<run>[^/]+)/(?P<epoch>\d{6})-(?P<step>\d{12})\.json")
 
@@ -71,6 +74,26 @@ class Manifest(TypedDict):
     files: NotRequired[list[StoredFile]]
     """Of a checkpoint folder: what lay in it. Objects are then files' contents, and `state` is empty."""
     crc64nvme: str
+
+
+class CompletionRecord(TypedDict):
+    """The JSON of a completion record, by an attempt that cannot reach the ledger."""
+
+    run_id: str
+    step: int | None
+    """Last step of a program that uses the library; None for any other."""
+    completed_at: str
+    """ISO 8601, UTC."""
+
+
+def mirror_prefix(run_id: str) -> str:
+    """Prefix to which SageMaker mirrors the checkpoint folder of a run; keys behind it are those of this layout."""
+    return f"{MIRROR_PREFIX}{run_id}/"
+
+
+def completion_key(run_id: str) -> str:
+    """Key of the completion record of a run without network."""
+    return f"{COMPLETION_PREFIX}{run_id}.json"
 
 
 def epoch_prefix(run_id: str) -> str:

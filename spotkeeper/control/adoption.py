@@ -7,16 +7,16 @@ counts is what AWS Batch says of the job, so no event, whoever sent it, can make
 from typing import Final
 
 from spotkeeper.contract import environment_variables as variables
-from spotkeeper.contract import tags
+from spotkeeper.contract import tags, training
 from spotkeeper.contract.entry_point import ENTRY_POINT
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import RUN_ID_PATTERN, job_name
+from spotkeeper.control import training_adoption
 from spotkeeper.control.ports import Job, JobOrder, JobStatus
 from spotkeeper.control.run import Run
 from spotkeeper.control.terms import EnvironmentTerms
 from spotkeeper.policy.placement import Market
 
-FIRST_SUBMISSION: Final = "1"
 _PLACEHOLDER: Final = "Ref::"
 # Set for each submission anew, or by AWS itself.
 _NOT_KEPT: Final = (variables.RUN_ID, variables.SUBMISSION, variables.ATTEMPT_SECONDS, "MANAGED_BY_AWS")
@@ -26,6 +26,8 @@ _RESERVED: Final = "AWS_BATCH"
 def run_of(job: Job, *, terms: EnvironmentTerms) -> Run | str:
     """Return the run that a job asks to be, in its first submission; or why it is none."""
     order = job.order
+    if training.is_queue(order.queue):
+        return training_adoption.run_of(job, terms=terms)
     if order.tags.get(tags.REQUEUE) != tags.REQUEUE_VALUE:
         return f"it has no tag {tags.REQUEUE}={tags.REQUEUE_VALUE}"
     place = terms.place_of(order.queue)
@@ -64,8 +66,8 @@ def _refusal(job: Job, order: JobOrder, run_id: str) -> str | None:
         return f"its command does not begin with {ENTRY_POINT[0]}"
     if not RUN_ID_PATTERN.fullmatch(run_id):
         return f"its {variables.RUN_ID} is no run id: {run_id!r}"
-    if order.variables.get(variables.SUBMISSION) != FIRST_SUBMISSION:
-        return f"its {variables.SUBMISSION} is not {FIRST_SUBMISSION}"
+    if order.variables.get(variables.SUBMISSION) != training_adoption.FIRST_SUBMISSION:
+        return f"its {variables.SUBMISSION} is not {training_adoption.FIRST_SUBMISSION}"
     if job.array_index is not None or job.array_size is not None:
         return "it belongs to an array job: `spotkeeper sweep submit` submits arrays"
     if job.name != job_name(run_id, 1):

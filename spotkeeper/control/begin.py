@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from spotkeeper.contract.budgets import run_holder
-from spotkeeper.control import outlook, reserve, standby
+from spotkeeper.control import isolated, outlook, reserve, standby
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Lack, Run
@@ -65,7 +65,7 @@ def shortage(run: Run, *, ports: Ports, now: str) -> Shortage:
     may_fall_back = allows_fallback(run, ports)
     at = (
         outlook.without_machine(
-            run, waited_seconds=waited_seconds, newest_step=ports.checkpoints.newest_step(run.run_id), now=now
+            run, waited_seconds=waited_seconds, newest_step=isolated.newest_step(run, ports), now=now
         )
         if run.deadline_at is not None and may_fall_back
         else None
@@ -84,7 +84,7 @@ def shortage(run: Run, *, ports: Ports, now: str) -> Shortage:
 def longest_wait_seconds(run: Run, *, waited_seconds: float, ports: Ports, now: str) -> float:
     """Return for how long in all a run that has waited so long for spot does so, before it may go to on-demand."""
     if run.deadline_at is not None:
-        newest_step = ports.checkpoints.newest_step(run.run_id)
+        newest_step = isolated.newest_step(run, ports)
         at = outlook.without_machine(run, waited_seconds=waited_seconds, newest_step=newest_step, now=now)
         if at is not None:
             return waited_seconds + 3600 * placement.on_demand_due_hours(at)

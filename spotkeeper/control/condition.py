@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.budget import UNLIMITED_MICROUSD, Budget
 from spotkeeper.control.classify import Cause
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.requeue import MAX_STALLS
 from spotkeeper.control.run import Attempt, Run
+from spotkeeper.policy.checkpoint_interval import DEFAULT_MAX_LOST_SECONDS
 from spotkeeper.policy.placement import Mode
 
 RECENT_SECONDS: Final = 900
@@ -41,15 +43,45 @@ def checkpoint_age_seconds(run: Run, attempts: Iterable[Attempt], commits: Seque
     `START_SECONDS` after its claim; of a run that has none at all nobody knows here whether it is to save: a program
     with the library tells its age itself (`metrics.CHECKPOINT_AGE`), and one without has chosen to begin again.
     """
-    if run.state is not RunState.RUNNING or run.claimed_at is None:
+    if not _is_held(run, attempts):
         return 0.0
-    holder = (run.claimed_job_id, run.claimed_attempt)
-    if any(attempt.stopped_at and (attempt.job_id, attempt.attempt) == holder for attempt in attempts):
-        return 0.0  # AWS Batch looks for another machine
+    assert run.claimed_at is not None
     own = [commit.at for commit in commits if commit.epoch == run.epoch]
     if own:
         return max(0.0, seconds_between(max(own, key=datetime.fromisoformat), now))
     return max(0.0, seconds_between(run.claimed_at, now) - START_SECONDS) if commits else 0.0
+
+
+def _is_held(run: Run, attempts: Iterable[Attempt]) -> bool:
+    """Tell whether an attempt is at work; where it has ended, AWS Batch looks for another machine."""
+    if run.state is not RunState.RUNNING or run.claimed_at is None:
+        return False
+    holder = (run.claimed_job_id, run.claimed_attempt)
+    return not any(attempt.stopped_at and (attempt.job_id, attempt.attempt) == holder for attempt in attempts)
+
+
+def mirrored_age_seconds(run: Run, attempts: Iterable[Attempt], newest_whole: Commit | None, *, now: str) -> float:
+    """Return how much work of a run without network has not arrived in S3; 0 if no attempt is at work.
+
+    As `checkpoint_age_seconds`, but an attempt of which nothing has arrived counts too: a program that saves nothing
+    looks the same from outside as a mirror that brings nothing.
+    """
+    if not _is_held(run, attempts):
+        return 0.0
+    assert run.claimed_at is not None
+    if newest_whole is not None and seconds_between(run.claimed_at, newest_whole.at) > 0:
+        return max(0.0, seconds_between(newest_whole.at, now))
+    return max(0.0, seconds_between(run.claimed_at, now) - START_SECONDS)
+
+
+def mirror_delay_seconds(run: Run, age_seconds: float) -> float:
+    """Return by how much a mirror is late that has brought nothing for so long: 0 within the run's own `max_lost`."""
+    return max(0.0, age_seconds - _max_lost_seconds(run))
+
+
+def _max_lost_seconds(run: Run) -> float:
+    told = run.variables.get(variables.MAX_LOST_SECONDS, "")
+    return float(told) if told.isdecimal() else DEFAULT_MAX_LOST_SECONDS
 
 
 def hosts_lost(attempts: Iterable[Attempt], *, now: str) -> int:

@@ -11,6 +11,8 @@ class Measures:
 
     checkpoint_age_seconds: int = 0
     """Of the run that would lose most."""
+    mirror_delay_seconds: int = 0
+    """Of the run whose mirror is latest."""
     num_hosts_lost: int = 0
     num_not_honoured: int = 0
     num_without_progress: int = 0
@@ -19,8 +21,12 @@ class Measures:
 
     def plus(self, other: Self) -> Self:
         """Return the measures of these runs together with others."""
-        longest_seconds = max(self.checkpoint_age_seconds, other.checkpoint_age_seconds)
-        return replace(self._joined(other, lambda one, two: one + two), checkpoint_age_seconds=longest_seconds)
+        summed, worst = self._joined(other, lambda one, two: one + two), self.worst(other)
+        return replace(
+            summed,
+            checkpoint_age_seconds=worst.checkpoint_age_seconds,
+            mirror_delay_seconds=worst.mirror_delay_seconds,
+        )
 
     def worst(self, other: Self) -> Self:
         """Return the worse of two looks at the same runs, measure by measure."""

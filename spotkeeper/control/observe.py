@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.control import isolated
 from spotkeeper.control.classify import Cause, classify, instance_of
 from spotkeeper.control.lookup import is_job_of, submission_of
 from spotkeeper.control.ports import Batch, Job, JobAttempt, Ledger
@@ -126,6 +127,9 @@ def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | Unowned:
     holder = run.job_id if is_current else _holder(run, submission, known.values()) or job.job_id
     if holder != job.job_id:
         return Folded(run=run, job=job, last=None, is_current=False, is_news=False, is_surplus=True)
+    if is_current:
+        # Before its attempts are recorded: after that, nobody would look whether it was claimed.
+        run = isolated.claim(run, job, ledger=ledger)
     last, is_added = _fold_attempts(run, submission, job, known, ledger)
     return Folded(
         run=run,
@@ -194,7 +198,10 @@ def _fold_attempts(
     added = False
     for number, told in enumerate(job.attempts, start=1):
         attempt = known.get(number) or Attempt(run_id=run.run_id, submission=submission, attempt=number)
-        changes = _additions(attempt, _facts(job, number, told), ledger)
+        facts = _facts(job, number, told)
+        if run.is_isolated and (run.claimed_job_id, run.claimed_attempt) == (job.job_id, number):
+            facts |= {"epoch": run.epoch, "claimed_at": run.claimed_at, "market": run.market}
+        changes = _additions(attempt, facts, ledger)
         if told.started_at is not None and "started_at" in changes:
             # First: what was cut off after it is found again, since the attempt does not know its start yet.
             ledger.record_start(job.order.queue, at=told.started_at)

@@ -13,6 +13,8 @@ from spotkeeper.control.listing import Listed, Position
 from spotkeeper.control.run import Attempt, HistoryEvent, Interruption, Run
 
 if TYPE_CHECKING:
+    from spotkeeper.contract.checkpoint_layout import CompletionRecord
+    from spotkeeper.control.condition import Commit
     from spotkeeper.control.others import OthersJob
     from spotkeeper.control.spot_prices import SpotPrices
     from spotkeeper.control.sweep_record import SweepRecord
@@ -93,6 +95,13 @@ class JobOrder:
     attempt_seconds: int | None = None
     priority: int | None = None
     """Within its share."""
+    role: str | None = None
+    """ARN of a training job's role, as are the next three of training jobs alone."""
+    instance_type: str | None = None
+    """The one type that a job on spot asks for."""
+    num_nodes: int = 1
+    is_isolated: bool = False
+    """Its containers reach no network."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,11 +263,28 @@ class Batch(Protocol):
         """Cancel a job that waits for a machine; one that has one meanwhile goes on. No error if it has ended."""
 
 
+class TrainingJobs(Protocol):
+    """The environment's training jobs on SageMaker, of whomever."""
+
+    def in_progress(self, limit: int) -> tuple[tuple[str, str], ...]:
+        """Return (id, name without the environment) of the newest that have not ended, newest first."""
+
+
 class Checkpoints(Protocol):
     """What is known of a run's checkpoints without opening them."""
 
     def newest_step(self, run_id: str) -> int | None:
         """Return the step of the newest committed checkpoint, or None if there is none."""
+
+
+class Mirrors(Protocol):
+    """What has arrived in S3 of runs whose containers reach no network."""
+
+    def newest_whole(self, run_id: str) -> "Commit | None":
+        """Return the newest checkpoint of which everything has arrived, at the time when it was made; None: none."""
+
+    def completion(self, run_id: str) -> "CompletionRecord | None":
+        """Return the record by which an attempt says that its program has finished, or None."""
 
 
 class Budgets(Protocol):
@@ -348,5 +374,9 @@ class Ports:
     """What the environment has settled; a value, not a port."""
     others: OthersJobs | None = None
     """None: nobody keeps a record of jobs that are no runs."""
+    training_jobs: TrainingJobs | None = None
+    """None: nobody looks for training jobs that Spotkeeper did not create."""
+    mirrors: Mirrors | None = None
+    """None: no run is without network."""
     spot_prices: "SpotPrices | None" = None
     """None: nobody asks what spot cost, as people's own commands do not when they move a run."""

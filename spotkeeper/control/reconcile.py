@@ -20,6 +20,7 @@ from spotkeeper.control import (
     begin,
     cancel,
     first_lease,
+    isolated,
     observe,
     others,
     pause,
@@ -174,16 +175,19 @@ def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
     """Do what follows from the end of the run's job: its completion first, then the user's word, then the budgets."""
     run, job = folded.run, folded.job
     ended_at = job.stopped_at or now
+    run = isolated.complete(run, ports=ports)
     if run.is_complete or run.cancel_requested_at is not None or run.pause_requested_at is not None:
         standby.dismiss(run, ports.batch)
     closed = close_if_over(run, ledger=ports.ledger, at=ended_at)
     if closed is not None:
         return _closed(closed)
-    newest_step = ports.checkpoints.newest_step(run.run_id)
+    newest_step = isolated.newest_step(run, ports)
     if run.pause_requested_at is not None:
         run = ports.ledger.advance(run, **pause.paused(), committed_step=newest_step)
         return Observation(outcome=Outcome.PAUSED, reason="as the user wished", run=run)
-    ending = ending_of(job, folded.last)
+    if isolated.awaits_record(run, job, now=now):
+        return _unchanged(run, "its job has ended, and its completion record may still be on its way")
+    ending = isolated.without_proof(run, ending_of(job, folded.last))
     history = History(
         had_attempts=bool(job.attempts),
         newest_step=newest_step,

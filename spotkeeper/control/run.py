@@ -98,6 +98,8 @@ class Run:
     """Among the runs of its team, 0 to 9999, higher first; None: the job definition's."""
     num_nodes: int = 1
     """Machines that train together; more than one on SageMaker alone."""
+    is_isolated: bool = False
+    """Its containers reach no network: the control plane claims for them, and their checkpoints leave by the mirror."""
     array_index: int | None = None
     """Of a member whose first submission is a child of the sweep's array job."""
 

@@ -90,13 +90,19 @@ def request_of(run: Run, terms: EnvironmentTerms) -> dict[str, Any]:
     """Return what is asked of AWS for the run's current submission, of SageMaker or of AWS Batch.
 
     Raises:
-        Refused: the environment has no such profile of SageMaker any more.
+        Refused: the environment has no such profile of SageMaker any more, or isolates it from the network since.
     """
     if not training.is_queue(run.job_queue):
         return job_request(run)
     profile = terms.profiles.get(run.profile)
     if profile is None or profile.training is None:
         raise Refused(f"environment {run.environment!r} has no profile {run.profile!r} on SageMaker any more")
+    if profile.training.is_isolated and not run.is_isolated:
+        # Its checkpoints are where an isolated container cannot read them.
+        raise Refused(
+            f"environment {run.environment!r} isolates training jobs from the network now, and this run was submitted "
+            "before: set is_isolated=False until it has ended, or submit it again as a new run"
+        )
     return training_request(run, profile=profile)
 
 

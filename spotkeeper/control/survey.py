@@ -5,7 +5,7 @@ share of time of its own, and keeps what it has measured: alarms are told of the
 whichever is worse. They hear late of what ends in a storm, and never nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol
@@ -19,7 +19,7 @@ from spotkeeper.control.listing import Listed, Position
 from spotkeeper.control.measures import Measures
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.rounds import PAGE
-from spotkeeper.control.run import Run
+from spotkeeper.control.run import Attempt, Run
 
 LISTING: Final = "survey"
 """Under which name the ledger keeps how far it has come."""
@@ -42,6 +42,7 @@ class Survey:
     """Runs that were looked at now, one for each attempt that was warned and did not save what it had."""
     without_progress: list[str] = field(default_factory=list)
     over_own_cap: list[str] = field(default_factory=list)
+    with_late_mirror: list[str] = field(default_factory=list)
     budget_left_percent: float = 100.0
     least_left: str = ""
     """Whose budget that is."""
@@ -121,6 +122,8 @@ def _measure(seen: Survey, run: Run, ports: Ports, commits: Commits, now: str) -
             num_stalled_by_losses=int(num_hosts_lost > 0 and condition.is_stalled(run)),
         )
     )
+    if run.is_isolated:
+        return of_run.plus(_of_mirror(seen, run, attempts, ports, now))
     warned = condition.warned(attempts, now=now)
     if run.state is not RunState.RUNNING and not warned:
         return of_run  # nothing to ask of the bucket
@@ -129,6 +132,17 @@ def _measure(seen: Survey, run: Run, ports: Ports, commits: Commits, now: str) -
     seen.not_honoured += not_honoured
     age_seconds = condition.checkpoint_age_seconds(run, attempts, committed, now=now)
     return of_run.plus(Measures(num_not_honoured=len(not_honoured), checkpoint_age_seconds=int(age_seconds)))
+
+
+def _of_mirror(seen: Survey, run: Run, attempts: Sequence[Attempt], ports: Ports, now: str) -> Measures:
+    """Measure what nobody else can tell of a run without network: no container sees what has arrived in S3."""
+    if run.state is not RunState.RUNNING or ports.mirrors is None:
+        return Measures()
+    newest = ports.mirrors.newest_whole(run.run_id)
+    age_seconds = condition.mirrored_age_seconds(run, attempts, newest, now=now)
+    delay_seconds = condition.mirror_delay_seconds(run, age_seconds)
+    seen.with_late_mirror += [run.run_id] if delay_seconds else []
+    return Measures(mirror_delay_seconds=int(delay_seconds), checkpoint_age_seconds=int(age_seconds))
 
 
 def _is_over_own_cap(run: Run, ports: Ports) -> bool:

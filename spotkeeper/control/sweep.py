@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from spotkeeper.contract.budgets import LISTING_UNSETTLED
 from spotkeeper.contract.ledger import LISTING_OPEN
-from spotkeeper.control import others, reservations
+from spotkeeper.control import others, reservations, training_adoption
 from spotkeeper.control.budget import Reservation
 from spotkeeper.control.described import Described
 from spotkeeper.control.glance import glance
@@ -118,6 +118,7 @@ def sweep(*, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool
     began = [round_.began_at for round_ in (money, runs) if round_.began_at is not None]
     done.oldest_round_seconds = max((seconds_between(began_at, clock()) for began_at in began), default=0.0)
     _look_at_others(done, ports=ports, clock=clock, has_time=has_time)
+    _look_for_training_jobs(done, ports=ports, clock=clock, has_time=has_time)
     return done
 
 
@@ -233,3 +234,23 @@ def _look_at_others(done: Sweep, *, ports: Ports, clock: Callable[[], str], has_
             done.outcomes[seen] += 1
         except Exception as error:  # noqa: BLE001  as above
             done.failures[f"job {job.job_id} of others"] = f"{type(error).__name__}: {error}"
+
+
+def _look_for_training_jobs(
+    done: Sweep, *, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool]
+) -> None:
+    """Look at training jobs of which nothing was heard yet: they may ask to be runs."""
+    try:
+        unheard = training_adoption.unheard(ports)
+    except Exception as error:  # noqa: BLE001  as above
+        done.failures["the list of training jobs"] = f"{type(error).__name__}: {error}"
+        return
+    for job_id in unheard:
+        if not has_time():
+            return
+        step = partial(_observed, job_id, ports, clock())
+        done.attempt(f"training job {job_id}", done.outcomes, step, conflict=Outcome.UNCHANGED)
+
+
+def _observed(job_id: str, ports: Ports, now: str) -> Outcome:
+    return observe_job(job_id, ports=ports, now=now).outcome

@@ -68,6 +68,8 @@ class EnvironmentTerms:
     """Caps of teams, a month."""
     environment: str = ""
     """Its name; what is not submitted by the command line has to be told where it is."""
+    teams: tuple[str, ...] = ()
+    """Of the environment, for jobs that only say whose they are."""
 
     @classmethod
     def of(cls, described: descriptor.Descriptor) -> Self:
@@ -95,6 +97,7 @@ class EnvironmentTerms:
             limits=_limits(described.caps),
             team_limits={team: _limits(caps) for team, caps in described.team_caps.items()},
             environment=described.environment,
+            teams=described.teams,
         )
 
     def place_of(self, queue: str) -> tuple[str, Market] | None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract import tags
-from spotkeeper.contract.checkpoint_layout import MIRROR_PREFIX
+from spotkeeper.contract.checkpoint_layout import MIRROR_PREFIX, mirror_prefix
 from spotkeeper.contract.entry_point import ENTRY_POINT
 from spotkeeper.contract.local_disk import has_local_disk
 from spotkeeper.contract.names import training_job_name
@@ -18,6 +18,10 @@ from spotkeeper.policy.placement import Market
 
 CHECKPOINT_FOLDER: Final = "/opt/ml/checkpoints"
 """What SageMaker mirrors, where a container cannot reach S3 itself."""
+SOURCE_CHANNEL: Final = "spotkeeper-source"
+MOST_CHANNELS: Final = 20
+"""docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html, of InputDataConfig."""
+_CHANNELS_FOLDER: Final = "/opt/ml/input/data"
 MAX_RUNTIME_SECONDS: Final = 28 * 86400
 """docs.aws.amazon.com/sagemaker/latest/APIReference/API_StoppingCondition.html"""
 WAIT_SECONDS: Final = 2 * 86400
@@ -60,12 +64,11 @@ def training_request(run: Run, *, profile: ProfileTerms) -> dict[str, Any]:
         request["EnableManagedSpotTraining"] = True
         # "must be larger than" in the guide, ">=" in the API reference.
         request["StoppingCondition"]["MaxWaitTimeInSeconds"] = run.limit_seconds + WAIT_SECONDS
-    if training.is_isolated:
+    if run.is_isolated:
         request["EnableNetworkIsolation"] = True
-        request["CheckpointConfig"] = {
-            "S3Uri": f"{bucket}/{MIRROR_PREFIX}{run.run_id}/",
-            "LocalPath": CHECKPOINT_FOLDER,
-        }
+        request["CheckpointConfig"] = {"S3Uri": f"{bucket}/{mirror_prefix(run.run_id)}", "LocalPath": CHECKPOINT_FOLDER}
+        if channels := _channels(run):
+            request["InputDataConfig"] = channels
     if training.encrypts_between_nodes:
         request["EnableInterContainerTrafficEncryption"] = True
     if training.subnet_ids:
@@ -99,20 +102,50 @@ def _types(machines: dict[str, Any]) -> list[str]:
 
 def _environment(run: Run, training: TrainingTerms) -> dict[str, str]:
     own = {
-        **run.variables,
+        **(_without_channels(run) if run.is_isolated else run.variables),
         variables.ENVIRONMENT: run.environment,
         variables.RUN_ID: run.run_id,
         variables.SUBMISSION: str(run.submission),
         variables.ATTEMPT_SECONDS: str(run.limit_seconds),
         variables.QUEUE: run.job_queue,
+        variables.TEAM: run.team,
     }
-    if training.is_isolated:
+    if run.is_isolated:
         return {**own, variables.CHECKPOINT_URI: CHECKPOINT_FOLDER}
     return {
         **own,
         variables.CHECKPOINT_URI: f"s3://{training.checkpoint_bucket}",
         variables.LEDGER_TABLE: training.ledger_table,
     }
+
+
+def _channels(run: Run) -> list[dict[str, Any]]:
+    """Return what SageMaker brings into a container that cannot fetch it: the source, and each data set."""
+    wanted = {name.removeprefix(variables.DATA_PREFIX).lower(): uri for name, uri in _data(run).items()}
+    if (source := run.variables.get(variables.SOURCE_URI)) is not None:
+        wanted[SOURCE_CHANNEL] = source
+    return [
+        {
+            "ChannelName": name,
+            "DataSource": {
+                "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+            },
+            "InputMode": "File",
+        }
+        for name, uri in wanted.items()
+    ]
+
+
+def _without_channels(run: Run) -> dict[str, str]:
+    """Return the run's variables, with paths for what channels bring; those of data sets the trainer sets itself."""
+    found = {name: value for name, value in run.variables.items() if name not in _data(run)}
+    if (source := found.get(variables.SOURCE_URI)) is not None:
+        found[variables.SOURCE_URI] = f"{_CHANNELS_FOLDER}/{SOURCE_CHANNEL}/{source.rpartition('/')[2]}"
+    return found
+
+
+def _data(run: Run) -> dict[str, str]:
+    return {name: uri for name, uri in run.variables.items() if name.startswith(variables.DATA_PREFIX)}
 
 
 def _tags(run: Run) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from spotkeeper.contract.checkpoint_layout import commit_prefix, parse_manifest_key
+from spotkeeper.contract.checkpoint_layout import commit_prefix, mirror_prefix, parse_manifest_key
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.run import Run
 from spotkeeper.ops.connection import Connection
@@ -36,8 +36,14 @@ def stored(run_id: str, connection: Connection) -> tuple[StoredCheckpoint, ...]:
 
     Raises:
         UnknownRun: the ledger has no such run.
+        OperationError: the run has no network, and none of its checkpoints are where this looks.
     """
-    connection.run_of(run_id)
+    if connection.run_of(run_id).is_isolated:
+        raise OperationError(
+            f"run {run_id} has no network: its checkpoints are what SageMaker's mirror brought to "
+            f"s3://{connection.descriptor.checkpoint_bucket}/{mirror_prefix(run_id)}, and can only be looked at there; "
+            f"`spotkeeper status {run_id}` tells the newest whole one"
+        )
     found = []
     for key, history in _histories(commit_prefix(run_id), connection):
         position = parse_manifest_key(key)

@@ -18,6 +18,7 @@ from spotkeeper.control.aws.budgets import DynamoDBBudgets
 from spotkeeper.control.aws.checkpoints import S3Checkpoints
 from spotkeeper.control.aws.job_services import JobServices
 from spotkeeper.control.aws.ledger import DynamoDBLedger
+from spotkeeper.control.aws.mirrors import S3Mirrors
 from spotkeeper.control.aws.others import DynamoDBOthersJobs
 from spotkeeper.control.aws.sweeps import DynamoDBSweeps
 from spotkeeper.control.aws.training_jobs import SageMakerTraining
@@ -87,12 +88,13 @@ class Connection:
     @property
     def ports(self) -> Ports:
         """What moving a run needs of the environment."""
-        checkpoints = S3Checkpoints(self.s3, f"s3://{self.descriptor.checkpoint_bucket}")
+        bucket = f"s3://{self.descriptor.checkpoint_bucket}"
         return Ports(
             ledger=self.ledger,
             budgets=self.budgets,
             batch=self.batch,
-            checkpoints=checkpoints,
+            checkpoints=S3Checkpoints(self.s3, bucket),
+            mirrors=S3Mirrors(self.s3, bucket) if self.descriptor.training is not None else None,
             terms=EnvironmentTerms.of(self.descriptor),
             others=self.others,
         )

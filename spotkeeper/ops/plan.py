@@ -126,14 +126,16 @@ def plan(
     Raises:
         ValueError: if the request breaks a rule.
     """
-    _check_command(request, source)
+    # Options first: what is wrong with a word of the command line is seen there, and needs no folder to be right.
     training_place.check_service(request)
     profile_name = profile_of(request, descriptor)
+    is_isolated = training_place.is_isolated(request, descriptor)
     _check_image(request.image)
-    if request.service == BATCH:
-        _check_trainer_image(request, profile_name, descriptor)
     _check_variables(request)
     _check_grants(request, descriptor)
+    _check_command(request, source)
+    if request.service == BATCH:
+        _check_trainer_image(request, profile_name, descriptor)
     terms = EnvironmentTerms.of(descriptor)
     spending.check(request.spending, profile=profile_name, terms=terms)
     run_variables = {
@@ -164,6 +166,7 @@ def plan(
         variables=run_variables,
         attempt_seconds=_check_attempt(request.attempt_seconds, descriptor.max_attempt_seconds),
         num_nodes=request.num_nodes,
+        is_isolated=is_isolated,
         priority=check_priority(request.priority) if request.priority is not None else None,
         image=request.image,
         source_sha256=source.sha256 if source else None,

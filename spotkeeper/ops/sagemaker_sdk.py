@@ -6,8 +6,8 @@
 
 The only module that imports `sagemaker`, a gigabyte that nothing else needs: `pip install 'spotkeeper[sagemaker]'`.
 
-Such a job checkpoints and resumes as any other. It is not in the ledger unless a submission of the same run has put it
-there, and what is not there nobody requeues, moves to on-demand or counts against a cap.
+The control plane takes such a job for the first submission of its run when it hears of it: from then on it is requeued,
+moved to on-demand, and counted against caps as one that `spotkeeper submit` has sent (`control.training_adoption`).
 """
 
 from collections.abc import Mapping

@@ -60,7 +60,7 @@ def status_of(run_id: str, connection: Connection, *, now: str) -> RunStatus:
     return RunStatus(
         run=run,
         attempts=connection.ledger.attempts(run_id),
-        checkpoint=_newest_checkpoint(run_id, connection),
+        checkpoint=_newest_mirrored(run_id, connection) if run.is_isolated else _newest_checkpoint(run_id, connection),
         history=connection.ledger.history(run_id),
         budget=connection.budgets.get(run_holder(run_id)) or run_limits(run).open(run_holder(run_id)),
         counts_spot=reserve.leases_spot(run, ports=connection.ports, now=now),
@@ -86,6 +86,13 @@ def _newest_checkpoint(run_id: str, connection: Connection) -> CheckpointSummary
         return None
     (epoch, step), committed_at = max(found)
     return CheckpointSummary(epoch=epoch, step=step, committed_at=committed_at.isoformat())
+
+
+def _newest_mirrored(run_id: str, connection: Connection) -> CheckpointSummary | None:
+    """Return the newest checkpoint of which everything has arrived: the run can go on from no other."""
+    mirrors = connection.ports.mirrors
+    newest = mirrors.newest_whole(run_id) if mirrors is not None else None
+    return CheckpointSummary(epoch=newest.epoch, step=newest.step, committed_at=newest.at) if newest else None
 
 
 def show_runs(runs: tuple[Run, ...], console: Console, *, now: datetime, pasteable: Callable[[str], str] = str) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 from spotkeeper.contract.descriptor import Descriptor, Training
 from spotkeeper.contract.names import training_job_name
 from spotkeeper.control.run import Run
-from spotkeeper.control.training_request import MAX_RUNTIME_SECONDS, WAIT_SECONDS
+from spotkeeper.control.training_request import MAX_RUNTIME_SECONDS, MOST_CHANNELS, WAIT_SECONDS
 
 if TYPE_CHECKING:
     from spotkeeper.ops.plan import Request
@@ -57,7 +57,7 @@ def training_of(descriptor: Descriptor) -> Training:
     """Return what the environment has on SageMaker.
 
     Raises:
-        ValueError: if it has nothing there, or nothing that a run could keep its promises on.
+        ValueError: if it has nothing there.
     """
     training = descriptor.training
     if training is None:
@@ -65,13 +65,33 @@ def training_of(descriptor: Descriptor) -> Training:
             f"environment {descriptor.environment!r} runs nothing on SageMaker: give it `training` in "
             "stacks/environments.py and deploy, or submit to AWS Batch (leave out --on)"
         )
-    if training.is_isolated:
-        raise ValueError(
-            f"environment {descriptor.environment!r} isolates training jobs from the network: an attempt could neither "
-            "claim its run nor prove that it finished. Set is_isolated=False and bound the network by a VPC "
-            "(subnets, endpoints) instead"
-        )
     return training
+
+
+def is_isolated(request: "Request", descriptor: Descriptor) -> bool:
+    """Tell whether the containers of a run of this request will reach no network.
+
+    Raises:
+        ValueError: if it asks for what only a network can bring.
+    """
+    if request.service == BATCH or not training_of(descriptor).is_isolated:
+        return False
+    because = f"environment {descriptor.environment!r} isolates training jobs from the network"
+    if request.num_nodes > 1:
+        raise ValueError(
+            f"--nodes {request.num_nodes}: {because}, and nodes that reach no ledger cannot agree on one attempt: "
+            "leave it out, or set is_isolated=False and bound the network by a VPC instead"
+        )
+    if request.requirements is not None:
+        raise ValueError(
+            f"--requirements: {because}, so pip cannot reach an index: build an image, and give it by --image"
+        )
+    if len(request.data) >= MOST_CHANNELS:
+        raise ValueError(
+            f"--data is given {len(request.data)} times: {because}, so SageMaker brings each as a channel, of which it "
+            f"takes {MOST_CHANNELS - 1} beside the source"
+        )
+    return True
 
 
 def profile_name_of(request: "Request", descriptor: Descriptor) -> str:

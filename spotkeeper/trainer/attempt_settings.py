@@ -32,8 +32,8 @@ class Claim:
 class Source:
     """The user's program as an archive."""
 
-    bucket: str
-    key: str
+    uri: str
+    """`s3://bucket/key`, or the absolute path where SageMaker has brought it."""
     sha256: str
     """Hexadecimal; the archive is refused if it has another."""
 
@@ -98,8 +98,8 @@ def _read_claim(reader: EnvironmentReader) -> Claim:
 
 def _read_source(reader: EnvironmentReader) -> Source:
     because = f"{names.SOURCE_URI} and {names.SOURCE_SHA256} go together"
-    bucket, key = reader.required(names.SOURCE_URI, _s3_object, ("", ""), because=because)
-    return Source(bucket=bucket, key=key, sha256=reader.required(names.SOURCE_SHA256, _sha256, "", because=because))
+    uri = reader.required(names.SOURCE_URI, _s3_object_or_path, "", because=because)
+    return Source(uri=uri, sha256=reader.required(names.SOURCE_SHA256, _sha256, "", because=because))
 
 
 def _read_evidence(reader: EnvironmentReader) -> Evidence:
@@ -110,11 +110,10 @@ def _read_evidence(reader: EnvironmentReader) -> Evidence:
     return Evidence(age_seconds=age, patience_seconds=patience)
 
 
-def _s3_object(text: str) -> tuple[str, str]:
-    match = S3_OBJECT.fullmatch(text)
-    if match is None:
-        raise ValueError("must be s3://bucket/key")
-    return match["bucket"], match["key"]
+def _s3_object_or_path(text: str) -> str:
+    if not S3_OBJECT.fullmatch(text) and not text.startswith("/"):
+        raise ValueError("must be s3://bucket/key, or an absolute path")
+    return text
 
 
 def _sha256(text: str) -> str:

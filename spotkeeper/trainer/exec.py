@@ -35,6 +35,7 @@ from spotkeeper.trainer.attempt_settings import EVIDENCE, AttemptSettings, Claim
 from spotkeeper.trainer.aws_refusal import remedy
 from spotkeeper.trainer.checkpoint import FencedError
 from spotkeeper.trainer.child import FORWARDED, run_child
+from spotkeeper.trainer.completion_file import CompletionFile
 from spotkeeper.trainer.ending import OUR_CODES, exit_code
 from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.folder_mode import CheckpointsUnavailableError, FolderMode
@@ -85,8 +86,7 @@ def _guarded(
         container = TrainingContainer.read(own)
         if container is not None:
             own |= container.variables(own)
-            if names.CHECKPOINT_URI in own:
-                own[names.CHECKPOINT_URI] = container.path(own[names.CHECKPOINT_URI])
+            own |= {name: container.path(own[name]) for name in (names.CHECKPOINT_URI, names.SOURCE_URI) if name in own}
         settings = AttemptSettings.read(own)
         if container is not None:
             container.check_checkpoints(own)
@@ -170,6 +170,15 @@ class _Attempt:
         """Of node 0, which speaks for all."""
         if settings.run_id and settings.claim and not self._follows:
             self._ledger = AttemptLedger(settings.run_id, settings.claim)
+        self._record = self._completion_file()
+
+    def _completion_file(self) -> CompletionFile | None:
+        """Return where a run without network says that it is complete; None for every other."""
+        folder = self._environ.get(names.CHECKPOINT_URI, "")
+        run_id, container = self._settings.run_id, self._container
+        if not run_id or not container or self._settings.claim or not folder or "://" in folder:
+            return None
+        return CompletionFile(Path(folder), run_id)
 
     @property
     def _follows(self) -> bool:
@@ -196,6 +205,8 @@ class _Attempt:
 
     def _take_run(self) -> bool:
         """Claim the run where there is a ledger; tell whether it is ours. Its standby waits for that."""
+        if self._record is not None and (record := self._record.read()) is not None:
+            raise AlreadyCompleteError(record["step"])
         if self._settings.claim is not None and self._follows:
             self._follow_claim()
         if self._ledger is None or self._settings.claim is None:
@@ -346,10 +357,13 @@ class _Attempt:
         return folder.reason_to_stop() if folder else None
 
     def _complete(self, outcome: Outcome | None) -> None:
-        if self._ledger is None or self._epoch is None:
-            return
         step = outcome.step if outcome else None
-        self._ledger.record_completion(self._epoch, step)
+        if self._record is not None:
+            self._record.write(step)
+        elif self._ledger is not None and self._epoch is not None:
+            self._ledger.record_completion(self._epoch, step)
+        else:
+            return
         self._log.write(LogEvent.COMPLETED, step=step)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -31,15 +32,20 @@ class SourceUnavailableError(Exception):
 
 
 def fetch(source: Source, target: Path) -> None:
-    """Download the archive to `target`.
+    """Bring the archive to `target`.
 
     Raises:
         SourceUnavailableError: if S3 does not answer, or the disk takes no more.
         ValueError: if the archive is not there, may not be read, or is not the one that was submitted.
     """
-    where = f"s3://{source.bucket}/{source.key}"
+    where = source.uri
     try:
-        _download(source, target)
+        if where.startswith("/"):
+            shutil.copyfile(where, target)
+        else:
+            _download(where, target)
+    except FileNotFoundError as error:
+        raise ValueError(f"the source archive {where} is not there: submit again") from error
     except (BotoCoreError, ClientError) as error:
         is_gone = isinstance(error, ClientError) and error.response["Error"].get("Code") in NOT_THERE
         cure = "submit again" if is_gone else remedy(error)
@@ -54,11 +60,12 @@ def fetch(source: Source, target: Path) -> None:
         raise ValueError(f"the source archive {where} has SHA-256 {sha256}, but {source.sha256} was submitted")
 
 
-def _download(source: Source, target: Path) -> None:
+def _download(uri: str, target: Path) -> None:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
     client: S3Client = boto3.client("s3", config=Config(retries={"mode": "standard", "total_max_attempts": 8}))
     for attempt in range(1, CREDENTIALS_ATTEMPTS + 1):
         try:
-            client.download_file(source.bucket, source.key, str(target))
+            client.download_file(bucket, key, str(target))
         except NoCredentialsError:
             if attempt == CREDENTIALS_ATTEMPTS:
                 raise

@@ -241,3 +241,34 @@ def test_what_has_ended_is_not_stopped_and_what_has_its_machines_is_not_withdraw
         stubber.add_response("describe_training_job", detail(status, secondary), {"TrainingJobName": NAME})
 
         training.withdraw(ARN, WAITED_REASON)
+
+
+def test_the_jobs_in_progress_are_those_whose_names_begin_with_the_environment() -> None:
+    other = "other-dev-digits-1"
+    listed = [
+        {
+            "TrainingJobName": name,
+            "TrainingJobArn": arn_of(name),
+            "CreationTime": at(0),
+            "TrainingJobStatus": "InProgress",
+        }
+        for name in (NAME, other)
+    ]
+    asked = {
+        "NameContains": "dev-",
+        "StatusEquals": "InProgress",
+        "SortBy": "CreationTime",
+        "SortOrder": "Descending",
+        "MaxResults": 7,
+    }
+    with stubbed() as (training, stubber):
+        stubber.add_response("list_training_jobs", {"TrainingJobSummaries": listed}, asked)
+
+        assert training.in_progress(7) == ((ARN, "digits-7fq2-1"),)
+
+
+def test_a_list_that_is_refused_for_its_rate_is_throttled() -> None:
+    with stubbed() as (training, stubber):
+        stubber.add_client_error("list_training_jobs", "ThrottlingException", "Rate exceeded")
+        with pytest.raises(Throttled):
+            training.in_progress(7)

@@ -50,6 +50,7 @@ def test_a_spot_submission_asks_for_one_type_our_process_1_and_a_wait_above_its_
             "SPOTKEEPER_SUBMISSION": "2",
             "SPOTKEEPER_ATTEMPT_SECONDS": "3600",
             "SPOTKEEPER_QUEUE": SPOT,
+            "SPOTKEEPER_TEAM": "research",
             "SPOTKEEPER_URI": "s3://spotkeeper-dev-checkpoints",
             "SPOTKEEPER_LEDGER_TABLE": "spotkeeper-dev-ledger",
         },
@@ -111,7 +112,7 @@ def test_machines_with_a_disk_of_their_own_take_no_key_for_a_volume() -> None:
 
 
 def test_an_isolated_container_is_given_the_mirror_and_no_ledger() -> None:
-    request = training_request(training_run(), profile=with_training(is_isolated=True))
+    request = training_request(training_run(is_isolated=True), profile=with_training(is_isolated=True))
 
     assert is_valid(request)
     assert request["EnableNetworkIsolation"] is True
@@ -121,6 +122,34 @@ def test_an_isolated_container_is_given_the_mirror_and_no_ledger() -> None:
     }
     assert request["Environment"]["SPOTKEEPER_URI"] == "/opt/ml/checkpoints"
     assert "SPOTKEEPER_LEDGER_TABLE" not in request["Environment"]
+    assert "InputDataConfig" not in request
+
+
+def test_an_isolated_container_is_brought_its_source_and_its_data_as_channels() -> None:
+    given = {
+        "SPOTKEEPER_SOURCE_URI": "s3://spotkeeper-dev-checkpoints/source/abc.tar.gz",
+        "SPOTKEEPER_SOURCE_SHA256": "abc",
+        "SPOTKEEPER_DATA_MNIST": "s3://data/mnist",
+        "SEED": "7",
+    }
+    request = training_request(training_run(is_isolated=True, variables=given), profile=PROFILE)
+
+    assert is_valid(request)
+    assert {
+        channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in request["InputDataConfig"]
+    } == {"mnist": "s3://data/mnist", "spotkeeper-source": "s3://spotkeeper-dev-checkpoints/source/abc.tar.gz"}
+    told = request["Environment"]
+    assert told["SPOTKEEPER_SOURCE_URI"] == "/opt/ml/input/data/spotkeeper-source/abc.tar.gz"
+    assert (told["SPOTKEEPER_SOURCE_SHA256"], told["SEED"]) == ("abc", "7")
+    assert "SPOTKEEPER_DATA_MNIST" not in told, "the trainer sets it to the channel's folder"
+
+
+def test_a_run_that_began_isolated_stays_so_and_one_that_did_not_is_not_isolated_later() -> None:
+    isolating = replace(TRAINING_TERMS, profiles={"train-cpu": with_training(is_isolated=True)})
+
+    assert request_of(training_run(is_isolated=True), TRAINING_TERMS)["EnableNetworkIsolation"] is True
+    with pytest.raises(Refused, match="isolates training jobs from the network now"):
+        request_of(training_run(), isolating)
 
 
 def test_a_name_that_sagemaker_would_refuse_is_refused_with_the_fix() -> None:

@@ -4,6 +4,7 @@ Handlers run on moto and write their metrics to standard output; those are taken
 the sweeper's period. The alarms that read metrics of AWS's services are in tests/story/test_alarms.py.
 """
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -25,8 +26,10 @@ from emulation.templates.load import load
 from lambdas.record_interruption.handler import handle as record_interruption
 from lambdas.sweep_runs.handler import handle as sweep_runs
 from spotkeeper.contract.alarms import ALARMS
-from spotkeeper.contract.checkpoint_layout import manifest_key
+from spotkeeper.contract.checkpoint_layout import manifest_key, mirror_prefix
+from spotkeeper.contract.descriptor import Training
 from spotkeeper.contract.ledger import LISTING_OPEN, RunState, claim_request, completion_request
+from spotkeeper.contract.names import descriptor_parameter
 from spotkeeper.control.listing import Position
 from spotkeeper.control.run import Attempt, Lack
 from spotkeeper.control.submit import submit
@@ -239,6 +242,37 @@ def test_sweeper_repairing_fires_when_no_event_closes_runs_for_half_an_hour(hour
     hour.sweep(8, before=finish)
 
     assert hour.fired == {"SweeperRepairing"}
+
+
+def isolate(environment: "Connection", run_id: str, *, minutes: float) -> None:
+    """Record a run without network that an attempt has held for so long."""
+    training = Training(role_arn="arn:aws:iam::123456789012:role/training", default_profile="sm", profiles={})
+    boto3.client("ssm", region_name=REGION).put_parameter(
+        Name=descriptor_parameter("dev"),
+        Value=replace(environment.descriptor, training=training).to_json(),
+        Type="String",
+        Overwrite=True,
+    )
+    hold(environment, run_id, minutes=minutes, profile="sm", job_queue="sagemaker/sm/spot", is_isolated=True)
+
+
+def test_mirror_stopped_fires_when_nothing_of_a_run_without_network_arrives(hour: Hour) -> None:
+    isolate(hour.environment, "isolated", minutes=70)
+
+    hour.sweep(2)
+
+    assert hour.fired == {"MirrorStopped"}
+
+
+def test_mirror_stopped_is_quiet_while_checkpoints_arrive(hour: Hour) -> None:
+    isolate(hour.environment, "isolated", minutes=70)
+    manifest = json.dumps({"created_at": ago(10), "objects": []}).encode()
+    key = mirror_prefix("isolated") + manifest_key("isolated", 1, 100)
+    boto3.client("s3", region_name=REGION).put_object(Bucket=BUCKET, Key=key, Body=manifest)
+
+    hour.sweep(2)
+
+    assert hour.fired == set()
 
 
 def test_handler_errors_fires_when_messages_fail_again_and_again(hour: Hour) -> None:

@@ -53,6 +53,15 @@ def test_they_are_listed_newest_first_and_the_one_that_resumes_is_marked(saved: 
     assert [line.split()[-1] for line in lines[1:]] == ["resumes", "there", "there", "there"]
 
 
+def test_those_of_a_run_without_network_are_said_to_be_elsewhere(environment: Connection) -> None:
+    environment.ledger.create(new_run("alone", state=RunState.PAUSED, is_isolated=True))
+
+    result = types("list", "alone")
+
+    assert result.exit_code != 0
+    assert f"s3://{BUCKET}/mirror/alone/" in result.stderr
+
+
 def test_a_rollback_hides_what_is_newer_by_fencing_epoch_and_step_and_counts_progress_anew(saved: Connection) -> None:
     result = types("roll-back", "train", "--step", "20")
 

@@ -86,6 +86,7 @@ def test_a_dry_run_prints_the_exact_request_and_creates_nothing() -> None:
             "SPOTKEEPER_SUBMISSION": "1",
             "SPOTKEEPER_ATTEMPT_SECONDS": "3600",
             "SPOTKEEPER_QUEUE": "sagemaker/train-cpu/spot",
+            "SPOTKEEPER_TEAM": "research",
             "SPOTKEEPER_URI": f"s3://{BUCKET}",
             "SPOTKEEPER_LEDGER_TABLE": "ledger",
         },
@@ -192,6 +193,19 @@ def test_what_a_service_cannot_do_is_refused_before_anything_is_recorded(
     assert with_training.ledger.list_runs("open", 10) == ()
 
 
+@pytest.mark.usefixtures("with_training")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(("--on", "ec2"), "--on must be one of"), (("--profile", "huge"), "--profile must be one of")],
+)
+def test_a_wrong_option_is_told_before_a_missing_program(options: tuple[str, ...], words: str) -> None:
+    result = spotkeeper("submit", *options, "--", "python", "missing.py")
+
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "missing.py" not in result.stderr
+
+
 def test_a_sweep_on_a_profile_of_sagemaker_is_refused_with_what_to_do_instead(with_training: Connection) -> None:
     result = spotkeeper(
         "sweep", "submit", "lr", "--profile", "train-cpu", "--param", "LR=1,2", "--", "python", "train.py"
@@ -224,11 +238,42 @@ def test_an_environment_without_training_profiles_says_how_to_get_them() -> None
     assert "'dev' runs nothing on SageMaker: give it `training` in stacks/environments.py" in result.stderr
 
 
+@pytest.fixture
+def isolated(environment: Connection) -> Connection:
+    put(replace(environment.descriptor, training=replace(TRAINING, is_isolated=True)))
+    return connect("dev", region=REGION)
+
+
+def test_a_run_without_network_stays_so_and_is_brought_its_source(isolated: Connection) -> None:
+    run = isolated.run_of(submitted())
+
+    job = boto3.client("sagemaker", region_name=REGION).describe_training_job(TrainingJobName=f"dev-{run.run_id}-1")
+    assert run.is_isolated
+    (channel,) = job["InputDataConfig"]
+    assert channel["DataSource"]["S3DataSource"]["S3Uri"] == run.variables["SPOTKEEPER_SOURCE_URI"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--nodes", "2"), "--nodes 2: environment 'dev' isolates training jobs from the network"),
+        (("--requirements", "requirements.txt"), "--requirements: environment 'dev' isolates training jobs"),
+    ],
+)
+def test_what_only_a_network_can_bring_is_refused_without_one(
+    isolated: Connection, options: tuple[str, ...], words: str
+) -> None:
+    result = spotkeeper("submit", "--on", "sagemaker", *options, "--", "python", "train.py")
+
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert isolated.ledger.list_runs("open", 10) == ()
+
+
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"training": replace(TRAINING, is_isolated=True)}, "isolates training jobs from the network"),
         ({"training": TRAINING, "trainer_images": {}}, "has no cpu image yet, which profile 'train-cpu' runs"),
     ],
 )

@@ -16,11 +16,18 @@ from spotkeeper.control.classify import Cause
 from spotkeeper.control.run import Run
 from spotkeeper.ops import budgets
 from spotkeeper.ops.spending import Spending
+from spotkeeper.ops.training_place import SAGEMAKER
 from tests.runbooks.conftest import Delivery
 from tests.runbooks.exercise import Exercise
 from tests.runbooks.runbook import runbooks
-from tests.story.age import age_commits
-from tests.story.programs import GOES_ON_WHEN_TOLD_TO_STOP, HANGS_WHEN_IT_HAS_SAVED, saves_each_step, trains_until
+from tests.story.age import age_commits, age_mirror
+from tests.story.programs import (
+    GOES_ON_WHEN_TOLD_TO_STOP,
+    HANGS_WHEN_IT_HAS_SAVED,
+    library_program,
+    saves_each_step,
+    trains_until,
+)
 from tests.story.user import User, eventually, later, now
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("runbooks")]
@@ -137,6 +144,28 @@ def test_checkpoint_stale(user: User, exercise: Open) -> None:
     page.sets(RUN_ID=run)
     page.diagnoses()
     page.mitigates("A")
+    page.verifies()
+    eventually(lambda: user.run(run), lambda found: (found.state, found.epoch) == (RunState.RUNNING, 2))
+    is_over(page)
+
+
+def test_mirror_stopped(emulated: Cloud, user: User, exercise: Open) -> None:
+    page = exercise("MirrorStopped")
+    program = library_program(total=100_000, in_loop="step % 10 == 1 and run.save_now()")
+    run = user.submit(program, service=SAGEMAKER, is_isolated=True)
+    mirrors = user.connection.ports.mirrors
+    assert mirrors is not None
+    eventually(lambda: mirrors.newest_whole(run.run_id), bool, seconds=80)  # the library's imports take a while
+    emulated.training.stop_mirrors()
+    age_mirror(user, run, seconds=3700)
+    fires(page)
+
+    page.sets(RUN_ID=run)
+    page.diagnoses()
+    pause, resume = page.steps("Mitigate", "A")
+    page.does(pause)
+    emulated.training.resume_mirrors()  # the next job has one of its own
+    page.does(resume)
     page.verifies()
     eventually(lambda: user.run(run), lambda found: (found.state, found.epoch) == (RunState.RUNNING, 2))
     is_over(page)

@@ -19,7 +19,7 @@ PYTHON = ROOT / ".venv-sagemaker" / "bin" / "python"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/k"
 SPOT: dict[str, Any] = training_request(training_run(num_nodes=2), profile=PROFILE)
 CLOSED = training_request(
-    training_run(),
+    training_run(is_isolated=True),
     profile=replace(
         PROFILE,
         training=replace(

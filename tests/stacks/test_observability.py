@@ -45,7 +45,7 @@ def test_the_alarms_that_tell_somebody_are_those_of_the_contract(any_environment
     telling = {name for name, alarm in alarms(any_environment).items() if alarm.get("AlarmActions")}
 
     assert telling == set(ALARMS)
-    assert len(ALARMS) == len(set(ALARMS)) == 10
+    assert len(ALARMS) == len(set(ALARMS)) == 11
 
 
 def test_every_alarm_says_what_is_wrong_and_ends_with_its_runbook(any_environment: Assembly) -> None:
@@ -62,6 +62,7 @@ def test_every_description_names_the_threshold_that_is_set(tmp_path: Path) -> No
         handlers_failing_minutes=35,
         sweep_repairs=7,
         checkpoint_stale_minutes=90,
+        mirror_stopped_minutes=40,
         spot_dry_minutes=45,
         budget_left_percent=33,
         storm_hosts_lost=17,
@@ -72,6 +73,7 @@ def test_every_description_names_the_threshold_that_is_set(tmp_path: Path) -> No
         "HandlerErrors": ("of the last 35", "EvaluationPeriods", 7),
         "SweeperRepairing": ("at least 7 runs", "Threshold", 7),
         "CheckpointStale": ("for 5400 seconds", "Threshold", 5400),
+        "MirrorStopped": ("is 2400 seconds late", "Threshold", 2400),
         "SpotCapacityDry": ("For 45 minutes", "EvaluationPeriods", 9),
         "BudgetHeadroom": ("At most 33 percent", "Threshold", 33),
         "HostsLost": ("at least 17 hosts", "Threshold", 17),
@@ -101,6 +103,7 @@ def test_how_missing_data_counts_is_chosen_for_every_alarm(dev: Assembly) -> Non
         "SweeperSilent": "breaching",
         "SweeperRepairing": "notBreaching",
         "CheckpointStale": "ignore",
+        "MirrorStopped": "notBreaching",
         "SpotCapacityDry": "ignore",
         "BudgetHeadroom": "ignore",
         "NoProgress": "ignore",

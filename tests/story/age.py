@@ -1,13 +1,15 @@
 """Let time pass over what is in the emulated S3, which tells the age of every object."""
 
-from datetime import timedelta
+import json
+from datetime import datetime, timedelta
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
-from spotkeeper.contract.checkpoint_layout import commit_prefix
+from spotkeeper.contract.checkpoint_layout import commit_prefix, mirror_prefix
+from spotkeeper.control.ports import Conflict
 from spotkeeper.control.run import Run
-from tests.story.user import User
+from tests.story.user import User, eventually
 
 
 def age_commits(user: User, run: Run, *, seconds: float) -> None:
@@ -16,3 +18,26 @@ def age_commits(user: User, run: Run, *, seconds: float) -> None:
     for name, stored in bucket.keys.items():
         if name.startswith(commit_prefix(run.run_id)):
             stored.last_modified -= timedelta(seconds=seconds)
+
+
+def age_mirror(user: User, run: Run, *, seconds: float) -> None:
+    """Make what the run's mirror has brought so much older, and the attempt that made it older still."""
+    s3, bucket = user.connection.s3, user.connection.descriptor.checkpoint_bucket
+    prefix = mirror_prefix(run.run_id) + commit_prefix(run.run_id)
+    for stored in s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]:
+        manifest = json.loads(s3.get_object(Bucket=bucket, Key=stored["Key"])["Body"].read())
+        manifest["created_at"] = _earlier(manifest["created_at"], seconds)
+        s3.put_object(Bucket=bucket, Key=stored["Key"], Body=json.dumps(manifest).encode())
+    claimed_at = _earlier(user.run(run).claimed_at or "", 2 * seconds)
+
+    def is_written() -> bool:
+        try:
+            return user.connection.ledger.advance(user.run(run), claimed_at=claimed_at).claimed_at == claimed_at
+        except Conflict:
+            return False  # the sweeper was at it
+
+    eventually(is_written, bool)
+
+
+def _earlier(moment: str, seconds: float) -> str:
+    return (datetime.fromisoformat(moment) - timedelta(seconds=seconds)).isoformat(timespec="milliseconds")

@@ -1,5 +1,7 @@
 """Runs that are submitted `--on sagemaker`: the same ledger, recovery, fallback and money as on AWS Batch."""
 
+from typing import Any
+
 import pytest
 
 from emulation.cloud import Cloud
@@ -9,6 +11,7 @@ from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import Cause
 from spotkeeper.control.run import Run
 from spotkeeper.ops.spending import Spending
+from spotkeeper.ops.submission import bring
 from spotkeeper.ops.training_place import SAGEMAKER
 from tests.story.programs import library_program, saves_each_step
 from tests.story.user import User, eventually, later, now
@@ -95,6 +98,59 @@ def test_two_nodes_train_together_and_lose_one_host(cloud: Cloud, user: User) ->
     ended = user.ended(run)
 
     assert (ended.state, ended.submission, ended.epoch) == (RunState.SUCCEEDED, 1, 2)
+
+
+def test_a_run_without_network_is_claimed_for_and_succeeds_by_the_record_in_its_mirror(
+    cloud: Cloud, user: User
+) -> None:
+    run = user.submit(library_program(total=60), service=SAGEMAKER, is_isolated=True)
+    is_claimed(user, run)
+    mirrors = user.connection.ports.mirrors
+    assert mirrors is not None
+    eventually(lambda: mirrors.newest_whole(run.run_id), bool)
+
+    cloud.market.reclaim(cloud.training.instances(training_job(run))[0].id, notice=False)
+    ended = user.ended(run)
+
+    assert cloud.training.job(training_job(run))["EnableNetworkIsolation"] is True
+    assert (ended.state, ended.submission, ended.epoch) == (RunState.SUCCEEDED, 1, 2)
+    assert ended.completion is not None
+    assert ended.completion.step == 60
+    assert [attempt.cause for attempt in user.attempts(run)] == [Cause.INTERRUPTED, Cause.COMPLETED]
+    assert '"event":"resumed"' in cloud.training.output(training_job(run))
+    assert user.num_commits(run) == 0, "all that it saved went through the mirror"
+    assert "checkpoint" in user.types("status", run.run_id)
+
+
+def test_a_run_without_network_whose_mirror_stopped_before_its_end_goes_on_from_what_had_arrived(
+    cloud: Cloud, user: User
+) -> None:
+    run = user.submit(library_program(total=30), service=SAGEMAKER, is_isolated=True)
+    is_claimed(user, run)
+    cloud.training.stop_mirrors()
+    ended_job = cloud.training.wait(training_job(run), timeout_seconds=60)
+    assert ended_job["TrainingJobStatus"] == "Completed"
+    cloud.training.resume_mirrors()
+    assert user.run(run).state is RunState.RUNNING, "exit 0 alone is no success"
+
+    user.sweep(at=later(1200))
+    ended = user.ended(run)
+
+    assert (ended.state, ended.submission) == (RunState.SUCCEEDED, 2)
+
+
+def test_a_job_that_the_user_sends_by_hand_becomes_a_run_and_succeeds(cloud: Cloud, user: User) -> None:
+    plan = user.plans(saves_each_step(total=3, seconds_a_step=0.2), service=SAGEMAKER)
+    bring(plan, user.connection)
+    client: Any = cloud.session.client("sagemaker", endpoint_url=cloud.endpoint_url)
+    client.create_training_job(**plan.request())
+
+    eventually(lambda: user.connection.ledger.get(plan.run.run_id), lambda found: found is not None)
+    ended = user.ended(plan.run)
+
+    assert (ended.state, ended.submission, ended.epoch) == (RunState.SUCCEEDED, 1, 1)
+    assert (ended.profile, ended.team) == (plan.run.profile, plan.run.team)
+    assert ended.source_sha256 == plan.run.source_sha256
 
 
 def test_the_commands_of_people_show_it(user: User) -> None:

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import dedent
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from typer.testing import CliRunner
 
@@ -15,8 +16,8 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.control.sweep import sweep
 from spotkeeper.ops.cli import app
-from spotkeeper.ops.connection import LocalEndpoint, connect
-from spotkeeper.ops.plan import Request
+from spotkeeper.ops.connection import Connection, LocalEndpoint, connect
+from spotkeeper.ops.plan import Plan, Request
 from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.submission import prepare, submit
 from spotkeeper.ops.training_place import BATCH
@@ -44,6 +45,14 @@ def eventually(
     return last
 
 
+def isolating(connection: Connection) -> Connection:
+    """Return the connection to an environment as it would be with `is_isolated`."""
+    training = connection.descriptor.training
+    assert training is not None
+    isolated = replace(connection.descriptor, training=replace(training, is_isolated=True))
+    return replace(connection, descriptor=isolated)
+
+
 class User:
     def __init__(self, cloud: Cloud, source: Path) -> None:
         self.cloud = cloud
@@ -53,21 +62,28 @@ class User:
         self._source = source
         self._num_runs = 0
 
-    def submit(
+    def submit(self, program: str, *, is_isolated: bool = False, **options: Any) -> Run:
+        """Submit a Python program; see `plans`."""
+        connection = isolating(self.connection) if is_isolated else self.connection
+        plan = self.plans(program, connection=connection, **options)
+        return submit(plan, connection=connection, now=now(), pause=time.sleep)
+
+    def plans(
         self,
         program: str,
         *,
+        connection: Connection | None = None,
         spending: Spending | None = None,
         attempt_seconds: int | None = None,
         checkpoint_folder: str | None = None,
         service: str = BATCH,
         num_nodes: int = 1,
-    ) -> Run:
-        """Submit a Python program."""
+    ) -> Plan:
+        """Return what would be sent for a Python program."""
         self._num_runs += 1
         self._source.mkdir(exist_ok=True)
         (self._source / "train.py").write_text(dedent(program))
-        plan = prepare(
+        return prepare(
             Request(
                 command=("python", "train.py"),
                 progress_seconds=1,
@@ -77,12 +93,11 @@ class User:
                 service=service,
                 num_nodes=num_nodes,
             ),
-            connection=self.connection,
+            connection=connection or self.connection,
             source_directory=self._source,
             suffix=f"{self._num_runs:04x}",
             now=now(),
         )
-        return submit(plan, connection=self.connection, now=now(), pause=time.sleep)
 
     def run(self, run: Run) -> Run:
         found = self.connection.ledger.get(run.run_id)

@@ -1,21 +1,31 @@
 """`spotkeeper-exec` under SageMaker's container contract, against a ledger on this machine."""
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_FENCED, EXIT_REFUSED, EXIT_YIELDED
+from spotkeeper.contract.checkpoint_layout import completion_key
+from spotkeeper.contract.exit_codes import (
+    EXIT_COMPLETED,
+    EXIT_FENCED,
+    EXIT_INCOMPLETE,
+    EXIT_REFUSED,
+    EXIT_YIELDED,
+)
 from spotkeeper.contract.ledger import attempt_sort_key
 from spotkeeper.trainer.node_claim import NodeMissingError, ask_node, tell_nodes
 from spotkeeper.trainer.training_container import TrainingContainer
 from tests.trainer.conftest import REPOSITORY, closed_port
 from tests.trainer.run_ledger import RunLedger
-from tests.trainer.test_exec import EXEC, python, run_exec
+from tests.trainer.test_exec import EXEC, archive, python, run_exec, says
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/dev-tiny-1"
 
@@ -201,6 +211,87 @@ def test_several_nodes_are_refused_a_folder_before_the_run_is_claimed_and_sagema
     assert done.code == EXIT_REFUSED
     assert "the training job has 2 nodes" in (base / "output" / "failure").read_text()
     assert ledger.item()["epoch"]["N"] == "0"
+
+
+def isolated(environ: dict[str, str], base: Path, **variables: str) -> dict[str, str]:
+    """Return SageMaker's environment for a run without network: a folder that is mirrored, and no ledger."""
+    own = sagemaker(environ, base, SPOTKEEPER_URI="/opt/ml/checkpoints", **variables)
+    return {name: value for name, value in own.items() if name != "SPOTKEEPER_LEDGER_TABLE"}
+
+
+def test_without_network_the_end_of_the_program_is_recorded_in_the_mirrored_folder(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    base = base_folder(tmp_path / "ml")
+
+    done = run_exec(python(says("completed", 16)), isolated(environ, base))
+
+    assert (done.code, done.events()) == (EXIT_COMPLETED, ["completed"]), done.output
+    record = json.loads((base / "checkpoints" / completion_key("tiny")).read_text())
+    assert (record["run_id"], record["step"]) == ("tiny", 16)
+    assert datetime.fromisoformat(record["completed_at"]).tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [("raise SystemExit(3)", 3), (says("started", 4), EXIT_INCOMPLETE)],
+    ids=["it failed", "it ended before its last step"],
+)
+def test_what_has_not_finished_leaves_no_completion_record(
+    environ: dict[str, str], tmp_path: Path, program: str, code: int
+) -> None:
+    base = base_folder(tmp_path / "ml")
+
+    done = run_exec(python(program), isolated(environ, base))
+
+    assert done.code == code, done.output
+    assert not (base / "checkpoints" / completion_key("tiny")).exists()
+
+
+def test_a_run_whose_completion_came_back_from_the_mirror_is_not_trained_again(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    base = base_folder(tmp_path / "ml")
+    run_exec(python("pass"), isolated(environ, base))
+
+    done = run_exec(python("raise SystemExit(3)"), isolated(environ, base))
+
+    assert (done.code, done.events()) == (EXIT_COMPLETED, ["completed"]), done.output
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"run_id": "other", "step": 1}'])
+def test_what_is_no_completion_record_of_the_run_does_not_keep_it_from_training(
+    environ: dict[str, str], tmp_path: Path, content: bytes
+) -> None:
+    base = base_folder(tmp_path / "ml")
+    path = base / "checkpoints" / completion_key("tiny")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+
+    assert run_exec(python("raise SystemExit(3)"), isolated(environ, base)).code == 3
+
+
+def test_the_source_is_taken_from_its_channel_and_must_be_what_was_submitted(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    base = base_folder(tmp_path / "ml")
+    channel = base / "input" / "data" / "spotkeeper-source"
+    channel.mkdir(parents=True)
+    content = archive({"train.py": "print('from the channel')"})
+    (channel / "a.tar.gz").write_bytes(content)
+    told = {
+        "SPOTKEEPER_SOURCE_URI": "/opt/ml/input/data/spotkeeper-source/a.tar.gz",
+        "SPOTKEEPER_SOURCE_SHA256": hashlib.sha256(content).hexdigest(),
+    }
+
+    done = run_exec([sys.executable, "train.py"], isolated(environ, base, **told))
+    (channel / "a.tar.gz").unlink()
+    gone = run_exec([sys.executable, "train.py"], isolated(environ, base_folder(tmp_path / "next"), **told))
+
+    assert done.code == EXIT_COMPLETED, done.output
+    assert "from the channel" in done.output
+    assert gone.code == EXIT_REFUSED
+    assert "is not there: submit again" in gone.output
 
 
 def test_a_program_that_ends_when_told_leaves_it_to_sagemaker_to_end_the_container(

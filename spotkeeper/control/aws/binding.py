@@ -18,10 +18,11 @@ from spotkeeper.control.aws.checkpoints import S3Checkpoints
 from spotkeeper.control.aws.client_config import HANDLER_CONFIG
 from spotkeeper.control.aws.job_services import JobServices
 from spotkeeper.control.aws.ledger import DynamoDBLedger
+from spotkeeper.control.aws.mirrors import S3Mirrors
 from spotkeeper.control.aws.others import DynamoDBOthersJobs
 from spotkeeper.control.aws.spot_prices import EC2SpotPrices
 from spotkeeper.control.aws.training_jobs import SageMakerTraining
-from spotkeeper.control.ports import Batch, Ports
+from spotkeeper.control.ports import Ports
 from spotkeeper.control.terms import EnvironmentTerms
 
 TERMS_SECONDS: Final = 300
@@ -76,6 +77,12 @@ def commits() -> S3Checkpoints:
     )
 
 
+@cache
+def mirrors() -> S3Mirrors:
+    """Return what has arrived of runs without network."""
+    return S3Mirrors(boto3.client("s3", config=HANDLER_CONFIG), HandlerSettings.from_environ(os.environ).checkpoint_uri)
+
+
 def environment() -> str:
     """Return the name of the environment, as the name of its descriptor tells it."""
     return environment_of(HandlerSettings.from_environ(os.environ).descriptor_parameter)
@@ -91,26 +98,31 @@ def _ports(_period: int) -> Ports:
     settings = HandlerSettings.from_environ(os.environ)
     stored = boto3.client("ssm", config=HANDLER_CONFIG).get_parameter(Name=settings.descriptor_parameter)
     described = Descriptor.from_json(stored["Parameter"]["Value"])
+    services = _batch_services()
+    # A client of SageMaker is the slowest of all to make.
+    sagemaker = (
+        SageMakerTraining(boto3.client("sagemaker", config=HANDLER_CONFIG), described.environment)
+        if described.training is not None
+        else None
+    )
     return Ports(
         ledger=ledger(),
         budgets=DynamoDBBudgets(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
-        batch=_job_services(described),
+        batch=services if sagemaker is None else JobServices(batch=services, sagemaker=sagemaker),
         checkpoints=commits(),
+        training_jobs=sagemaker,
+        mirrors=mirrors() if described.training is not None else None,
         terms=EnvironmentTerms.of(described),
         others=DynamoDBOthersJobs(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
         spot_prices=EC2SpotPrices(boto3.client("ec2", config=HANDLER_CONFIG)),
     )
 
 
-def _job_services(described: Descriptor) -> Batch:
-    services = AWSBatch(
+def _batch_services() -> AWSBatch:
+    return AWSBatch(
         boto3.client("batch", config=HANDLER_CONFIG),
         boto3.client("batch", config=HANDLER_CONFIG.merge(SUBMIT_CONFIG)),
     )
-    if described.training is None:
-        return services  # a client of SageMaker is the slowest of all to make
-    sagemaker = SageMakerTraining(boto3.client("sagemaker", config=HANDLER_CONFIG), described.environment)
-    return JobServices(batch=services, sagemaker=sagemaker)
 
 
 def now() -> str:

@@ -14,7 +14,8 @@ def report(done: Sweep, seen: Survey) -> tuple[str, dict[str, float]]:
         f"failures: {done.failures | seen.failures}, waits over the limit: {done.waits}, "
         f"of these for want of capacity: {sorted(done.droughts)}, "
         f"without progress: {seen.without_progress}, notices not honoured: {seen.not_honoured}, "
-        f"over their own cap: {seen.over_own_cap}, least left: {seen.least_left or 'all'}"
+        f"over their own cap: {seen.over_own_cap}, late mirrors: {seen.with_late_mirror}, "
+        f"least left: {seen.least_left or 'all'}"
     )
     return sentence, {
         **count(done.outcomes),
@@ -26,6 +27,7 @@ def report(done: Sweep, seen: Survey) -> tuple[str, dict[str, float]]:
         metrics.CAPS_CROSSED: done.num_caps_crossed,
         metrics.WAITS_OVER_LIMIT: len(done.droughts),
         metrics.CHECKPOINT_AGE: seen.worst.checkpoint_age_seconds,
+        metrics.MIRROR_DELAY: seen.worst.mirror_delay_seconds,
         metrics.HOSTS_LOST: seen.worst.num_hosts_lost,
         metrics.NOTICES_NOT_HONOURED: seen.worst.num_not_honoured,
         metrics.RUNS_WITHOUT_PROGRESS: seen.worst.num_without_progress,

@@ -86,6 +86,24 @@ class SageMakerTraining:
         """Stop the job if it waits. One that gets its machines at this very moment is stopped too, and saves."""
         self._stop(job_id, reason, only_waiting=True)
 
+    def in_progress(self, limit: int) -> tuple[tuple[str, str], ...]:
+        """List the jobs whose names begin with the environment's; implements `ports.TrainingJobs`."""
+        try:
+            listed = self._client.list_training_jobs(
+                NameContains=self._prefix,
+                StatusEquals="InProgress",
+                SortBy="CreationTime",
+                SortOrder="Descending",
+                MaxResults=limit,
+            )["TrainingJobSummaries"]
+        except ClientError as error:
+            raise _refusal(error) from error
+        return tuple(
+            (job["TrainingJobArn"], job["TrainingJobName"].removeprefix(self._prefix))
+            for job in listed
+            if job["TrainingJobName"].startswith(self._prefix)
+        )
+
     def _stop(self, job_id: str, reason: str, *, only_waiting: bool) -> None:
         detail = self._described_by_id(job_id)
         if detail is None or detail["TrainingJobStatus"] != "InProgress":
@@ -148,7 +166,7 @@ def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -
     has_ended = status in (JobStatus.SUCCEEDED, JobStatus.FAILED)
     words = _words(detail, stop_reason)
     told = dict(detail.get("Environment") or {})
-    algorithm = detail.get("AlgorithmSpecification", {})
+    algorithm, machines = detail.get("AlgorithmSpecification", {}), detail.get("ResourceConfig", {})
     return Job(
         job_id=detail["TrainingJobArn"],
         name=detail["TrainingJobName"].removeprefix(prefix),
@@ -161,9 +179,13 @@ def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -
             queue=told.get(variables.QUEUE, ""),
             definition=algorithm.get("TrainingImage", ""),
             created_at=_time(detail["CreationTime"]) or "",
-            command=tuple(algorithm.get("ContainerArguments", ())),
+            command=(*algorithm.get("ContainerEntrypoint", ()), *algorithm.get("ContainerArguments", ())),
             variables=told,
             attempt_seconds=detail["StoppingCondition"].get("MaxRuntimeInSeconds"),
+            role=detail.get("RoleArn"),
+            instance_type=machines.get("InstanceType") if detail.get("EnableManagedSpotTraining") else None,
+            num_nodes=machines.get("InstanceCount", 1),
+            is_isolated=bool(detail.get("EnableNetworkIsolation")),
         ),
     )
 

@@ -1,0 +1,215 @@
+"""A run without network: claimed for its attempts, complete by the record in its mirror, in one job at a time."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from spotkeeper.contract.checkpoint_layout import CompletionRecord
+from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.cancel import cancel
+from spotkeeper.control.condition import Commit
+from spotkeeper.control.isolated import RECORD_SECONDS
+from spotkeeper.control.observe import Outcome
+from spotkeeper.control.pause import pause
+from spotkeeper.control.ports import JobAttempt, JobStatus
+from spotkeeper.control.survey import Survey, survey
+from tests.control.fakes import NOW
+from tests.control.reconciled import RUN, World, after
+from tests.control.training import TRAINING_TERMS, MemoryTraining, arn_of, training_run
+
+BEGUN = JobAttempt(started_at=after(1))
+INTERRUPTED = JobAttempt(started_at=after(1), stopped_at=after(4), status_reason="Interrupted: no reason given")
+DONE = JobAttempt(started_at=after(1), stopped_at=after(20), exit_code=0)
+
+
+@dataclass
+class MemoryMirrors:
+    whole: dict[str, Commit] = field(default_factory=dict)
+    completions: dict[str, CompletionRecord] = field(default_factory=dict)
+
+    def newest_whole(self, run_id: str) -> Commit | None:
+        return self.whole.get(run_id)
+
+    def completion(self, run_id: str) -> CompletionRecord | None:
+        return self.completions.get(run_id)
+
+
+class NoCommits:
+    def commits(self, run_id: str) -> tuple[Commit, ...]:
+        raise AssertionError(f"nothing of {run_id} is outside of its mirror")
+
+
+class Isolated(World):
+    def __init__(self) -> None:
+        super().__init__(batch=MemoryTraining(), terms=TRAINING_TERMS)
+        self.mirrors = MemoryMirrors()
+        self.ports = replace(self.ports, mirrors=self.mirrors)
+        self.submit(training_run(is_isolated=True))
+
+    def arrives(self, step: int, *, minute: float) -> None:
+        self.mirrors.whole[RUN] = Commit(epoch=1, step=step, at=after(minute))
+
+    def arrives_complete(self) -> None:
+        self.mirrors.completions[RUN] = CompletionRecord(run_id=RUN, step=16, completed_at=after(19))
+
+    def exits_0(self, submission: int = 1, *, minute: float = 20) -> None:
+        done = replace(DONE, stopped_at=after(minute))
+        self.change(job(submission), JobStatus.SUCCEEDED, done, stopped_at=after(minute))
+
+    def measured(self, minute: float) -> Survey:
+        seen = survey(ports=self.ports, commits=NoCommits(), now=after(minute), has_time=lambda: True)
+        assert seen.failures == {}
+        return seen
+
+
+def job(submission: int = 1) -> str:
+    return arn_of(f"dev-{RUN}-{submission}")
+
+
+@pytest.fixture
+def world() -> Isolated:
+    return Isolated()
+
+
+def test_it_is_claimed_when_its_job_is_seen_to_train(world: Isolated) -> None:
+    world.change(job(), JobStatus.RUNNABLE)
+    world.hear(job())
+    assert (world.run.state, world.run.epoch) == (RunState.SUBMITTED, 0)
+
+    world.change(job(), JobStatus.RUNNING, BEGUN)
+    world.hear(job())
+    world.hear(job())
+
+    assert (world.run.state, world.run.epoch, world.run.claimed_at) == (RunState.RUNNING, 1, after(1))
+    (attempt,) = world.ledger.attempts(RUN)
+    assert (attempt.epoch, attempt.claimed_at, attempt.market) == (1, after(1), "spot")
+
+
+def test_the_sweeper_claims_what_no_event_told_of(world: Isolated) -> None:
+    world.change(job(), JobStatus.RUNNING, BEGUN)
+
+    world.sweep(6)
+
+    assert (world.run.state, world.run.epoch) == (RunState.RUNNING, 1)
+
+
+def test_each_attempt_that_sagemaker_starts_in_the_same_job_has_an_epoch_of_its_own(world: Isolated) -> None:
+    world.change(job(), JobStatus.RUNNING, BEGUN)
+    world.hear(job())
+    world.change(job(), JobStatus.RUNNING, INTERRUPTED, JobAttempt(started_at=after(6)))
+    world.hear(job())
+
+    assert (world.run.epoch, world.run.claimed_attempt, world.run.claimed_at) == (2, 2, after(6))
+    assert [attempt.epoch for attempt in world.ledger.attempts(RUN)] == [1, 2]
+    assert len(world.batch.requests) == 1
+
+
+def test_nothing_is_claimed_against_the_users_word(world: Isolated) -> None:
+    pause(RUN, ports=world.ports, now=NOW)
+    world.change(job(), JobStatus.RUNNING, BEGUN)
+
+    world.hear(job())
+
+    assert (world.run.epoch, world.run.claimed_at) == (0, None)
+
+
+def test_it_succeeds_by_the_record_that_its_mirror_brought(world: Isolated) -> None:
+    world.exits_0()
+    world.arrives_complete()
+
+    assert world.hear(job(), minute=21) is Outcome.CLOSED
+
+    assert world.run.state is RunState.SUCCEEDED
+    assert world.run.completion is not None
+    assert (world.run.completion.step, world.run.completion.completed_at) == (16, after(19))
+
+
+def test_a_record_counts_above_what_people_say(world: Isolated) -> None:
+    world.change(job(), JobStatus.RUNNING, BEGUN)
+    cancel(RUN, ports=world.ports, now=after(10))
+    world.exits_0()
+    world.arrives_complete()
+
+    world.hear(job(), minute=21)
+
+    assert world.run.state is RunState.SUCCEEDED
+
+
+def test_exit_0_without_a_record_is_waited_on_while_the_record_may_be_on_its_way(world: Isolated) -> None:
+    world.exits_0()
+    assert world.hear(job(), minute=21) is Outcome.UNCHANGED
+    assert world.hear(job(), minute=20 + RECORD_SECONDS / 60 - 1) is Outcome.UNCHANGED
+    assert world.summary == (RunState.RUNNING, 1)
+
+    world.arrives_complete()
+    world.sweep(34)
+
+    assert world.run.state is RunState.SUCCEEDED
+
+
+def test_exit_0_whose_record_never_came_is_no_success_and_goes_on_from_what_arrived(world: Isolated) -> None:
+    world.arrives(step=12, minute=15)
+    world.exits_0()
+
+    world.sweep(36)
+
+    assert world.summary == (RunState.SUBMITTED, 2)
+    assert world.run.committed_step == 12
+    first, second = (request["CheckpointConfig"] for request in world.batch.requests)
+    assert first == second
+
+
+def test_a_mirror_that_brings_nothing_is_paid_for_three_times_at_most(world: Isolated) -> None:
+    for number in (1, 2, 3):
+        world.exits_0(number, minute=100 * number)
+        world.hear(job(number), minute=100 * number + 20)
+
+    assert world.run.state is RunState.PARKED
+    assert "its mirror never brought the completion record" in (world.run.reason or "")
+    assert len(world.batch.requests) == 3
+
+
+def test_no_job_is_created_before_the_one_before_is_described_as_ended(world: Isolated) -> None:
+    world.change(job(), JobStatus.RUNNING, BEGUN)
+    for minute in range(6, 60, 5):
+        world.sweep(minute)
+        world.hear(job(), minute)
+    known = world.batch.jobs.pop(job())
+    world.sweep(65)
+    assert len(world.batch.requests) == 1
+
+    world.batch.jobs[job()] = known
+    world.change(job(), JobStatus.FAILED, DONE, status_reason="MaxRuntimeExceeded", stopped_at=after(66))
+    world.sweep(70)
+
+    assert len(world.batch.requests) == 2
+
+
+def test_a_mirror_is_late_by_what_exceeds_the_runs_own_bound(world: Isolated) -> None:
+    world.change(job(), JobStatus.RUNNING, BEGUN)
+    world.hear(job())
+    world.arrives(step=3, minute=10)
+
+    assert world.measured(20).worst.mirror_delay_seconds == 0
+    seen = world.measured(60)
+
+    assert seen.worst.mirror_delay_seconds == 50 * 60 - 900
+    assert seen.worst.checkpoint_age_seconds == 50 * 60
+    assert seen.with_late_mirror == [RUN]
+
+
+def test_what_an_earlier_attempt_brought_is_no_sign_that_the_mirror_works_now(world: Isolated) -> None:
+    world.arrives(step=3, minute=3)
+    world.change(job(), JobStatus.RUNNING, INTERRUPTED, JobAttempt(started_at=after(6)))
+    world.hear(job())
+
+    assert world.measured(6 + 45).worst.mirror_delay_seconds == 0, "half an hour to start, and the bound"
+    assert world.measured(6 + 46).worst.mirror_delay_seconds == 60
+
+
+def test_a_mirror_is_not_late_while_no_attempt_is_at_work(world: Isolated) -> None:
+    assert world.measured(300).worst.mirror_delay_seconds == 0
+    world.change(job(), JobStatus.RUNNABLE, INTERRUPTED)
+    world.hear(job())
+
+    assert world.measured(300).worst.mirror_delay_seconds == 0
