@@ -200,7 +200,7 @@ class Invariants:
         """Spot on SageMaker goes from type to type in their order, each time because the one before had no machine."""
         step = f"{who}: {before.instance_type} to {type_} after submission {before.submission}"
         present = before.instance_type or SPOT_TYPES[0]
-        is_next = type_ is not None and (present, type_) in pairwise(SPOT_TYPES)
+        is_next = (present, type_) in pairwise(SPOT_TYPES)
         is_first = (before.run_id, before.submission) not in self._typed
         require(is_next and is_first, "types in their order", step)
         require(self._has_lacked(before), "types in their order", f"{step}, which had machines")
