@@ -66,9 +66,9 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "twin-unpaid": 233,
         "never-settled": 1,
         "settled-twice": 1,
-        "standby-claims": 47,
+        "standby-claims": 8,
         "standby-takes-over-early": 50,
-        "standby-number-reused": 115,
+        "standby-number-reused": 50,
         "backlog-is-drought": 93,
         "spot-never-again": 17,
         "array-sent-again": 30,
@@ -104,5 +104,8 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "billed-seconds-unread": 96,
         "quota-is-refusal": 27,
         "wait-counts-from-the-intent": 54,
+        "type-without-time": 10,
+        "one-node-is-paid": 319,
+        "interrupted-is-ended": 994,
     }
 )
