@@ -39,7 +39,6 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "half-a-sweeper": 5,
         "nobody-wakes-the-waiting": 4,
         "refused-at-once": 4980,
-        "late-call-unnoted": 3626,
         "requeue-unconditional": 27,
         "stalls-uncounted": 41,
         "capacity-parks": 17,
