@@ -431,6 +431,7 @@ class Run:
                 self._save_before_the_host_goes()
                 self._linger()
             case ("signal" | "requested") as cause if news.get("stops"):
+                self._report_notices()  # it may have come since the last look
                 self._save_persistently(cause, URGENT_ATTEMPTS)
                 if self._settings.is_sagemaker and cause == "signal":
                     # Any exit would be the end of the job, which SageMaker resumes only if it ends it itself. Perhaps

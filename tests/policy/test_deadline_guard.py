@@ -89,8 +89,8 @@ def test_the_guard_is_exact_a_tick_less_of_slack_and_on_demand_must_start_now() 
 def test_a_run_that_cannot_be_in_time_is_as_little_late_as_on_demand_makes_it(job: dict[str, Any]) -> None:
     gap_hours = job["gap_seconds"] / 3600
     needed_ticks = math.ceil((job["work_hours"] + job["changeover_hours"]) / gap_hours - 1e-6)
-    if needed_ticks < 2:
-        return
+    if needed_ticks < 2 or 0 < (job["work_hours"] * 3600) % job["gap_seconds"] < 1e-2:
+        return  # the second: so little work beyond whole ticks counts as done
     ticks = [0] * (needed_ticks + 3)
     told = replay(**{**job, "available": ticks, "deadline_hours": (needed_ticks - 1) * gap_hours})
     assert told.misses_deadline

@@ -20,6 +20,7 @@ WITHOUT_RESOURCE = {
     "batch:ListJobs",
     "ec2:DescribeSpotPriceHistory",
     "ecs:DiscoverPollEndpoint",
+    "sagemaker:ListTrainingJobs",
     # SageMaker's reading of the network, where containers stand in it; its metrics, bound to its namespace.
     "ec2:DescribeDhcpOptions",
     "ec2:DescribeNetworkInterfaces",
@@ -150,6 +151,10 @@ MOVES_RUNS = {
     ),
     ("iam:PassRole", "arn:aws:service:us-east-1:123456789012:TrainingRoleAA3C7BE5.Arn"),
     ("s3:ListBucket", "arn:aws:service:us-east-1:123456789012:Checkpoints620E2F20.Arn"),
+    *(
+        ("s3:GetObject", f"arn:aws:service:us-east-1:123456789012:Checkpoints620E2F20.Arn/mirror/*/{part}/*")
+        for part in ("commit", "completion")
+    ),
     ("ssm:GetParameter", "arn:aws:ssm:us-east-1:123456789012:parameter/spotkeeper/dev/descriptor"),
 }
 MOVES_MONEY = {"ConditionCheckItem", "GetItem", "PutItem", "Query", "UpdateItem"}
@@ -165,7 +170,7 @@ LEDGER = "arn:aws:service:us-east-1:123456789012:LedgerB7379752.Arn"
         (
             "SweepRuns",
             {"BatchGetItem", *MOVES_MONEY},
-            {*MOVES_RUNS, ("dynamodb:Query", f"{LEDGER}/index/listing")},
+            {*MOVES_RUNS, ("dynamodb:Query", f"{LEDGER}/index/listing"), ("sagemaker:ListTrainingJobs", "*")},
         ),
     ],
 )
@@ -190,12 +195,14 @@ def test_a_handler_may_do_exactly_this(
     assert rest - own_queue - logs == others | (queues if others >= MOVES_RUNS else set())
 
 
-def test_handlers_list_manifests_only(dev: Assembly) -> None:
+def test_handlers_list_manifests_and_mirrors_only(dev: Assembly) -> None:
     for function in ("ObserveJob", "SweepRuns"):
         statements = dev.one("recovery", "AWS::IAM::Policy", f"{function}Role")["PolicyDocument"]["Statement"]
-        (listing,) = [statement for statement in statements if statement["Action"] == "s3:ListBucket"]
+        listings = [statement for statement in statements if statement["Action"] == "s3:ListBucket"]
 
-        assert listing["Condition"] == {"StringLike": {"s3:prefix": ["commit/*"]}}
+        assert [listing["Condition"] for listing in listings] == [
+            {"StringLike": {"s3:prefix": [f"{prefix}*"]}} for prefix in ("commit/", "mirror/")
+        ]
 
 
 def test_what_the_settings_name_is_granted_and_nothing_beside_it(dev: Assembly, tmp_path: Path) -> None:
