@@ -69,7 +69,7 @@ demo: $(READY) ## train a real model on an emulated AWS, take its capacity away,
 
 .PHONY: test
 test: $(READY) $(EMULATOR_READY) $(SDK_READY) ## run every test
-	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
 .PHONY: test-frameworks
 test-frameworks: $(READY) $(FRAMEWORKS_READY) ## kill trainings of Hugging Face and Lightning, and compare

@@ -90,7 +90,7 @@ def test_a_run_that_is_cancelled_is_stopped_and_saves(cloud: Cloud, user: User) 
 
 
 def test_two_nodes_train_together_and_lose_one_host(cloud: Cloud, user: User) -> None:
-    run = user.submit(library_program(total=60), service=SAGEMAKER, num_nodes=2)
+    run = user.submit(library_program(total=60, in_loop="run.save_now()"), service=SAGEMAKER, num_nodes=2)
     is_claimed(user, run)
     eventually(lambda: user.num_commits(run), bool)
 
@@ -103,7 +103,7 @@ def test_two_nodes_train_together_and_lose_one_host(cloud: Cloud, user: User) ->
 def test_a_run_without_network_is_claimed_for_and_succeeds_by_the_record_in_its_mirror(
     cloud: Cloud, user: User
 ) -> None:
-    run = user.submit(library_program(total=60), service=SAGEMAKER, is_isolated=True)
+    run = user.submit(library_program(total=60, in_loop="run.save_now()"), service=SAGEMAKER, is_isolated=True)
     is_claimed(user, run)
     mirrors = user.connection.ports.mirrors
     assert mirrors is not None
