@@ -29,13 +29,10 @@ from spotkeeper.contract.names import descriptor_parameter
 from stacks.constructs.deployed_length import most_characters
 from stacks.constructs.event_function import EventFunction, own_events
 from stacks.constructs.handler_code import handler_code
+from stacks.constructs.mirror_reading import acknowledge_mirror_reading, mirror_reading
 from stacks.constructs.nag_finding import wildcard_finding
 from stacks.constructs.spending_stop import SpendingStop
-from stacks.constructs.training_policies import (
-    acknowledge_mirrors,
-    allow_moving_training,
-    reading_mirrors,
-)
+from stacks.constructs.training_policies import allow_moving_training
 from stacks.constructs.weak_reference import weak
 from stacks.environment_stack import EnvironmentStack
 from stacks.settings import Environment
@@ -156,9 +153,9 @@ class RecoveryStack(EnvironmentStack):
             self._allow_moving_runs(unit.role, checkpoints, queues, descriptor_parameter(environment.name))
             if training_role_arn is not None:
                 allow_moving_training(unit.role, environment, training_role_arn)
-                for statement in reading_mirrors(checkpoints):
+                for statement in mirror_reading(checkpoints):
                     unit.role.add_to_policy(statement)
-                acknowledge_mirrors(unit.role, checkpoints)
+                acknowledge_mirror_reading(unit.role, checkpoints)
         if training_role_arn is not None:
             sweep_runs.role.add_to_policy(
                 iam.PolicyStatement(sid="ListTraining", actions=["sagemaker:ListTrainingJobs"], resources=["*"])

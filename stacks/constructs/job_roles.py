@@ -10,6 +10,7 @@ from constructs import Construct
 
 from spotkeeper.contract import checkpoint_layout as layout
 from spotkeeper.contract.ledger import run_partition
+from stacks.constructs.nag_finding import objects_finding
 from stacks.constructs.service_trust import own_account
 
 _PREFIXES = (layout.DATA_PREFIX, layout.COMMIT_PREFIX, layout.EPOCH_PREFIX, layout.SOURCE_PREFIX)
@@ -100,13 +101,10 @@ class JobRole(iam.Role):
 
 
 def _acknowledge_prefixes(role: iam.Role, checkpoints: s3.IBucket) -> None:
-    # cdk-nag names a resource of another stack by the name under which that stack exports it.
-    storage = cdk.Stack.of(checkpoints)
-    bucket: str = storage.resolve(storage.export_value(checkpoints.bucket_arn))["Fn::ImportValue"]
     cdk.Validations.of(role).acknowledge(
         *(
             cdk.Acknowledgment(
-                id=f"AwsSolutions-IAM5[Resource::{bucket}/{prefix}*]",
+                id=objects_finding(checkpoints, f"{prefix}*"),
                 reason="Keys begin with the kind of object and then the run; one role serves all runs of an "
                 "environment, so it ends at the kind.",
             )

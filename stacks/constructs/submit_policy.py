@@ -12,7 +12,7 @@ from constructs import Construct
 from spotkeeper.contract import checkpoint_layout as layout
 from spotkeeper.contract import ledger as ledger_keys
 from stacks.constructs.deployed_length import most_characters
-from stacks.constructs.nag_finding import wildcard_finding
+from stacks.constructs.nag_finding import objects_finding, wildcard_finding
 
 POLICY_CHARACTERS: Final = 6144
 """What a managed policy takes, white space aside. docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
@@ -115,7 +115,6 @@ class SubmitPolicy(iam.ManagedPolicy):
             statements=statements,
         )
         _check_length(self, environment_name, statements)
-        bucket = checkpoints.stack.resolve(checkpoints.stack.export_value(checkpoints.bucket_arn))["Fn::ImportValue"]
         cdk.Validations.of(self).acknowledge(
             *(
                 cdk.Acknowledgment(id=finding, reason=reason)
@@ -130,11 +129,11 @@ class SubmitPolicy(iam.ManagedPolicy):
                         "AWS Batch has no resource-level permissions for describing and listing.",
                     ),
                     (
-                        f"AwsSolutions-IAM5[Resource::{bucket}/{layout.COMMIT_PREFIX}*]",
+                        objects_finding(checkpoints, f"{layout.COMMIT_PREFIX}*"),
                         "Keys begin with the kind of object and then the run, whose id is made when it is submitted.",
                     ),
                     (
-                        f"AwsSolutions-IAM5[Resource::{bucket}/{layout.SOURCE_PREFIX}*]",
+                        objects_finding(checkpoints, f"{layout.SOURCE_PREFIX}*"),
                         "A source's key is the checksum of what is in it.",
                     ),
                 )

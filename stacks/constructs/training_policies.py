@@ -7,14 +7,13 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from spotkeeper.contract import checkpoint_layout as layout
 from spotkeeper.contract.training import LOG_GROUP
+from stacks.constructs.mirror_reading import acknowledge_mirror_reading, mirror_reading
 from stacks.constructs.nag_finding import wildcard_finding
 from stacks.settings import Environment
 from stacks.training_settings import TrainingSettings
 
 SERVICE: Final = "sagemaker.amazonaws.com"
-_TOLD: Final = (layout.COMMIT_PREFIX, layout.COMPLETION_PREFIX)
 
 
 def training_jobs(scope: Construct, environment: Environment) -> str:
@@ -49,37 +48,6 @@ def allow_moving_training(role: iam.Role, environment: Environment, training_rol
     ):
         role.add_to_policy(statement)
     cdk.Validations.of(role).acknowledge(cdk.Acknowledgment(id=wildcard_finding(jobs), reason=_NAMES))
-
-
-def reading_mirrors(checkpoints: s3.IBucket) -> list[iam.PolicyStatement]:
-    """Return what looking at runs without network needs: names in the mirror, manifests, and completion records."""
-    mirror = layout.MIRROR_PREFIX
-    told = [checkpoints.arn_for_objects(f"{mirror}*/{part}*") for part in _TOLD]
-    return [
-        iam.PolicyStatement(
-            sid="FindMirrored",
-            actions=["s3:ListBucket"],
-            resources=[checkpoints.bucket_arn],
-            conditions={"StringLike": {"s3:prefix": [f"{mirror}*"]}},
-        ),
-        iam.PolicyStatement(sid="ReadMirrored", actions=["s3:GetObject"], resources=told),
-    ]
-
-
-def acknowledge_mirrors(construct: Construct, checkpoints: s3.IBucket) -> None:
-    """Say why reading from mirrors ends at the kind of object."""
-    storage = cdk.Stack.of(checkpoints)
-    bucket: str = storage.resolve(storage.export_value(checkpoints.bucket_arn))["Fn::ImportValue"]
-    cdk.Validations.of(construct).acknowledge(
-        *(
-            cdk.Acknowledgment(
-                id=f"AwsSolutions-IAM5[Resource::{bucket}/{layout.MIRROR_PREFIX}*/{part}*]",
-                reason="Keys in a mirror begin with the run, whose id is made when it is submitted, and what follows "
-                "the kind of object is made by its attempts.",
-            )
-            for part in _TOLD
-        )
-    )
 
 
 class SubmitTrainingPolicy(iam.ManagedPolicy):
@@ -122,7 +90,7 @@ class SubmitTrainingPolicy(iam.ManagedPolicy):
             _pass(training_role_arn),
             iam.PolicyStatement(sid="ReadTrainingLogs", actions=["logs:DescribeLogStreams"], resources=[f"{logs}:*"]),
             iam.PolicyStatement(sid="ReadTrainingLines", actions=["logs:GetLogEvents"], resources=[streams]),
-            *reading_mirrors(checkpoints),
+            *mirror_reading(checkpoints),
         ]
         reasons = {
             wildcard_finding(jobs): _NAMES,
@@ -158,7 +126,7 @@ class SubmitTrainingPolicy(iam.ManagedPolicy):
         cdk.Validations.of(self).acknowledge(
             *(cdk.Acknowledgment(id=finding, reason=reason) for finding, reason in reasons.items())
         )
-        acknowledge_mirrors(self, checkpoints)
+        acknowledge_mirror_reading(self, checkpoints)
 
 
 _NAMES: Final = "A training job is named by its run and submission, which are made when it is submitted."

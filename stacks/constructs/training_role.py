@@ -11,7 +11,7 @@ from constructs import Construct
 from spotkeeper.contract import checkpoint_layout as layout
 from spotkeeper.contract.training import LOG_GROUP
 from stacks.constructs.job_roles import JobRole
-from stacks.constructs.nag_finding import wildcard_finding
+from stacks.constructs.nag_finding import objects_finding, wildcard_finding
 
 
 class TrainingRole(JobRole):
@@ -69,10 +69,8 @@ class TrainingRole(JobRole):
     def _allow_mirror(self, checkpoints: s3.IBucket) -> None:
         mirror = checkpoints.arn_for_objects(f"{layout.MIRROR_PREFIX}*")
         self._allow("Mirror", ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], [mirror])
-        storage = cdk.Stack.of(checkpoints)
-        bucket: str = storage.resolve(storage.export_value(checkpoints.bucket_arn))["Fn::ImportValue"]
         self._acknowledge(
-            f"AwsSolutions-IAM5[Resource::{bucket}/{layout.MIRROR_PREFIX}*]",
+            objects_finding(checkpoints, f"{layout.MIRROR_PREFIX}*"),
             "Keys begin with the kind of object and then the run; one role serves all runs of an environment.",
         )
 

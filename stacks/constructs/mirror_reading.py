@@ -1,0 +1,44 @@
+"""What looking at the mirrors of runs without network needs: names, manifests and completion records."""
+
+from typing import Final
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from spotkeeper.contract import checkpoint_layout as layout
+from stacks.constructs.nag_finding import objects_finding
+
+_READ: Final = tuple(f"{layout.MIRROR_PREFIX}*/{part}*" for part in (layout.COMMIT_PREFIX, layout.COMPLETION_PREFIX))
+
+
+def mirror_reading(checkpoints: s3.IBucket) -> list[iam.PolicyStatement]:
+    """Return the statements."""
+    return [
+        iam.PolicyStatement(
+            sid="FindMirrored",
+            actions=["s3:ListBucket"],
+            resources=[checkpoints.bucket_arn],
+            conditions={"StringLike": {"s3:prefix": [f"{layout.MIRROR_PREFIX}*"]}},
+        ),
+        iam.PolicyStatement(
+            sid="ReadMirrored",
+            actions=["s3:GetObject"],
+            resources=[checkpoints.arn_for_objects(keys) for keys in _READ],
+        ),
+    ]
+
+
+def acknowledge_mirror_reading(construct: Construct, checkpoints: s3.IBucket) -> None:
+    """Say why they end at the kind of object."""
+    cdk.Validations.of(construct).acknowledge(
+        *(
+            cdk.Acknowledgment(
+                id=objects_finding(checkpoints, keys),
+                reason="Keys in a mirror begin with the run, whose id is made when it is submitted, and what follows "
+                "the kind of object is made by its attempts.",
+            )
+            for keys in _READ
+        )
+    )
