@@ -23,6 +23,7 @@ FRAMEWORKS_LOCK := tests/frameworks/frameworks.lock
 
 # The environment's own Node and tools come first, so that a machine needs python3 and make only.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+
 .PHONY: help
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,7 +74,7 @@ test: $(READY) $(EMULATOR_READY) $(SDK_READY) ## run every test
 
 .PHONY: test-frameworks
 test-frameworks: $(READY) $(FRAMEWORKS_READY) ## kill trainings of Hugging Face and Lightning, and compare
-	@FRAMEWORKS_PYTHON=$(CURDIR)/$(FRAMEWORKS)/bin/python $(BIN)/python -m pytest -q tests/frameworks $(ARGS)
+	@FRAMEWORKS_PYTHON=$(CURDIR)/$(FRAMEWORKS)/bin/python $(BIN)/python -m pytest -q tests/frameworks/kills_and_notices.py $(ARGS)
 
 .PHONY: check
 check: $(READY) ## format, lint, types, import rules, templates, Dockerfiles
