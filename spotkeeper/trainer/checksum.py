@@ -17,7 +17,7 @@ from awscrt import checksums
 PART_BYTES: Final = 32 * 1024 * 1024
 """Of content that one thread counts: long enough that starting the thread does not matter."""
 MAX_THREADS: Final = 4
-"""Memory is not read faster by more."""
+"""Of a host's processors: the training's other processes start beside a restore."""
 
 
 class Crc64Nvme:

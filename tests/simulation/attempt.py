@@ -22,7 +22,7 @@ from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants
 from tests.simulation.programs import Programs
 from tests.simulation.sched import Scheduler
-from tests.simulation.training import Training, TrainingJob
+from tests.simulation.training import Training
 
 SIGTERM: Final = 15
 STEP_SECONDS: Final = 600.0
@@ -90,7 +90,7 @@ class Container:
         self._lacks_own = programs.array_member.is_member(environment)
         self._environment: dict[str, str] = programs.array_member.as_member(environment)
         self.run_id = self._environment[names.RUN_ID]
-        self.name = f"{job.name if isinstance(job, TrainingJob) else job.job_id}#{number}"
+        self.name = f"{job.label}#{number}"
         self.is_cut_off = False
         self.has_ended = False
         self._submission = int(environment[names.SUBMISSION])
@@ -108,7 +108,7 @@ class Container:
         self._kind = kind
         self._is_noticed = False
         self._is_signalled = False
-        self._host = job.host
+        self._machine = job.machine
         self._epoch = 0
         self._attempt = number
         self._market: str | None = None
@@ -151,7 +151,7 @@ class Container:
     def _run(self) -> int:
         boot = () if self._job.is_on_demand else self._link.swarm.boot
         self._scheduler.pause(self._choices.draw(f"{self.name}: boot", boot) or BOOT_SECONDS)
-        if self._is_signalled and not isinstance(self._job, TrainingJob):
+        if self._is_signalled and self._job.survives_its_containers:
             return EXIT_YIELDED
         try:
             if not self._is_ours():
@@ -248,7 +248,7 @@ class Container:
             pass
 
     def _claim(self) -> None:
-        if isinstance(self._job, TrainingJob):
+        if not self._job.numbers_attempts:
             self._attempt = self._next_attempt()
         request = self._programs.contract.claim_request(
             table="ledger",
@@ -263,7 +263,7 @@ class Container:
         if self._lacks_own:
             self._environment.update(claimed.variables)
         self._trace(self.name, f"claims epoch {self._epoch} on {self._market}")
-        place = {"market": self._market, **self._machine()}
+        place = {"market": self._market, **self._machine}
         self._table.update_attempt(
             self.run_id,
             self._programs.contract.placement_request(
@@ -278,14 +278,8 @@ class Container:
             ),
         )
 
-    def _machine(self) -> dict[str, str]:
-        """Return what an attempt knows of its machine: SageMaker tells the type alone."""
-        if isinstance(self._job, TrainingJob):
-            return {"instance_type": self._job.type}
-        return {"instance_id": self._host, "instance_type": "m6i.xlarge"}
-
     def _next_attempt(self) -> int:
-        """Return the attempt's number, which SageMaker does not tell: the ledger knows who claimed last."""
+        """Return the number of an attempt that is not told: the ledger knows who claimed last."""
         give_up_at = self._scheduler.now_seconds + LEDGER_PATIENCE_SECONDS
         while True:
             try:
@@ -300,12 +294,10 @@ class Container:
                     raise _Unavailable from error
                 self._scheduler.pause(10.0)
                 continue
-            known = run is not None and run.claimed_job_id is not None
-            item = (
-                {"claimed_job_id": {"S": run.claimed_job_id}, "claimed_attempt": {"N": str(run.claimed_attempt)}}
-                if run is not None and known
-                else {}
-            )
+            item: dict[str, Any] = {}
+            if run is not None and run.claimed_job_id is not None:
+                item["claimed_job_id"] = {"S": run.claimed_job_id}
+                item["claimed_attempt"] = {"N": str(run.claimed_attempt)}
             number: int = self._programs.contract.next_attempt(item, self._job.job_id)
             return number
 
@@ -399,7 +391,7 @@ class Container:
             self._scheduler.pause(LINGER_SECONDS)
             raise _Yield
         if self._is_signalled:
-            if isinstance(self._job, TrainingJob):
+            if not self._job.survives_its_containers:
                 self._scheduler.pause(LINGER_SECONDS)
             raise _Yield
 

@@ -103,6 +103,26 @@ class BatchJob:
         return {item["name"]: item["value"] for item in self.request["containerOverrides"]["environment"]}
 
     @property
+    def label(self) -> str:
+        """Under what it goes in decisions and in the trace."""
+        return self.job_id
+
+    @property
+    def machine(self) -> dict[str, str]:
+        """What an attempt learns of its machine."""
+        return {"instance_id": self.host, "instance_type": "m6i.xlarge"}
+
+    @property
+    def numbers_attempts(self) -> bool:
+        """Whether each attempt is told its number."""
+        return True
+
+    @property
+    def survives_its_containers(self) -> bool:
+        """Whether whoever is told to stop may exit, and be started again."""
+        return True
+
+    @property
     def is_on_demand(self) -> bool:
         """Whether it runs on on-demand."""
         return self.queue == ON_DEMAND_QUEUE

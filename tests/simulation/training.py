@@ -75,6 +75,22 @@ class TrainingJob(BatchJob):
         return dict(self.request["Environment"])
 
     @property
+    def label(self) -> str:
+        return self.name
+
+    @property
+    def machine(self) -> dict[str, str]:
+        return {"instance_type": self.type}
+
+    @property
+    def numbers_attempts(self) -> bool:
+        return False
+
+    @property
+    def survives_its_containers(self) -> bool:
+        return False
+
+    @property
     def is_on_demand(self) -> bool:
         return self.queue == ON_DEMAND_QUEUE
 
