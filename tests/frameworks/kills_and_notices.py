@@ -1,7 +1,7 @@
 """Programs of Hugging Face and Lightning, killed and told to end under `spotkeeper-exec`: they end with the same bits.
 
-`make test-frameworks` runs this, with the frameworks in an environment of their own. `make test`, which lacks them, does
-not collect a file of this name.
+`make test-frameworks` runs this, with the frameworks in an environment of their own. `make test`, which lacks them,
+collects no file of this name.
 """
 
 import json
