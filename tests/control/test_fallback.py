@@ -216,6 +216,19 @@ def test_a_job_that_batch_lets_wait_for_ever_is_withdrawn_once_on_demand_is_due_
     assert world.look(minute=31) is Outcome.FELL_BACK
 
 
+def test_a_job_that_came_long_after_its_intent_waits_from_when_it_came() -> None:
+    world = World()
+    world.submit(new_run(fallback_cap_microusd=20 * USD))
+    world.created("job-1", minute=20)
+    world.change("job-1", JobStatus.RUNNABLE)
+
+    world.look(minute=49)
+    assert world.batch.withdrawn == []
+    assert world.run.waits_since == after(20)
+    world.look(minute=50)
+    assert world.batch.withdrawn == [("job-1", WAITED_REASON)]
+
+
 def test_a_job_of_a_queue_that_gives_machines_to_others_waits_in_a_backlog_and_keeps_its_place() -> None:
     world = World()
     world.submit(new_run(fallback_cap_microusd=20 * USD))

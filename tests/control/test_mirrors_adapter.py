@@ -61,6 +61,16 @@ def test_a_manifest_whose_object_has_not_arrived_whole_is_passed_over(mirrors: S
     assert mirrors.newest_whole(RUN) == Commit(epoch=1, step=1, at=MADE_AT)
 
 
+def test_one_of_several_objects_that_is_missing_keeps_a_checkpoint_from_being_whole(mirrors: S3Mirrors) -> None:
+    both = [{"key": data_key(step), "bytes": 4} for step in (1, 2)]
+    bring_manifest(2, objects=both)
+    bring(data_key(2), b"1234")
+    assert mirrors.newest_whole(RUN) is None
+
+    bring(data_key(1), b"1234")
+    assert mirrors.newest_whole(RUN) == Commit(epoch=1, step=2, at=MADE_AT)
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b"null", b'{"objects": 7}', b'{"objects": [{"key": 7}]}', b'{"objects": [], "created_at": "x"}'],

@@ -4,7 +4,7 @@ import random
 import re
 import resource
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -117,6 +117,22 @@ def test_a_checksum_that_threads_count_together_is_that_of_one(size: int) -> Non
     alone = Crc64Nvme()
     alone.add(content)
     assert crc64nvme(content) == alone.text()
+
+
+def test_a_chunk_counts_before_the_next_one_may_take_its_memory() -> None:
+    arena = bytearray(4 * PART_BYTES)
+
+    def chunks() -> Iterator[memoryview]:
+        for number in range(1, 6):
+            arena[-1] = number  # at once, and the last byte to be counted
+            yield memoryview(arena)
+
+    beside, alone = Crc64Nvme(), Crc64Nvme()
+    for _ in beside.beside(chunks()):
+        pass
+    for chunk in chunks():
+        alone.add(chunk)
+    assert beside.text() == alone.text()
 
 
 def test_a_bucket_that_is_not_there_is_an_outage_and_not_a_damaged_checkpoint(aws: dict[str, str]) -> None:

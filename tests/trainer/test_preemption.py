@@ -142,6 +142,40 @@ def test_a_signal_makes_it_save_at_the_end_of_the_step_and_yield(tmp_path: Path,
         assert again.wait_for("resumed")["step"] == committed["step"]
 
 
+IS_TOLD_AS_IT_HEARS_OF_A_COMMIT = """
+import io, os, signal, sys, time
+import spotkeeper
+from torch import nn
+from tests.trainer.tiny_training import Noisy
+
+class Output(io.TextIOBase):
+    def write(self, text):
+        written = sys.__stdout__.write(text)
+        if '"committed"' in text and '"requested"' in text:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return written
+    def flush(self):
+        sys.__stdout__.flush()
+
+sys.stdout = Output()
+run = spotkeeper.Run(model=nn.Linear(2, 2))
+for step, _ in run.steps(run.loader(Noisy(), batch_size=4), total=400):
+    if step == 0:
+        run.save_now()
+    time.sleep(0.02)
+"""
+
+
+def test_a_signal_that_comes_after_notices_were_looked_for_is_told_before_the_attempt_yields(tmp_path: Path) -> None:
+    environ = clean_environ(SPOTKEEPER_URI=str(tmp_path), SPOTKEEPER_RUN_ID="tiny")
+    with running(["-c", IS_TOLD_AS_IT_HEARS_OF_A_COMMIT], environ) as program:
+        assert program.end() == EXIT_YIELDED
+
+    events = program.events()
+    assert events[-2:] == ["committed", "yielded"]
+    assert "notice" in events
+
+
 def test_code_after_the_loop_does_not_run_when_the_attempt_yields(tmp_path: Path) -> None:
     with started(tmp_path) as program:
         program.wait_for("progress")
