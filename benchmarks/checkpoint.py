@@ -209,10 +209,10 @@ def _say(sentence: str) -> None:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(each) for each in text.split(","))
-    if not numbers or min(numbers) < 1:
-        raise ValueError
-    return numbers
+    numbers = text.split(",")
+    if not all(number.isdecimal() and int(number) > 0 for number in numbers):
+        raise argparse.ArgumentTypeError(f"must be whole numbers from 1 with commas between them, got {text!r}")
+    return tuple(int(number) for number in numbers)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,8 +22,10 @@ from tests.trainer.fake_imds import FakeImds
 from tests.trainer.program import Program, running
 
 __all__ = ["imds"]
-PYTHON: Final = os.environ["FRAMEWORKS_PYTHON"]
+PYTHON: Final = os.environ.get("FRAMEWORKS_PYTHON", "")
 """The interpreter that has them."""
+if not PYTHON:
+    raise pytest.UsageError("run this with `make test-frameworks`, which sets FRAMEWORKS_PYTHON")
 
 pytestmark = pytest.mark.timeout(600)
 
