@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import cache
 
 import pytest
-from botocore.loaders import JSONFileLoader
 
 # isort: split
 import stacks  # noqa: F401 - first, because it chooses the Node that importing aws_cdk starts
@@ -12,10 +11,6 @@ import stacks  # noqa: F401 - first, because it chooses the Node that importing 
 # isort: split
 from emulation.templates import assembly as emulated
 from tests.stacks.synthesized import Assembly
-
-# A session of boto3 reads megabytes of JSON, which never change, and nearly every test makes sessions.
-read_json = cache(JSONFileLoader().load_file)
-JSONFileLoader.load_file = lambda self, file_path: read_json(file_path)  # type: ignore[method-assign]  # noqa: ARG005
 
 WAITING = ("tests/story/test_demo.py", "tests/story/", "tests/runbooks/")
 
