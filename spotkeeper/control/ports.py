@@ -41,6 +41,10 @@ class ReplyLost(Exception):  # noqa: N818
     """The call was sent and no answer came: it may have taken effect. Look up before repeating."""
 
 
+class NameTaken(ReplyLost):
+    """A job of the name is there, by an earlier call or by somebody else, and the name is never given again."""
+
+
 class Refused(Exception):  # noqa: N818
     """AWS rejects the request itself. Nothing happened, and repeating will not help."""
 
@@ -244,6 +248,7 @@ class Batch(Protocol):
 
         Raises:
             ReplyLost: the job may exist; look it up by name.
+            NameTaken: a job of the name exists; look up whose it is.
             Refused: AWS rejects the request.
         """
 

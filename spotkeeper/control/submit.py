@@ -25,6 +25,7 @@ from spotkeeper.control.ports import (
     Batch,
     Conflict,
     Ledger,
+    NameTaken,
     NotAllowed,
     Ports,
     QuotaReached,
@@ -210,9 +211,12 @@ def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
     except NotAllowed as refusal:
         _uncount(run, f"AWS does not allow its job to be submitted: {refusal}", ledger)
         raise
-    except ReplyLost:
+    except ReplyLost as lost:
         jobs = find_jobs(run, run.submission, queue=run.job_queue, batch=batch)
         if not jobs:
+            if isinstance(lost, NameTaken):
+                reason = f"{lost}, which is not this run's: submit it again under another run id"
+                ledger.advance(run, refused_at=now, reason=reason)
             raise
         job_id = jobs[0].job_id
     except QuotaReached as refusal:

@@ -118,9 +118,12 @@ def _submit_recorded(run: Run, *, connection: Connection, now: str, pause: Calla
     for seconds in _WAITS_SECONDS:
         pause(seconds)
         try:
-            return control.finish(run.run_id, ports=ports, now=now)
+            found = control.finish(run.run_id, ports=ports, now=now)
         except (ReplyLost, *PASSING) as error:
             last = error
+            continue
+        if found.refused_at is None:  # else its name is taken, and whose job that is remains to be seen
+            return found
     raise last
 
 

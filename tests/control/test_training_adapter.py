@@ -11,7 +11,17 @@ from botocore.stub import Stubber
 
 from spotkeeper.control.aws.training_jobs import SageMakerTraining
 from spotkeeper.control.classify import WAITED_REASON
-from spotkeeper.control.ports import Job, JobAttempt, JobStatus, NotAllowed, QuotaReached, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import (
+    Job,
+    JobAttempt,
+    JobStatus,
+    NameTaken,
+    NotAllowed,
+    QuotaReached,
+    Refused,
+    ReplyLost,
+    Throttled,
+)
 from spotkeeper.control.training_request import training_request
 from tests.control.training import PROFILE, SPOT, arn_of, training_run
 
@@ -76,7 +86,7 @@ def test_the_request_of_a_run_is_sent_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("code", "status", "expected"),
     [
-        ("ResourceInUse", 400, ReplyLost),
+        ("ResourceInUse", 400, NameTaken),
         ("ThrottlingException", 400, Throttled),
         ("AccessDeniedException", 400, NotAllowed),
         ("ResourceLimitExceeded", 400, QuotaReached),

@@ -18,6 +18,10 @@ from spotkeeper.contract.training import LOG_GROUP, STOP_REASON_TAG
 from spotkeeper.control.run import Attempt
 from spotkeeper.ops.cli import app
 from spotkeeper.ops.connection import Connection, connect
+from spotkeeper.ops.failure import OperationError
+from spotkeeper.ops.plan import SAGEMAKER, Request
+from spotkeeper.ops.submission import prepare, submit
+from tests.control.fakes import NOW
 from tests.control.ledger_table import REGION
 from tests.ops.deployed_environment import BUCKET, DIGEST, SECRET
 from tests.ops.deployed_environment import descriptor as described
@@ -140,6 +144,28 @@ def test_logs_are_those_of_the_first_node_of_each_attempt_oldest_first(with_trai
         ["second", "attempt"],
     ]
     assert "first" not in spotkeeper("logs", "--attempt", "1.2", run_id).stdout
+
+
+@pytest.mark.usefixtures("with_training")
+def test_a_name_that_somebody_elses_job_has_is_told_and_the_run_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(**_: Any) -> Any:
+        body = {"Error": {"Code": "ResourceInUse", "Message": "it exists"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+        return SimpleNamespace(status_code=400), body
+
+    session = boto3.Session()
+    session.events.register("before-call.sagemaker.CreateTrainingJob", taken)  # moto gives a name twice
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+    connection = connect("dev", region=REGION)
+    request = Request(service=SAGEMAKER, without_source=True, command=("nvidia-smi",))
+    plan = prepare(request, connection=connection, source_directory=None, suffix="0a1b2c", now=NOW)
+    pauses: list[float] = []
+
+    with pytest.raises(OperationError) as refusal:
+        submit(plan, connection=connection, now=NOW, pause=pauses.append)
+    assert "run nvidia-smi-0a1b2c is recorded, " in str(refusal.value)
+    assert "training job dev-nvidia-smi-0a1b2c-1 is there already" in str(refusal.value)
+    assert pauses == [1, 2, 4, 8]
+    assert connection.run_of("nvidia-smi-0a1b2c").refused_at == NOW
 
 
 @pytest.mark.usefixtures("with_training")

@@ -102,6 +102,7 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "name-given-twice": 0,
         "billed-seconds-unread": 96,
         "quota-is-refusal": 27,
+        "taken-name-tried-for-ever": 155,
         "wait-counts-from-the-intent": 54,
         "type-without-time": 10,
         "one-node-is-paid": 319,

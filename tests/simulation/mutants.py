@@ -688,6 +688,10 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             "of two machines that train together, one is settled",
             {cost: (("min(price * run.num_nodes, dearest)", "min(price, dearest)"),)},
         ),
+        "taken-name-tried-for-ever": _mutant(
+            "a name that somebody else's training job has is asked for again and again",
+            {submit: (("            if isinstance(lost, NameTaken):", "            if not lost:"),)},
+        ),
         "quota-is-refusal": _mutant(
             "a run whose type has no quota is closed, though another type may have",
             {submit: (("    except QuotaReached as refusal:", "    except ZeroDivisionError as refusal:"),)},

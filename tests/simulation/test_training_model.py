@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spotkeeper.control.aws.training_jobs import job_of
-from spotkeeper.control.ports import Job, JobStatus, QuotaReached, ReplyLost
+from spotkeeper.control.ports import Job, JobStatus, NameTaken, QuotaReached
 from spotkeeper.control.training_request import training_request
 from tests.control.fakes import new_run
 from tests.simulation import training
@@ -113,9 +113,18 @@ def test_a_name_is_given_once() -> None:
     sagemaker.jobs.terminate(JOB, "as wished")
     assert sagemaker.after(60.0).status is JobStatus.FAILED
 
-    with pytest.raises(ReplyLost, match="dev-r1-1 is there already"):
+    with pytest.raises(NameTaken, match="dev-r1-1 is there already"):
         sagemaker.jobs.submit(request())
     assert [job.job_id for job in sagemaker.jobs.named("r1-1", training.SPOT_QUEUE, settled=False)] == [JOB]
+
+
+def test_a_name_of_somebody_elses_job_is_taken_and_no_job_is_to_be_seen() -> None:
+    sagemaker = service({})
+    sagemaker.jobs.give_away("r1-1")
+
+    with pytest.raises(NameTaken, match="dev-r1-1 is there already"):
+        sagemaker.jobs.submit(request())
+    assert sagemaker.jobs.named("r1-1", training.SPOT_QUEUE, settled=False) == ()
 
 
 def test_a_type_without_quota_is_refused_and_nothing_is_there() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from spotkeeper.contract import environment_variables as names
 from spotkeeper.contract.training import queue_of
 from spotkeeper.control.aws.training_jobs import INTERRUPTED
-from spotkeeper.control.ports import Job, JobStatus, QuotaReached, ReplyLost
+from spotkeeper.control.ports import Job, JobStatus, NameTaken, QuotaReached
 from tests.simulation.batch import (
     CAPACITY_SECONDS,
     LISTED_AFTER_SECONDS,
@@ -133,19 +133,28 @@ class Training:
         self._trace, self._hooks = trace, hooks
         self._job_of = job_of
         self.names_without_quota: set[str] = set()
+        self._names_of_others: set[str] = set()
 
     # The API
+
+    def give_away(self, name: str) -> None:
+        """Let somebody else create a job of that name, unless it was given before; ours read no more of such a job."""
+        if f"{ARN}{PREFIX}{name}" not in self.jobs:
+            self._trace("sagemaker", f"somebody else's job takes the name {name}")
+            self._names_of_others.add(name)
 
     def submit(self, request: Mapping[str, Any]) -> str:
         """Create a job, unless its name was given before.
 
         Raises:
-            ReplyLost: if it was, as the adapter reads that refusal.
+            NameTaken: if it was, as the adapter reads that refusal.
             QuotaReached: if the account may have no more machines of the type.
         """
         job_id = f"{ARN}{request['TrainingJobName']}"
-        if job_id in self.jobs:
-            raise ReplyLost(f"a training job {request['TrainingJobName']} is there already")
+        if (name := request["TrainingJobName"].removeprefix(PREFIX)) in self._names_of_others:
+            self._refused_names.add(name)
+        if job_id in self.jobs or name in self._names_of_others:
+            raise NameTaken(f"a training job {request['TrainingJobName']} is there already")
         machines = request["ResourceConfig"]
         types = [one["InstanceType"] for one in machines.get("InstancePreferences", [machines])]
         if self._choices.draw(f"sagemaker: {request['TrainingJobName']}, quota", self._swarm.quota) is not None:

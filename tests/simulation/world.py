@@ -157,11 +157,14 @@ class World:
             self._every(name, period_seconds, limit_seconds, body)
 
     def _add_others(self, kind: str, run_id: str, tended: dict[str, Any]) -> None:
-        """Let somebody else submit a job of a kind, whose name is that of a run's first."""
+        """Let somebody else submit a job of a kind, whose name is that of a run's first, to the same service."""
+        after_seconds = self._choices.among(f"{kind}: submitted after", OTHERS_AFTER_SECONDS)
+        if kind == NAMESAKE and self._operator(run_id).run.profile == PROFILE:
+            self.scheduler.after(after_seconds, lambda: self._training.give_away(job_name(run_id, 1)))
+            return
         run, _ = wanted(kind, run_id, self.scheduler, self._choices)
         run = replace(run, variables={PARAMETER: PARAMETER_OF_OTHERS})
         self._others_run_ids[kind] = run.run_id
-        after_seconds = self._choices.among(f"{kind}: submitted after", OTHERS_AFTER_SECONDS)
         self.scheduler.after(after_seconds, lambda: self._submit_past_us(kind, run))
         if kind == ASKING:
             self._operators.append(Asking(run, skew_seconds=0.0, **tended))

@@ -16,6 +16,7 @@ from spotkeeper.control.ports import (
     JobAttempt,
     JobOrder,
     JobStatus,
+    NameTaken,
     NotAllowed,
     QuotaReached,
     Refused,
@@ -59,7 +60,7 @@ class SageMakerTraining:
             raise ReplyLost(str(error)) from error
         except ClientError as error:
             if _code(error) == _EXISTS:
-                raise ReplyLost(f"a training job {request['TrainingJobName']} is there already") from error
+                raise NameTaken(f"a training job {request['TrainingJobName']} is there already") from error
             raise _refusal_to_create(error) from error
         return arn
 
