@@ -232,7 +232,7 @@ def _news(attempt: Attempt, facts: Mapping[str, Any]) -> dict[str, Any]:
 def _additions(attempt: Attempt, facts: Mapping[str, Any], ledger: Ledger) -> dict[str, Any]:
     """Return the fields that are news, with the cause that all facts together give."""
     news = _news(attempt, facts)
-    merged = replace(attempt, **news)
+    merged = replace(attempt, **news) if news else attempt
     instance_id = instance_of(merged)
     if merged.stopped_at is not None and merged.warned_at is None and instance_id is not None:
         # Read after the attempt, so that a slower observer can never replace a better-informed cause.

@@ -79,10 +79,10 @@ def _job_name(run: Run) -> str:
     return job_name(run.run_id, run.submission)
 
 
-def require(holds: bool, name: str, what: str) -> None:
-    """Raise a violation unless it holds."""
+def require(holds: bool, name: str, *what: object) -> None:
+    """Raise a violation unless it holds; what is to be said of it, most of which never is, is put into words here."""
     if not holds:
-        raise Violation(f"{name}: {what}")
+        raise Violation(": ".join(map(str, (name, *what))))
 
 
 class Invariants:
@@ -365,8 +365,8 @@ class Invariants:
                 ("fallback", budget.fallback, sum(item.fallback_microusd for item in held)),
             ):
                 adds_up = cap.limit == cap.available + cap.reserved + cap.spent and min(cap.reserved, cap.spent) >= 0
-                require(adds_up, "I7 money is conserved", f"{holder}: {cap}")
-                require(cap.reserved == reserved, "I7 money is conserved", f"{holder}: {cap}, reserved {reserved}")
+                require(adds_up, "I7 money is conserved", holder, cap)
+                require(cap.reserved == reserved, "I7 money is conserved", holder, cap, reserved)
                 self._check_cap(holder, name, cap)
 
     def _check_settled_ones(self, table: BudgetTable) -> None:
@@ -397,7 +397,7 @@ class Invariants:
         self._committed[holder, name] = committed
         is_soft = holder.startswith("run/") and self._truth.has_deadline(holder.removeprefix("run/"))
         is_within = committed <= before or cap.available >= 0 or is_soft
-        require(is_within, "I3 no dollar over the cap", f"{holder}: {name} {cap}")
+        require(is_within, "I3 no dollar over the cap", holder, name, cap)
 
     def check_bills(self, table: BudgetTable, bills: Mapping[tuple[str, int], int]) -> None:
         """In the end: what EC2 bills was settled, and what was settled had been reserved."""

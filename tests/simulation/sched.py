@@ -56,6 +56,7 @@ class Scheduler:
             is_quiet: Whether nothing is left for background actions to do.
         """
         self.now_seconds = 0.0
+        self._until_seconds = 0.0
         self._is_quiet = is_quiet
         self.num_steps = 0
         self._hub = getcurrent()
@@ -84,6 +85,12 @@ class Scheduler:
         program = self._programs[getcurrent()]
         if program.is_dying:
             raise Stopped
+        until_seconds = self.now_seconds + seconds
+        if until_seconds <= self._until_seconds and (not self._heap or until_seconds < self._heap[0][0]):
+            # Nobody else has anything to do until then: the hub would come straight back.
+            self.now_seconds = until_seconds
+            self.num_steps += 1
+            return
         self._push(seconds, program, program._ticket)
         self._hub.switch()
 
@@ -104,6 +111,7 @@ class Scheduler:
     def run(self, until_seconds: float) -> None:
         """Run until that time, or until only background actions are left and have nothing to do."""
         heap = self._heap
+        self._until_seconds = until_seconds
         while (len(heap) > self._num_background or not self._is_quiet()) and heap and heap[0][0] <= until_seconds:
             self.now_seconds, _, who, what = heappop(heap)
             if isinstance(who, Program):
