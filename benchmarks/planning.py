@@ -1,7 +1,8 @@
 """How well a plan that is made from the first half of a recorded market foretells what a job costs in the second.
 
-For each series and deadline, the mean and the 90th percentile of the cost of running mixed are forecast on markets that
-are drawn as `spotkeeper plan --trace` draws them, from the first half; and held against replays on the second half.
+For each series and deadline, the mean and the 90th percentile of the cost of running mixed are forecast from the first
+half, on markets that are drawn as `spotkeeper plan --trace` draws them, and as many; and held against replays on the
+second half. The same forecast with the hazards of the second half tells what is not the change from one to the other.
 
     python -m benchmarks.planning --traces DIR [--json]
 """
@@ -20,13 +21,15 @@ from benchmarks import result
 from benchmarks.policy.traces import ON_DEMAND_USD, Series, read_2022, read_2023
 from spotkeeper.policy.drawn_market import drawn_ticks, resampled_hazards
 from spotkeeper.policy.forecast import Job, Outlook, SampledMarket, Way, forecast
-from spotkeeper.policy.hazard import spells_of
+from spotkeeper.policy.hazard import PRIOR_LIFETIME, PRIOR_OUTAGE, fit, spells_of
 
 WORK_HOURS: Final = 24.0
 DEADLINES_HOURS: Final = (30.0, 40.0)
 CHANGEOVER_HOURS: Final = 0.2
 LOST_HOURS: Final = 0.1
-NUM_SAMPLES: Final = 60
+NUM_MARKETS: Final = 200
+"""As `spotkeeper plan` draws."""
+NUM_WINDOWS: Final = 60
 
 
 def _job(series: Series, deadline_hours: float) -> Job:
@@ -41,24 +44,26 @@ def _job(series: Series, deadline_hours: float) -> Job:
     )
 
 
-def _windows(series: Series, job: Job, *, ticks: range, random: Random) -> Iterator[SampledMarket]:
+def _windows(series: Series, job: Job, *, ticks: range) -> Iterator[SampledMarket]:
+    """Yield the job's starts, spread evenly over the ticks."""
     assert job.deadline_hours is not None
     needed = math.ceil(job.deadline_hours * 3600 / series.gap_seconds)
-    for _ in range(NUM_SAMPLES):
+    for number in range(NUM_WINDOWS):
         yield SampledMarket(
             available=series.available[ticks.start : ticks.stop],
             gap_seconds=series.gap_seconds,
-            start_tick=random.randint(0, len(ticks) - needed),
+            start_tick=round(number * (len(ticks) - needed) / (NUM_WINDOWS - 1)),
             spot_usd_per_hour=series.spot_usd_per_hour[ticks.start : ticks.stop],
         )
 
 
-def _drawn(series: Series, job: Job, *, ticks: range, random: Random) -> Iterator[SampledMarket]:
+def _drawn(series: Series, job: Job, *, ticks: range, random: Random, is_resampled: bool) -> Iterator[SampledMarket]:
     assert job.deadline_hours is not None
     gap_hours = series.gap_seconds / 3600
     up, down = spells_of(series.available[ticks.start : ticks.stop], gap_hours=gap_hours)
-    for _ in range(NUM_SAMPLES):
-        lifetime, outage = resampled_hazards(up, down, draw=random.random)
+    fitted = fit(up, prior=PRIOR_LIFETIME).lomax, fit(down, prior=PRIOR_OUTAGE).lomax
+    for _ in range(NUM_MARKETS):
+        lifetime, outage = resampled_hazards(up, down, draw=random.random) if is_resampled else fitted
         yield SampledMarket(
             available=drawn_ticks(
                 lifetime=lifetime,
@@ -79,9 +84,22 @@ def cells(series: Series) -> list[dict[str, Any]]:
     for deadline_hours in DEADLINES_HOURS:
         job = _job(series, deadline_hours)
         random = Random(f"{series.name} {deadline_hours}")
-        came = forecast(job, _windows(series, job, ticks=unseen, random=random), ways=[Way.MIXED])[Way.MIXED]
-        told = forecast(job, _drawn(series, job, ticks=seen, random=random), ways=[Way.MIXED])[Way.MIXED]
-        found.append({"series": series.name, "deadline_hours": deadline_hours, **_compared(told, came)})
+        came, told, foreknown = (
+            forecast(job, markets, ways=[Way.MIXED])[Way.MIXED]
+            for markets in (
+                _windows(series, job, ticks=unseen),
+                _drawn(series, job, ticks=seen, random=random, is_resampled=True),
+                _drawn(series, job, ticks=unseen, random=random, is_resampled=False),
+            )
+        )
+        found.append(
+            {
+                "series": series.name,
+                "deadline_hours": deadline_hours,
+                **_compared(told, came),
+                "foreknown_error": _compared(foreknown, came)["error"],
+            }
+        )
     return found
 
 
@@ -99,9 +117,10 @@ def _compared(told: Outlook, came: Outlook) -> dict[str, float]:
 
 
 def error(found: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return the means over cells: how far the cost was off, and how often p90 was enough."""
+    """Return the means over cells: how far the cost was off, also with foreknown hazards; how often p90 was enough."""
     return {
         "mean_absolute_error": round(fmean(cell["error"] for cell in found), 4),
+        "mean_absolute_error_with_foreknown_hazards": round(fmean(cell["foreknown_error"] for cell in found), 4),
         "p90_covers": round(fmean(cell["p90_covers"] for cell in found), 4),
     }
 

@@ -2,15 +2,19 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 from benchmarks.policy.optimum import OfflineOptimum
 from benchmarks.policy.traces import ON_DEMAND_USD, Series
 from spotkeeper.ops import baselines
-from spotkeeper.policy.placement import decide
+from spotkeeper.policy.hazard import PRIOR_OUTAGE, fit, spells_of
+from spotkeeper.policy.placement import FITTED, Tuning, decide
 from spotkeeper.policy.replay import Replay, replay
+
+_CERTAIN_SPELLS = 1e9
+"""A belief that weighs so much is not moved by what is seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,21 @@ class Job:
         )
 
 
+def foretold(job: Job) -> Tuning:
+    """Return the beliefs of somebody who knew beforehand how long spells last from the job's start to its deadline.
+
+    No run has them. What they would save bounds what better estimates of lifetimes and outages can.
+    """
+    up, down = spells_of(job.available, gap_hours=job.series.gap_seconds / 3600)
+    return replace(
+        FITTED,
+        lifetime=fit(up).lomax,
+        outage=fit(down, prior=PRIOR_OUTAGE).lomax,
+        prior_losses=_CERTAIN_SPELLS,
+        prior_returns=_CERTAIN_SPELLS,
+    )
+
+
 def policies(job: Job) -> dict[str, Callable[[], Replay]]:
     """Return what may be replayed for the job, by name."""
     terms = {"work_hours": job.work_hours, "deadline_hours": job.deadline_hours}
@@ -77,6 +96,7 @@ def policies(job: Job) -> dict[str, Callable[[], Replay]]:
     return {
         "spotkeeper": job.replay,
         "spotkeeper_without_oracle": lambda: job.replay(sees_spot=False),
+        "spotkeeper_foretold": lambda: job.replay(partial(decide, tuning=foretold(job))),
         "on_demand": lambda: job.replay(baselines.on_demand),
         "greedy": lambda: job.replay(baselines.greedy),
         "time_sliced": lambda: job.replay(baselines.time_sliced(4, **terms)),

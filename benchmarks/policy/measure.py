@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any, Final
 
 from benchmarks import hazard, planning
@@ -35,6 +35,10 @@ CAP_SHARES: Final = (0.1, 0.35, 0.6, 0.9)
 """Of what the work costs on demand."""
 _ENDS: Final = 6
 """Drawn in each series."""
+_MORE_ENDS: Final = 5
+"""So many times as many are drawn where ours is held against Uniform Progress alone: six leave a cell uncertain."""
+_WORSE_POINTS: Final = -0.5
+"""A cell counts as worse than Uniform Progress below this lead."""
 
 
 def tuning_ticks(series: Series) -> range:
@@ -65,8 +69,8 @@ def adrs(jobs: Sequence[Job]) -> dict[str, float]:
 
 def cells(series: Series, *, ends: int) -> list[dict[str, Any]]:
     """Return the mean savings of each policy in every cell of a series, in percent of on-demand without changeovers."""
-    names = ("spotkeeper", "spotkeeper_without_oracle", "greedy", "time_sliced", "uniform_progress",
-             "uniform_progress_without_hysteresis")  # fmt: skip
+    names = ("spotkeeper", "spotkeeper_without_oracle", "spotkeeper_foretold", "greedy", "time_sliced",
+             "uniform_progress", "uniform_progress_without_hysteresis")  # fmt: skip
     savings: dict[tuple[float, float], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     misses: dict[tuple[float, float], int] = defaultdict(int)
     for group in drawn_jobs(
@@ -98,6 +102,25 @@ def cells(series: Series, *, ends: int) -> list[dict[str, Any]]:
         }
         for (fraction, changeover_hours), by_name in sorted(savings.items())
     ]
+
+
+def leads(series: Series, *, ends: int) -> list[list[float]]:
+    """Return for every cell of a series, and each job in it, the points of savings above Uniform Progress."""
+    found: dict[tuple[float, float], list[float]] = defaultdict(list)
+    for group in drawn_jobs(
+        series,
+        ticks=reporting_ticks(series),
+        fractions=FRACTIONS,
+        changeovers_hours=CHANGEOVERS_HOURS,
+        work_hours=WORK_HOURS,
+        count=ends,
+        seed=f"leads {series.name}",
+    ):
+        for job in group:
+            ways = policies(job)
+            lead_usd = ways["uniform_progress"]().usd - ways["spotkeeper"]().usd
+            found[job.deadline_hours, job.changeover_hours].append(100 * lead_usd / job.on_demand_usd)
+    return list(found.values())
 
 
 def budget_overshoot_usd(series: Series, *, ends: int) -> float:
@@ -161,6 +184,7 @@ def measure(traces: Path, *, ends: int = _ENDS, workers: int = 2) -> dict[str, A
     with ProcessPoolExecutor(workers) as pool:
         all_cells = pool.map(partial(cells, ends=ends), markets)
         published = pool.map(adrs, pieces)
+        all_leads = pool.map(partial(leads, ends=_MORE_ENDS * ends), markets)
         covered = pool.submit(hazard.lifetimes_coverage, traces)
         planned = pool.map(planning.cells, markets)
         any_zone = [
@@ -187,7 +211,14 @@ def measure(traces: Path, *, ends: int = _ENDS, workers: int = 2) -> dict[str, A
             "adrs": {name: round(value, 4) for name, value in means.items()},
             "cells": flat,
             "above_uniform_progress_points": _lead(flat),
-            "gap_closed_share": _gap_closed(flat),
+            "cells_below_uniform_progress": {
+                "cells": len(flat),
+                "spotkeeper": _cells_below(flat, "spotkeeper"),
+                "spotkeeper_foretold": _cells_below(flat, "spotkeeper_foretold"),
+            },
+            "above_uniform_progress_with_more_jobs": _spread_of_leads([cell for found in all_leads for cell in found]),
+            "gap_closed_share": _gap_closed(flat, "spotkeeper"),
+            "gap_closed_share_foretold": _gap_closed(flat, "spotkeeper_foretold"),
             "any_zone_above_best_single_zone": {
                 f"{hours:g} h": found.result() for hours, found in zip(CHANGEOVERS_HOURS, any_zone, strict=True)
             },
@@ -214,13 +245,32 @@ def _lead(flat: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
-def _gap_closed(flat: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return the share of the gap between greedy and the optimum that ours closes, of all cells of a changeover."""
+def _cells_below(flat: Sequence[dict[str, Any]], name: str) -> int:
+    """Return how many cells a policy is worse in than Uniform Progress."""
+    saved = [cell["savings_percent"] for cell in flat]
+    return sum(cell[name] - cell["uniform_progress"] < _WORSE_POINTS for cell in saved)
+
+
+def _spread_of_leads(cells_leads: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Return how ours compares with Uniform Progress over cells, and how much jobs of one cell differ in that."""
+    means = [fmean(cell) for cell in cells_leads]
+    return {
+        "jobs_in_a_cell": len(cells_leads[0]),
+        "cells": len(means),
+        "cells_below": sum(mean < _WORSE_POINTS for mean in means),
+        "mean_points": round(fmean(means), 3),
+        "worst_points": round(min(means), 3),
+        "standard_deviation_of_a_job_points": round(fmean(stdev(cell) for cell in cells_leads), 3),
+    }
+
+
+def _gap_closed(flat: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
+    """Return the share of the gap between greedy and the optimum that a policy closes, of all cells of a changeover."""
     closed: dict[float, float] = defaultdict(float)
     gaps: dict[float, float] = defaultdict(float)
     for cell in flat:
         savings = cell["savings_percent"]
-        closed[cell["changeover_hours"]] += savings["spotkeeper"] - savings["greedy"]
+        closed[cell["changeover_hours"]] += savings[name] - savings["greedy"]
         gaps[cell["changeover_hours"]] += savings["optimum"] - savings["greedy"]
     return {f"{hours:g} h": round(closed[hours] / gaps[hours], 3) for hours in sorted(closed)}
 

@@ -30,6 +30,23 @@ def test_the_page_tells_the_lead_over_uniform_progress_and_the_gap_closed() -> N
         assert f"| {changeover} | {lead['mean']:+.2f} | {lead['worst']:+.2f} | {100 * closed:.0f} % |" in PAGE
 
 
+def test_the_page_tells_what_the_same_rules_reach_if_they_are_told_the_spells() -> None:
+    result = newest()
+    below = result["cells_below_uniform_progress"]
+    for name, shares in (("", result["gap_closed_share"]), ("_foretold", result["gap_closed_share_foretold"])):
+        closed = " / ".join(f"{100 * share:.0f}" for share in shares.values())
+        assert f"| {closed} % | {below['spotkeeper' + name]} of {below['cells']} |" in PAGE
+
+
+def test_the_page_tells_how_uncertain_a_cell_is() -> None:
+    more = newest()["above_uniform_progress_with_more_jobs"]
+    told = " ".join(PAGE.split())
+    assert f"differ by {more['standard_deviation_of_a_job_points']:.1f} points" in told
+    assert f"With {more['jobs_in_a_cell']} other jobs in each cell" in told
+    assert f"{more['cells_below']} of {more['cells']} are below" in told
+    assert f"the worst by {-more['worst_points']:.2f}; the mean lead is {more['mean_points']:+.2f}" in told
+
+
 def test_no_deadline_was_missed_and_no_cap_crossed() -> None:
     result = newest()
     assert result["adrs"]["deadline_misses"] == 0
