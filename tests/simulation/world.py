@@ -321,7 +321,9 @@ class World:
             require(job.has_ended, "I1 no job is lost", f"{job.job_id} is {job.status} for ever")
 
     def _is_held(self, job: BatchJob) -> bool:
-        """Tell whether the job is not a twin on spot that hangs, of which only an event tells."""
+        """Tell whether the job is not a twin on spot that hangs, of which only an event tells, nor the array of one."""
+        if job.array_size is not None:
+            return all(child.has_ended or self._is_held(child) for child in self.batch.children(job))
         return job.status is not JobStatus.STARTING or any(run.job_id == job.job_id for run in self.table.runs.values())
 
     def _check_others(self) -> None:
@@ -518,7 +520,7 @@ class World:
         # On SageMaker there is no queue: what waits there waits for its own machines, each type for its time.
         run = self.table.runs[_run_id_of(job)]
         is_pressed = run.deadline_at is not None or run.mode == Mode.DEADLINE_FIRST
-        waited_seconds = self.scheduler.now_seconds - job.waiting_since_seconds
+        waited_seconds = job.longest_wait_seconds(self.scheduler.now_seconds, seen_after_seconds=LOOKED_BEFORE_SECONDS)
         is_over = is_pressed or waited_seconds >= STARTING_SECONDS
         require(is_over, "each type has its time", f"{job.name} is withdrawn after {waited_seconds:.0f} s")
 
