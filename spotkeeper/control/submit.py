@@ -169,7 +169,7 @@ def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False, is_limi
             return _record(run, jobs[0].job_id, ledger=ports.ledger, batch=ports.batch)
     if run.is_array_child:
         return run
-    if run.refused_at is not None:
+    if run.refused_at is not None and _is_of_this_submission(run, run.refused_at):
         is_certain = seconds_between(run.refused_at, now) >= LOOK_UP_SECONDS
         return close_refused(run, run.reason or "", ledger=ports.ledger, now=now) if is_certain else run
     secured = secure(run, ports=ports, now=now)
@@ -179,6 +179,11 @@ def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False, is_limi
     if is_limited and not may_submit(run.team, ledger=ports.ledger, now=now):
         raise Throttled("all submissions of this second are taken")
     return _send(secured, ports, now, is_first=is_first)
+
+
+def _is_of_this_submission(run: Run, refused_at: str) -> bool:
+    """Tell whether a refusal is not one of before, which a function of an older release has left standing."""
+    return run.intent_at is None or seconds_between(run.intent_at, refused_at) >= 0
 
 
 def secure(run: Run, *, ports: Ports, now: str) -> Run:

@@ -259,6 +259,13 @@ def test_a_request_that_is_refused_ends_no_run_that_somebody_else_submits_at_the
     assert (run.state, run.job_id) == (RunState.SUBMITTED, "job-1")
 
 
+def test_a_refusal_of_the_submission_before_that_an_older_function_left_standing_holds_nothing_up() -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch()
+    ledger.create(new_run(submission=2, intent_at=NOW, refused_at="2026-11-20T18:00:00+00:00", reason="refused"))
+
+    assert finish("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW).job_id == "job-1"
+
+
 def test_a_run_whose_submitter_may_not_submit_stays_and_goes_on_once_that_is_mended() -> None:
     class Denies(MemoryBatch):
         is_denied = True

@@ -29,6 +29,7 @@ from tests.simulation.environment import ON_DEMAND_USD_PER_HOUR, TEARDOWN_SECOND
 from tests.simulation.fakes import Link, LinkedBatch, LinkedBudgets, LinkedCheckpoints, LinkedLedger, ObjectStore
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants, require
+from tests.simulation.older_release import OlderBudgets, OlderLedger
 from tests.simulation.operators import GENEROUS_USD, Operator, as_shaped, wanted
 from tests.simulation.others import (
     ASKING,
@@ -91,6 +92,7 @@ class World:
             if is_sweep or kinds
             else choices.among("total cap of a month", (None, None, None, 60, 4))
         )
+        self._is_deployed_slowly = choices.shape("functions of two releases", (*[False] * 7, True))
         self._terms = terms_with(self._fallback_cap, self._total_usd and self._total_usd * MICROUSD_PER_USD)
         sweep_usd = choices.among("total cap of a sweep", (None, None, None, 20, 4))
         self._store = ObjectStore(self.invariants)
@@ -442,9 +444,12 @@ class World:
             trace=self._trace,
             deadline_seconds=deadline_seconds,
         )
+        # Users' programs are not deployed with the functions, which alone have a time limit.
+        is_older = self._is_deployed_slowly and deadline_seconds is not None
+        is_older = is_older and self._choices.among(f"{name}: is of the release before", (False, True))
         ports = Ports(
-            ledger=LinkedLedger(self.table, link),
-            budgets=LinkedBudgets(self.table, link),
+            ledger=(OlderLedger if is_older else LinkedLedger)(self.table, link),
+            budgets=(OlderBudgets if is_older else LinkedBudgets)(self.table, link),
             batch=JobServices(
                 batch=LinkedBatch(self.batch, link, self.invariants),
                 sagemaker=LinkedBatch(self._training, link, self.invariants),
