@@ -206,6 +206,14 @@ def rolling_over(
     return changes
 
 
+def asked_by_rolling_over(changes: Mapping[str, CapChange], holders: Iterable[str], *, microusd: int) -> dict[str, int]:
+    """Return, by holder, how much must be available for that: what was spent is owed, whatever is left.
+
+    So only those are asked that set something aside.
+    """
+    return {holder: changes[holder].asked for holder in holders if microusd and changes[holder].asked}
+
+
 def _limit(microusd: int | None) -> int:
     return UNLIMITED_MICROUSD if microusd is None else microusd
 

@@ -18,7 +18,7 @@ from spotkeeper.control.submit import finish
 def pause(run_id: str, *, ports: Ports, now: str) -> Run:
     """Pause a run and return it. One that has ended, is being cancelled or is parked stays as it is.
 
-    A run whose job exists becomes PAUSED when Batch reports that the job ended; one without a job, at once.
+    A run whose job is known becomes PAUSED when AWS reports that the job ended; any other at once.
 
     Raises:
         UnknownRun: the ledger has no such run.
@@ -36,8 +36,13 @@ def pause(run_id: str, *, ports: Ports, now: str) -> Run:
                 return run
             # The reply to SubmitJob may be on its way: stop what has our name. What look-up does not show yet is
             # stopped by its submitter, and is refused its claim in any case.
-            for job in find_jobs(run, run.submission, queue=run.job_queue, batch=ports.batch):
+            found = find_jobs(run, run.submission, queue=run.job_queue, batch=ports.batch)
+            for job in found:
                 ports.batch.terminate(job.job_id, PAUSE_REASON)
+            stopping = [job for job in found if not job.has_ended]
+            if run.is_isolated and run.is_live and stopping:
+                # No claim of its next job would be refused while this one lives, so it is waited for.
+                return ports.ledger.advance(run, state=RunState.SUBMITTED, job_id=stopping[0].job_id)
             return ports.ledger.advance(run, **paused())
         except Conflict:
             continue

@@ -150,7 +150,7 @@ def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False, is_limi
         run_id: The run.
         ports: The world.
         now: ISO 8601, UTC.
-        is_new: Nobody can have called SubmitJob for it yet.
+        is_new: Nobody can have called SubmitJob for it yet, but for somebody who submits the very same run.
         is_limited: Take one of this second's submissions (see `submission_rate`), as everybody but people must; where
             there is none left, it is `Throttled`.
 
@@ -162,13 +162,14 @@ def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False, is_limi
         raise UnknownRun(run_id)
     if run.state is not RunState.SUBMITTING:
         return run
-    if not is_new:
+    is_first = is_new and run.sent_at is None
+    if not is_first:
         jobs = find_jobs(run, run.submission, queue=run.job_queue, batch=ports.batch)
         if jobs:
             return _record(run, jobs[0].job_id, ledger=ports.ledger, batch=ports.batch)
     if run.is_array_child:
         return run
-    if run.refused_at is not None:
+    if run.refused_at is not None and _is_of_this_submission(run, run.refused_at):
         is_certain = seconds_between(run.refused_at, now) >= LOOK_UP_SECONDS
         return close_refused(run, run.reason or "", ledger=ports.ledger, now=now) if is_certain else run
     secured = secure(run, ports=ports, now=now)
@@ -177,7 +178,12 @@ def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False, is_limi
     # At the last moment, so that it counts the second in which AWS is called.
     if is_limited and not may_submit(run.team, ledger=ports.ledger, now=now):
         raise Throttled("all submissions of this second are taken")
-    return _send(secured, ports, now, is_first=is_new)
+    return _send(secured, ports, now, is_first=is_first)
+
+
+def _is_of_this_submission(run: Run, refused_at: str) -> bool:
+    """Tell whether a refusal is not one of before, which a function of an older release has left standing."""
+    return run.intent_at is None or seconds_between(run.intent_at, refused_at) >= 0
 
 
 def secure(run: Run, *, ports: Ports, now: str) -> Run:
@@ -200,7 +206,7 @@ def secure(run: Run, *, ports: Ports, now: str) -> Run:
 
 def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
     ledger, batch = ports.ledger, ports.batch
-    run = _noted(run, ports, now)
+    run = _noted(run, ports, now, is_first=is_first)
     if run.state is not RunState.SUBMITTING:
         return run
     try:
@@ -231,12 +237,15 @@ def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
     return _record(run, job_id, ledger=ledger, batch=batch)
 
 
-def _noted(run: Run, ports: Ports, now: str) -> Run:
-    """Record, before it is made, the call that whoever settles the submission's money has to know of."""
+def _noted(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
+    """Record, before it is made, the call that others have to know of.
+
+    That is whoever settles the submission's money, by when a job of it can have been made last; and whoever submits the
+    very same run at this moment, so that a refusal of one call does not end it while the other's job begins.
+    """
     if run.market == Market.ON_DEMAND:
         return _counted(run, ports, now)
-    if seconds_between(run.intent_at or run.created_at, now) > PROMPT_SECONDS:
-        # A lease is settled by when a job can have been made last.
+    if is_first or seconds_between(run.intent_at or run.created_at, now) > PROMPT_SECONDS:
         return ports.ledger.advance(run, sent_at=now)
     return run
 

@@ -52,5 +52,6 @@ def format_usd(microusd: int) -> str:
 
 def cost_microusd(usd_per_hour: Decimal, seconds: float) -> int:
     """Return what a machine costs for so long, rounded up to the micro-dollar: a reservation is never too small."""
-    exact = usd_per_hour * Decimal(seconds) * MICROUSD_PER_USD / _SECONDS_PER_HOUR
+    # To the microsecond: what a float is off by beyond that would be rounded up to a micro-dollar of its own.
+    exact = usd_per_hour * Decimal(f"{seconds:.6f}") * MICROUSD_PER_USD / _SECONDS_PER_HOUR
     return int(exact.to_integral_value(rounding=ROUND_CEILING))

@@ -244,6 +244,21 @@ def test_a_reservation_is_handed_on_to_the_next_month_in_one_write(money: Money)
     assert money.total(RUN_HOLDER) == (0, 7)
 
 
+def test_what_was_spent_beyond_a_reservation_is_booked_with_its_month_whatever_that_has_left(money: Money) -> None:
+    next_month = "environment#2026-12"
+    money.budgets.open(Limits(total_microusd=5).open(next_month))
+    money.reserve(of={"market": Market.SPOT})
+    budget = money.budgets.get(MONTH_HOLDER)
+    assert budget is not None
+    money.budgets.set_limits(budget, fallback=10, total=5)
+    spot = reservation(market=Market.SPOT)
+
+    rolled = money.budgets.roll_over(spot, 8, holders=(RUN_HOLDER, next_month), microusd=0, at=NOW)
+
+    assert money.total(MONTH_HOLDER) == (0, 8)
+    assert money.budgets.settle(rolled, 0, at=NOW).cost_microusd == 8
+
+
 def test_a_run_that_has_no_money_twice_is_handed_on_all_the_same(money: Money) -> None:
     budget = money.budgets.get(RUN_HOLDER)
     assert budget is not None

@@ -7,15 +7,17 @@ import pytest
 from spotkeeper.contract.checkpoint_layout import CompletionRecord
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
+from spotkeeper.control.classify import PAUSE_REASON
 from spotkeeper.control.condition import Commit
 from spotkeeper.control.isolated import RECORD_SECONDS
 from spotkeeper.control.observe import Outcome
-from spotkeeper.control.pause import pause
+from spotkeeper.control.pause import pause, resume
 from spotkeeper.control.ports import JobAttempt, JobStatus
 from spotkeeper.control.survey import Survey, survey
+from spotkeeper.control.training_request import training_request
 from tests.control.fakes import NOW
 from tests.control.reconciled import RUN, World, after
-from tests.control.training import TRAINING_TERMS, MemoryTraining, arn_of, training_run
+from tests.control.training import PROFILE, TRAINING_TERMS, MemoryTraining, arn_of, training_run
 
 BEGUN = JobAttempt(started_at=after(1))
 INTERRUPTED = JobAttempt(started_at=after(1), stopped_at=after(4), status_reason="Interrupted: no reason given")
@@ -183,6 +185,22 @@ def test_no_job_is_created_before_the_one_before_is_described_as_ended(world: Is
     world.sweep(70)
 
     assert len(world.batch.requests) == 2
+
+
+def test_a_pause_waits_for_a_job_of_which_its_submitter_could_not_tell() -> None:
+    sagemaker = MemoryTraining()
+    world = World(batch=sagemaker, terms=TRAINING_TERMS)
+    run = world.ledger.create(training_run(is_isolated=True))
+    sagemaker.submit(training_request(run, profile=PROFILE))  # and then the submitter died
+
+    pause(RUN, ports=world.ports, now=NOW)
+    resume(RUN, ports=world.ports, now=NOW)
+    assert [request["TrainingJobName"] for request in sagemaker.requests] == [f"dev-{RUN}-1"]
+    assert (world.run.job_id, sagemaker.terminated) == (job(), [(job(), PAUSE_REASON)])
+
+    world.change(job(), JobStatus.FAILED, status_reason=PAUSE_REASON, stopped_at=after(3))
+    world.look(4)
+    assert world.summary == (RunState.SUBMITTED, 2)
 
 
 def test_a_mirror_is_late_by_what_exceeds_the_runs_own_bound(world: Isolated) -> None:

@@ -6,7 +6,7 @@ import pytest
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import CANCEL_REASON, TWIN_REASON
-from spotkeeper.control.ports import Conflict, NotAllowed, Refused, ReplyLost, UnknownRun
+from spotkeeper.control.ports import Conflict, Job, NotAllowed, Refused, ReplyLost, UnknownRun
 from spotkeeper.control.submit import finish, job_request, submit
 from tests.control.fakes import NOW, MemoryBatch, MemoryLedger, memory_ports, new_run
 
@@ -61,7 +61,7 @@ def test_the_intent_is_recorded_before_the_job_is_submitted() -> None:
     run = submit(new_run(), ports=memory_ports(ledger, batch), now=NOW)
 
     assert batch.states == [RunState.SUBMITTING]
-    assert (run.state, run.job_id, run.version) == (RunState.SUBMITTED, "job-1", 2)
+    assert (run.state, run.job_id, run.version) == (RunState.SUBMITTED, "job-1", 3)
 
 
 def test_a_lost_reply_is_resolved_by_look_up_without_a_second_submission() -> None:
@@ -209,6 +209,61 @@ def test_a_refused_request_closes_the_run_with_the_words_of_batch() -> None:
     run = ledger.runs["digits-7fq2"]
     assert (run.state, run.closed_at) == (RunState.FAILED, NOW)
     assert run.reason == "AWS Batch refused the job: spot is disabled"
+
+
+def test_a_request_that_is_refused_ends_no_run_whose_job_an_earlier_call_made() -> None:
+    class Wavering(MemoryBatch):
+        """Takes the first request, whose reply is lost and whose job shows late, and refuses the second."""
+
+        is_seen = False
+
+        def submit(self, request: Mapping[str, Any]) -> str:
+            if self.jobs:
+                raise Refused("the queue is disabled")
+            return super().submit(request)
+
+        def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
+            return super().find(name, queue=queue) if self.is_seen else ()
+
+    ledger, batch = MemoryLedger(), Wavering(lost_replies=1)
+    ports = memory_ports(ledger, batch)
+    with pytest.raises(ReplyLost):
+        submit(new_run(), ports=ports, now=NOW)
+    with pytest.raises(Refused):
+        finish("digits-7fq2", ports=ports, now=NOW, is_new=True)  # whose submission of the run began at the same moment
+    assert ledger.runs["digits-7fq2"].state is RunState.SUBMITTING
+
+    batch.is_seen = True
+    assert finish("digits-7fq2", ports=ports, now=NOW).job_id == "job-1"
+
+
+def test_a_request_that_is_refused_ends_no_run_that_somebody_else_submits_at_the_same_moment() -> None:
+    ledger = MemoryLedger()
+
+    class Contended(MemoryBatch):
+        """Refuses a call while another one, of the very same run, succeeds."""
+
+        is_refusing = True
+
+        def submit(self, request: Mapping[str, Any]) -> str:
+            if not self.is_refusing:
+                return super().submit(request)
+            self.is_refusing = False
+            finish("digits-7fq2", ports=memory_ports(ledger, self), now=NOW, is_new=True)
+            raise Refused("the queue was disabled a moment ago")
+
+    with pytest.raises(Refused):
+        submit(new_run(), ports=memory_ports(ledger, Contended()), now=NOW)
+
+    run = ledger.runs["digits-7fq2"]
+    assert (run.state, run.job_id) == (RunState.SUBMITTED, "job-1")
+
+
+def test_a_refusal_of_the_submission_before_that_an_older_function_left_standing_holds_nothing_up() -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch()
+    ledger.create(new_run(submission=2, intent_at=NOW, refused_at="2026-11-20T18:00:00+00:00", reason="refused"))
+
+    assert finish("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW).job_id == "job-1"
 
 
 def test_a_run_whose_submitter_may_not_submit_stays_and_goes_on_once_that_is_mended() -> None:

@@ -40,6 +40,12 @@ def test_an_amount_below_zero_is_shown_with_its_sign() -> None:
     assert format_usd(-3_250_000) == "-$3.25"
 
 
+def test_what_a_float_is_off_by_costs_nothing() -> None:
+    seconds = 1806.4 - 1391.05
+    assert seconds > 415.35
+    assert cost_microusd(Decimal(1), seconds) == cost_microusd(Decimal(1), 415.35) == 115375
+
+
 @given(st.decimals("0.0001", "1000", places=4), st.integers(0, 10**7))
 def test_a_cost_is_rounded_up_by_less_than_a_microdollar(price: Decimal, seconds: int) -> None:
     exact = price * seconds * 1_000_000 / 3600

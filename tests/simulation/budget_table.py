@@ -12,6 +12,7 @@ from spotkeeper.control.budget import (
     Reservation,
     Switch,
     SwitchedOff,
+    asked_by_rolling_over,
     rolling_over,
 )
 from spotkeeper.control.listing import Listed
@@ -91,7 +92,7 @@ class BudgetTable:
     ) -> Reservation:
         stored = self._stored(reservation)
         changes = rolling_over(stored, spent_microusd, holders=holders, microusd=microusd)
-        self._require({holder: change.asked for holder, change in changes.items() if change.asked}, stored.market)
+        self._require(asked_by_rolling_over(changes, holders, microusd=microusd), stored.market)
         after = stored.rolled_over(spent_microusd, holders=holders, microusd=microusd, at=at)
         return self._put(after, changes)
 

@@ -101,10 +101,12 @@ class TrainingJob(BatchJob):
         count: int = machines.get("InstancePreferences", [machines])[0]["InstanceCount"]
         return count
 
-    @property
-    def waiting_since_seconds(self) -> float:
-        """Since when it has had no machine."""
-        return self.hosts[-1].released_seconds or 0.0 if self.hosts else self.created_seconds
+    def longest_wait_seconds(self, now_seconds: float, *, seen_after_seconds: float) -> float:
+        """Return for how long, at most, it has waited for machines, as somebody saw it so long ago or later."""
+        begins = [self.created_seconds, *(host.released_seconds or now_seconds for host in self.hosts)]
+        ends = [*(host.launched_seconds for host in self.hosts), now_seconds]
+        waits = zip(begins, ends, strict=True)
+        return max(end - begin for begin, end in waits if end >= now_seconds - seen_after_seconds)
 
     def billed_seconds(self) -> int:
         """Return what SageMaker bills of each machine."""

@@ -29,6 +29,7 @@ from tests.simulation.environment import ON_DEMAND_USD_PER_HOUR, TEARDOWN_SECOND
 from tests.simulation.fakes import Link, LinkedBatch, LinkedBudgets, LinkedCheckpoints, LinkedLedger, ObjectStore
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants, require
+from tests.simulation.older_release import OlderBudgets, OlderLedger
 from tests.simulation.operators import GENEROUS_USD, Operator, as_shaped, wanted
 from tests.simulation.others import (
     ASKING,
@@ -91,6 +92,7 @@ class World:
             if is_sweep or kinds
             else choices.among("total cap of a month", (None, None, None, 60, 4))
         )
+        self._is_deployed_slowly = choices.shape("functions of two releases", (*[False] * 7, True))
         self._terms = terms_with(self._fallback_cap, self._total_usd and self._total_usd * MICROUSD_PER_USD)
         sweep_usd = choices.among("total cap of a sweep", (None, None, None, 20, 4))
         self._store = ObjectStore(self.invariants)
@@ -321,7 +323,9 @@ class World:
             require(job.has_ended, "I1 no job is lost", f"{job.job_id} is {job.status} for ever")
 
     def _is_held(self, job: BatchJob) -> bool:
-        """Tell whether the job is not a twin on spot that hangs, of which only an event tells."""
+        """Tell whether the job is not a twin on spot that hangs, of which only an event tells, nor the array of one."""
+        if job.array_size is not None:
+            return all(child.has_ended or self._is_held(child) for child in self.batch.children(job))
         return job.status is not JobStatus.STARTING or any(run.job_id == job.job_id for run in self.table.runs.values())
 
     def _check_others(self) -> None:
@@ -440,9 +444,12 @@ class World:
             trace=self._trace,
             deadline_seconds=deadline_seconds,
         )
+        # Users' programs are not deployed with the functions, which alone have a time limit.
+        is_older = self._is_deployed_slowly and deadline_seconds is not None
+        is_older = is_older and self._choices.among(f"{name}: is of the release before", (False, True))
         ports = Ports(
-            ledger=LinkedLedger(self.table, link),
-            budgets=LinkedBudgets(self.table, link),
+            ledger=(OlderLedger if is_older else LinkedLedger)(self.table, link),
+            budgets=(OlderBudgets if is_older else LinkedBudgets)(self.table, link),
             batch=JobServices(
                 batch=LinkedBatch(self.batch, link, self.invariants),
                 sagemaker=LinkedBatch(self._training, link, self.invariants),
@@ -518,7 +525,7 @@ class World:
         # On SageMaker there is no queue: what waits there waits for its own machines, each type for its time.
         run = self.table.runs[_run_id_of(job)]
         is_pressed = run.deadline_at is not None or run.mode == Mode.DEADLINE_FIRST
-        waited_seconds = self.scheduler.now_seconds - job.waiting_since_seconds
+        waited_seconds = job.longest_wait_seconds(self.scheduler.now_seconds, seen_after_seconds=LOOKED_BEFORE_SECONDS)
         is_over = is_pressed or waited_seconds >= STARTING_SECONDS
         require(is_over, "each type has its time", f"{job.name} is withdrawn after {waited_seconds:.0f} s")
 

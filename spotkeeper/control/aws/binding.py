@@ -21,6 +21,7 @@ from spotkeeper.control.aws.ledger import DynamoDBLedger
 from spotkeeper.control.aws.mirrors import S3Mirrors
 from spotkeeper.control.aws.others import DynamoDBOthersJobs
 from spotkeeper.control.aws.spot_prices import EC2SpotPrices
+from spotkeeper.control.aws.training_client import training_client
 from spotkeeper.control.aws.training_jobs import SageMakerTraining
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.terms import EnvironmentTerms
@@ -101,7 +102,7 @@ def _ports(_period: int) -> Ports:
     services = _batch_services()
     # A client of SageMaker is the slowest of all to make.
     sagemaker = (
-        SageMakerTraining(boto3.client("sagemaker", config=HANDLER_CONFIG), described.environment)
+        SageMakerTraining(training_client(HANDLER_CONFIG), described.environment)
         if described.training is not None
         else None
     )

@@ -32,6 +32,7 @@ from spotkeeper.control.budget import (
     Reservation,
     Switch,
     SwitchedOff,
+    asked_by_rolling_over,
     rolling_over,
 )
 from spotkeeper.control.listing import Listed
@@ -127,11 +128,12 @@ class DynamoDBBudgets:
         """Book what was spent, and set aside with the holders of a new month what the submission needs from now."""
         after = reservation.rolled_over(spent_microusd, holders=holders, microusd=microusd, at=at)
         changes = rolling_over(reservation, spent_microusd, holders=holders, microusd=microusd)
+        asked = asked_by_rolling_over(changes, holders, microusd=microusd)
         values = {name: getattr(after, name) for name in ("version", "microusd", "booked_microusd", "rolled_over_at")}
         actions = [
             self._updating(reservation, {**values, "holders": list(holders)}),
             *(
-                self._changing(holder, change, reservation.market, asked=change.asked or None)
+                self._changing(holder, change, reservation.market, asked=asked.get(holder))
                 for holder, change in changes.items()
             ),
         ]
