@@ -170,7 +170,9 @@ def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False, is_limi
     if run.is_array_child:
         return run
     if run.refused_at is not None and _is_of_this_submission(run, run.refused_at):
-        is_certain = seconds_between(run.refused_at, now) >= LOOK_UP_SECONDS
+        # A function of an older release calls once more, and then a job can have been made after the refusal.
+        calls = (run.refused_at, run.sent_at or run.refused_at)
+        is_certain = min(seconds_between(call, now) for call in calls) >= LOOK_UP_SECONDS
         return close_refused(run, run.reason or "", ledger=ports.ledger, now=now) if is_certain else run
     secured = secure(run, ports=ports, now=now)
     if secured.state is not RunState.SUBMITTING:

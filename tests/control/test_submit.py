@@ -266,6 +266,15 @@ def test_a_refusal_of_the_submission_before_that_an_older_function_left_standing
     assert finish("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW).job_id == "job-1"
 
 
+def test_a_call_that_an_older_function_made_after_a_refusal_is_waited_for() -> None:
+    ledger, batch = MemoryLedger(), MemoryBatch()
+    ledger.create(new_run(refused_at="2026-11-23T17:00:00+00:00", sent_at="2026-11-23T17:50:00+00:00"))
+
+    assert finish("digits-7fq2", ports=memory_ports(ledger, batch), now=NOW).state is RunState.SUBMITTING
+    later = "2026-11-23T18:05:00+00:00"
+    assert finish("digits-7fq2", ports=memory_ports(ledger, batch), now=later).state is RunState.FAILED
+
+
 def test_a_run_whose_submitter_may_not_submit_stays_and_goes_on_once_that_is_mended() -> None:
     class Denies(MemoryBatch):
         is_denied = True
