@@ -259,7 +259,10 @@ class Batch(Protocol):
         """Return the job as it is now, or None if Batch does not know it (any more)."""
 
     def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
-        """Return those of up to 100 jobs that Batch knows, in any order."""
+        """Return those of up to 100 jobs that Batch knows and that could be read, in any order.
+
+        So one that is missing may be there: `describe` tells, or why it cannot be read.
+        """
 
     def terminate(self, job_id: str, reason: str) -> None:
         """Cancel or stop a job; `reason` becomes its status reason. No error for a job that has ended."""

@@ -45,7 +45,7 @@ from spotkeeper.control import (
     unknown_job,
     waits,
 )
-from spotkeeper.control.aws import training_jobs
+from spotkeeper.control.aws import job_services, training_jobs
 from spotkeeper.control.budget import Reservation, Switch
 from spotkeeper.control.listing import Listed
 from spotkeeper.control.run import Run
@@ -646,6 +646,13 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "stopping-is-ended": _mutant(
             "a training job that is told to stop counts as over, although its containers still save",
             training_jobs=_of(training_jobs, STOPPING_IS_ENDED),
+        ),
+        "one-service-fails-both": _mutant(
+            "jobs of AWS Batch are not read while SageMaker describes none of its own",
+            job_services=_of(
+                job_services,
+                ("    except Exception:", "    except ZeroDivisionError:"),
+            ),
         ),
         "type-passed-over": _mutant(
             "after a type without machines the last of the row is asked for",

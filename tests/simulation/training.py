@@ -16,7 +16,7 @@ from typing import Any, Final
 from spotkeeper.contract import environment_variables as names
 from spotkeeper.contract.training import queue_of
 from spotkeeper.control.aws.training_jobs import INTERRUPTED
-from spotkeeper.control.ports import Job, JobStatus, NameTaken, QuotaReached
+from spotkeeper.control.ports import Job, JobStatus, NameTaken, QuotaReached, Throttled
 from tests.simulation.batch import (
     CAPACITY_SECONDS,
     LISTED_AFTER_SECONDS,
@@ -134,6 +134,8 @@ class Training:
         self._job_of = job_of
         self.names_without_quota: set[str] = set()
         self._names_of_others: set[str] = set()
+        self.is_unread = False
+        """DescribeTrainingJob is throttled, whoever calls it."""
 
     # The API
 
@@ -183,7 +185,12 @@ class Training:
         self._refused_names.add(request["TrainingJobName"].removeprefix(PREFIX))
 
     def named(self, name: str, queue: str, *, settled: bool) -> tuple[Job, ...]:
-        """Return the job of a name; `settled` leaves out one that cannot be seen everywhere yet."""
+        """Return the job of a name; `settled` leaves out one that cannot be seen everywhere yet.
+
+        Raises:
+            Throttled: while nobody may read.
+        """
+        self._require_readable()
         job = self.jobs.get(f"{ARN}{PREFIX}{name}")
         latest = self._scheduler.now_seconds - (LISTED_AFTER_SECONDS if settled else 0.0)
         if not isinstance(job, TrainingJob) or job.queue != queue or job.created_seconds > latest:
@@ -191,7 +198,8 @@ class Training:
         return (self._seen(job),)
 
     def describe(self, job_id: str) -> Job | None:
-        """Return the job as it is."""
+        """Return the job as it is. Raises as `named` does."""
+        self._require_readable()
         job = self.jobs.get(job_id)
         return self._seen(job) if isinstance(job, TrainingJob) else None
 
@@ -208,6 +216,10 @@ class Training:
         if job.status is JobStatus.RUNNABLE and job.stop_reason is None and not job.is_stopping:
             self._stop(job, "Stopped", reason)
             self._hooks.job_withdrawn(job)
+
+    def _require_readable(self) -> None:
+        if self.is_unread:
+            raise Throttled("DescribeTrainingJob: Rate exceeded")
 
     def _of(self, job_id: str) -> TrainingJob:
         job = self.jobs[job_id]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
 
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.training import STOP_REASON_TAG, job_of_arn
@@ -76,8 +76,21 @@ class SageMakerTraining:
         return self._job(detail) if detail is not None else None
 
     def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
-        """Return the jobs as they are now; SageMaker describes one at a time."""
-        return tuple(job for job_id in job_ids if (job := self.describe(job_id)) is not None)
+        """Return those of the jobs that could be read: SageMaker describes one at a time, and one may fail.
+
+        Where SageMaker itself fails, or throttles, the rest is left out: each would take as long to fail.
+        """
+        found = []
+        for job_id in job_ids:
+            try:
+                job = self.describe(job_id)
+            except (ClientError, BotoCoreError, Throttled) as error:
+                if isinstance(error, ClientError) and _http_status(error) < SERVER_ERROR:
+                    continue
+                break
+            if job is not None:
+                found.append(job)
+        return tuple(found)
 
     def terminate(self, job_id: str, reason: str) -> None:
         """Stop the job; its container has two minutes to save."""
@@ -264,6 +277,11 @@ def _code(error: ClientError) -> str:
     return error.response["Error"]["Code"]
 
 
+def _http_status(error: ClientError) -> int:
+    status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status
+
+
 def _refusal(error: ClientError) -> Exception:
     return Throttled(str(error)) if is_throttle(error) else error
 
@@ -272,7 +290,7 @@ def _refusal_to_create(error: ClientError) -> Exception:
     if is_throttle(error):
         return Throttled(str(error))
     code, message = _code(error), error.response["Error"]["Message"]
-    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= SERVER_ERROR:
+    if _http_status(error) >= SERVER_ERROR:
         return ReplyLost(message)
     if code in NOT_ALLOWED:
         return NotAllowed(f"{code}: {message}")
