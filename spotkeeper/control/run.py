@@ -133,7 +133,7 @@ class Run:
     dry_since: str | None = None
     """Since when spot has given it no machine; None: since it was created."""
     instance_type: str | None = None
-    """The one type that the current submission asks for on SageMaker's spot; None: the profile's first."""
+    """The one type to ask for on SageMaker's spot, now or when the run is back there; None: the profile's first."""
     segment_seconds: int | None = None
     """Time limit of the current submission's attempt, where that is shorter than `attempt_seconds`."""
     over_cap_microusd: int | None = None

@@ -101,6 +101,7 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "type-left-with-its-machines": 41,
         "name-given-twice": 0,
         "one-service-fails-both": 128,
+        "on-demand-without-quota-for-ever": 1509,
         "billed-seconds-unread": 96,
         "quota-is-refusal": 27,
         "taken-name-tried-for-ever": 155,

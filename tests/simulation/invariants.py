@@ -190,7 +190,13 @@ class Invariants:
         return budget is not None and budget.total.limit != UNLIMITED_MICROUSD
 
     def _check_fallback(self, before: Run, after: Run, who: str) -> None:
-        """A run leaves spot only when its job there was given no machine: money that is short is no such thing."""
+        """A run leaves spot only when its job there was given no machine: money that is short is no such thing.
+
+        Where on-demand may have none, it goes back to spot, and is not asked again before spot was.
+        """
+        if (before.market, after.market) == (Market.ON_DEMAND, Market.ON_DEMAND):
+            is_refused = self._truth.lacked_quota(_job_name(before))
+            require(not is_refused, "I6 spot is asked again", f"{who}: submission {before.submission} had no quota")
         if (before.market, after.market) != (Market.SPOT, Market.ON_DEMAND):
             return
         lacked = self._has_lacked(before)

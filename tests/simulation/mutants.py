@@ -699,6 +699,10 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             "a name that somebody else's training job has is asked for again and again",
             {submit: (("            if isinstance(lost, NameTaken):", "            if not lost:"),)},
         ),
+        "on-demand-without-quota-for-ever": _mutant(
+            "a run to which on-demand may give no machine asks on-demand again, and never spot",
+            {reconcile: ((" and run.market == Market.SPOT:  # where on-demand", ":  # where on-demand"),)},
+        ),
         "quota-is-refusal": _mutant(
             "a run whose type has no quota is closed, though another type may have",
             {submit: (("    except QuotaReached as refusal:", "    except ZeroDivisionError as refusal:"),)},
@@ -766,7 +770,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "money-is-drought": _mutant(
             "a wait for money counts as one for capacity, and leads to on-demand",
-            {reconcile: (("    if run.lacks == Lack.CAPACITY:", "    if run.lacks is not None:"),)},
+            {reconcile: (("    if run.lacks == Lack.CAPACITY and", "    if run.lacks is not None and"),)},
         ),
         # Sweeps
         "array-sent-again": _mutant(

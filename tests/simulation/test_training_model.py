@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spotkeeper.control.aws.training_jobs import job_of
-from spotkeeper.control.ports import Job, JobStatus, NameTaken, QuotaReached
+from spotkeeper.control.ports import Job, JobStatus, NameTaken, QuotaReached, Throttled
 from spotkeeper.control.training_request import training_request
 from tests.control.fakes import new_run
 from tests.simulation import training
@@ -128,10 +128,35 @@ def test_a_name_of_somebody_elses_job_is_taken_and_no_job_is_to_be_seen() -> Non
 
 
 def test_a_type_without_quota_is_refused_and_nothing_is_there() -> None:
-    sagemaker = service({"sagemaker: dev-r1-1, quota": "reached"})
-    with pytest.raises(QuotaReached, match=r"ml\.m5a\.xlarge"):
-        sagemaker.jobs.submit(request())
+    sagemaker = service({"sagemaker: r1, quota of ml.m5a.xlarge": "reached"})
+    for _ in range(2):
+        with pytest.raises(QuotaReached, match=r"ml\.m5a\.xlarge"):
+            sagemaker.jobs.submit(request())
     assert sagemaker.jobs.describe(JOB) is None
+
+    sagemaker.jobs.raise_quotas()
+    assert sagemaker.jobs.submit(request()) == JOB
+
+
+def test_a_quota_of_on_demand_is_one_of_its_own() -> None:
+    sagemaker = service({"sagemaker: r1, quota of on-demand": "reached"})
+    with pytest.raises(QuotaReached, match="no on-demand"):
+        sagemaker.jobs.submit(request(market="on-demand"))
+    assert sagemaker.jobs.submit(request()) == JOB
+
+
+def test_nobody_may_read_jobs_while_they_are_unread_and_they_go_on() -> None:
+    sagemaker = service({})
+    sagemaker.jobs.submit(request())
+    sagemaker.jobs.is_unread = True
+    sagemaker.scheduler.run(until_seconds=200.0)
+    with pytest.raises(Throttled):
+        sagemaker.jobs.describe(JOB)
+    with pytest.raises(Throttled):
+        sagemaker.jobs.named("r1-1", training.SPOT_QUEUE, settled=False)
+
+    sagemaker.jobs.is_unread = False
+    assert sagemaker.after(201.0).status is JobStatus.RUNNING
 
 
 def test_who_is_stopped_has_two_minutes_and_on_demand_is_billed_by_the_second() -> None:

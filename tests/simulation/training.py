@@ -133,6 +133,8 @@ class Training:
         self._trace, self._hooks = trace, hooks
         self._job_of = job_of
         self.names_without_quota: set[str] = set()
+        self._has_quota: dict[tuple[str, str], bool] = {}
+        """Whether a run may have machines of a type, or any on on-demand: the same until `raise_quotas`."""
         self._names_of_others: set[str] = set()
         self.is_unread = False
         """DescribeTrainingJob is throttled, whoever calls it."""
@@ -159,9 +161,10 @@ class Training:
             raise NameTaken(f"a training job {request['TrainingJobName']} is there already")
         machines = request["ResourceConfig"]
         types = [one["InstanceType"] for one in machines.get("InstancePreferences", [machines])]
-        if self._choices.draw(f"sagemaker: {request['TrainingJobName']}, quota", self._swarm.quota) is not None:
-            self.names_without_quota.add(request["TrainingJobName"].removeprefix(PREFIX))
-            raise QuotaReached(f"no {types[0]} for training job usage")
+        asked = types[0] if "InstanceType" in machines else "on-demand"
+        if not self._may_have(name.rpartition("-")[0], asked):
+            self.names_without_quota.add(name)
+            raise QuotaReached(f"no {asked} for training job usage")
         now_seconds = self._scheduler.now_seconds
         job = TrainingJob(
             job_id,
@@ -179,6 +182,16 @@ class Training:
         if max_wait is not None:
             self._scheduler.after(max_wait, lambda: self._stop(job, MAX_WAIT), background=True)
         return job_id
+
+    def raise_quotas(self) -> None:
+        """Let every run have machines of every type."""
+        self._has_quota.clear()
+
+    def _may_have(self, run_id: str, machines: str) -> bool:
+        if (run_id, machines) not in self._has_quota:
+            drawn = self._choices.draw(f"sagemaker: {run_id}, quota of {machines}", self._swarm.quota)
+            self._has_quota[run_id, machines] = drawn is None
+        return self._has_quota[run_id, machines]
 
     def refuse(self, request: Mapping[str, Any]) -> None:
         """Note that a request was rejected."""

@@ -183,6 +183,7 @@ class World:
         self._healed_seconds = self.scheduler.now_seconds
         self._choices.calm()
         self._delivery.cease()
+        self._training.raise_quotas()
         if self._terms.limits.total_microusd is not None:  # a new month begins with more
             self._terms = terms_with(self._fallback_cap, GENEROUS_USD * MICROUSD_PER_USD)
         if self._is_training_unread_longer and self._has_both_services():
