@@ -229,6 +229,8 @@ def test_a_completed_job_has_exited_0_and_tells_what_is_billed() -> None:
     ("reason", "exit_code"),
     [
         ("AlgorithmError: , exit code: 1", 1),
+        ('AlgorithmError: ExecuteUserScriptError:\nExitCode 1\nErrorMessage "worker 3: exit code 75", exit code: 2', 2),
+        ("AlgorithmError: Traceback (most recent call last): …", None),
         ("AlgorithmError: ExecuteUserScriptError: ExitCode 84", 84),
         ("InternalServerError: We encountered an internal error.", None),
     ],

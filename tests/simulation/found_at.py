@@ -102,6 +102,8 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "name-given-twice": 0,
         "one-service-fails-both": 128,
         "on-demand-without-quota-for-ever": 1509,
+        "quoted-exit-code-counts": 349,
+        "failure-without-code-goes-on": 419,
         "billed-seconds-unread": 96,
         "quota-is-refusal": 27,
         "taken-name-tried-for-ever": 155,

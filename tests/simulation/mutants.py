@@ -19,6 +19,7 @@ from spotkeeper.control import (
     begin,
     cancel,
     choice,
+    classify,
     closing,
     cost,
     first_lease,
@@ -113,8 +114,8 @@ class LastWriteWins(LedgerTable):
 
 
 CONTROL: Final = (
-    waits, lookup, cost, submission_rate, reserve, month, first_lease, training_request, training_types, submit,
-    standby, closing, observe, others,
+    classify, waits, lookup, cost, submission_rate, reserve, month, first_lease, training_request, training_types,
+    submit, standby, closing, observe, others,
     adoption, cancel, begin, pause, requeue, choice, settle, array, renew, kill_switch, reservations, unknown_job,
     reconcile, glance, rounds, sweep,
 )  # fmt: skip
@@ -653,6 +654,14 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
                 job_services,
                 ("    except Exception:", "    except ZeroDivisionError:"),
             ),
+        ),
+        "quoted-exit-code-counts": _mutant(
+            "of a training job that failed, an exit code that its program quotes is taken for its own",
+            training_jobs=_of(training_jobs, ("int(found[-1])", "int(found[0])")),
+        ),
+        "failure-without-code-goes-on": _mutant(
+            "a program whose failure leaves no room for its exit code is started again",
+            {classify: (("attempt.exit_code is None and _says(attempt, _ALGORITHM_ERROR)", "not attempt"),)},
         ),
         "type-passed-over": _mutant(
             "after a type without machines the last of the row is asked for",

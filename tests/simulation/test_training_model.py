@@ -138,6 +138,24 @@ def test_a_type_without_quota_is_refused_and_nothing_is_there() -> None:
     assert sagemaker.jobs.submit(request()) == JOB
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(training.FAILURES[0], 3), (training.FAILURES[1], None), (training.FAILURES[2], 3)],
+)
+def test_a_program_that_fails_ends_its_job_and_its_exit_code_is_told_or_not(words: str, told: int | None) -> None:
+    sagemaker = service({"sagemaker: job r1-1, words 1": words})
+    sagemaker.jobs.submit(request())
+    assert sagemaker.after(200.0).status is JobStatus.RUNNING
+
+    job = sagemaker.jobs.jobs[JOB]
+    sagemaker.jobs.exited(job, 1, 3)
+
+    seen = sagemaker.after(201.0)
+    assert (seen.status, [one.exit_code for one in seen.attempts]) == (JobStatus.FAILED, [told])
+    assert isinstance(job, training.TrainingJob)
+    assert job.has_failed_by_itself
+
+
 def test_a_quota_of_on_demand_is_one_of_its_own() -> None:
     sagemaker = service({"sagemaker: r1, quota of on-demand": "reached"})
     with pytest.raises(QuotaReached, match="no on-demand"):

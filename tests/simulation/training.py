@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from spotkeeper.contract import environment_variables as names
+from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_FENCED, EXIT_INCOMPLETE, EXIT_REFUSED, EXIT_YIELDED
 from spotkeeper.contract.training import queue_of
 from spotkeeper.control.aws.training_jobs import INTERRUPTED
 from spotkeeper.control.ports import Job, JobStatus, NameTaken, QuotaReached, Throttled
@@ -41,6 +42,14 @@ CAPACITY_ERROR: Final = "CapacityError: Unable to provision requested ML compute
 MAX_WAIT: Final = "MaxWaitTimeExceeded"
 MAX_RUNTIME: Final = "MaxRuntimeExceeded"
 SERVICE_ERROR: Final = "InternalServerError: We encountered an internal error. Please try again."
+OWN_EXIT_CODES: Final = frozenset({EXIT_COMPLETED, EXIT_YIELDED, EXIT_FENCED, EXIT_INCOMPLETE, EXIT_REFUSED})
+"""Of `spotkeeper-exec`; with any other the user's program has failed."""
+FAILURES: Final = (
+    "AlgorithmError: , exit code: {exit_code}",
+    "AlgorithmError: Traceback (most recent call last) …",
+    'AlgorithmError: ErrorMessage "a worker says exit code 75", exit code: {exit_code}',
+)
+"""How SageMaker tells that a program has failed; the second is cut off before the end of what the program wrote."""
 SPOT_TYPES: Final = ("ml.m5a.xlarge", "ml.m5.xlarge", "ml.m4.xlarge")
 """In the order in which spot jobs ask for them."""
 STARTING_SECONDS: Final = 600
@@ -62,6 +71,8 @@ class TrainingJob(BatchJob):
     secondary: str = "Starting"
     transitions: list[dict[str, Any]] = field(default_factory=list)
     failure: str | None = None
+    has_failed_by_itself: bool = False
+    """The user's program has failed, and nothing made it."""
     ended_seconds: float | None = None
     is_stopping: bool = False
 
@@ -315,7 +326,10 @@ class Training:
             self._enter(job, "Uploading")
             self._in_phase(job, UPLOAD_SECONDS, lambda job: self._end(job, "Completed", "Completed"))
         else:
-            self._fail(job, f"AlgorithmError: , exit code: {exit_code}")
+            job.has_failed_by_itself = exit_code not in OWN_EXIT_CODES
+            words = self._choices.shape(f"sagemaker: job {job.name}, words {number}", FAILURES)
+            told = words if job.has_failed_by_itself else FAILURES[0]
+            self._fail(job, told.format(exit_code=exit_code))
 
     def _stop(self, job: TrainingJob, secondary: str, reason: str | None = None) -> None:
         if job.has_ended or job.is_stopping:

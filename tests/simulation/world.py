@@ -253,6 +253,11 @@ class World:
         """Tell whether Batch, or the control plane, gave the job up because there was no machine."""
         return self.batch.jobs[job_id].status_reason in (CAPACITY_CANCEL, WAITED_REASON, CAPACITY_ERROR, MAX_WAIT)
 
+    def has_failed_by_itself(self, job_id: str) -> bool:
+        """Tell whether the user's program has ended the job by a failure of its own, on SageMaker."""
+        job = self.batch.jobs[job_id]
+        return isinstance(job, TrainingJob) and job.has_failed_by_itself
+
     def lacked_quota(self, name: str) -> bool:
         """Tell whether SageMaker has rejected a submission of this name for the account's quota."""
         return name in self._training.names_without_quota

@@ -252,8 +252,9 @@ def _last_attempt(
     detail: Mapping[str, Any], words: str | None, started_at: str | None, ended: datetime | None
 ) -> JobAttempt:
     exit_code = 0 if detail["TrainingJobStatus"] == "Completed" else None
-    if detail["TrainingJobStatus"] == "Failed" and (found := _EXIT_CODE.search(words or "")) is not None:
-        exit_code = int(found[1])
+    if detail["TrainingJobStatus"] == "Failed" and (found := _EXIT_CODE.findall(words or "")):
+        # SageMaker's own comes last: what the program wrote before it may speak of others.
+        exit_code = int(found[-1])
     return JobAttempt(
         started_at=started_at,
         stopped_at=_time(ended or _ended_at(detail)),
