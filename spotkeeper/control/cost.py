@@ -28,7 +28,13 @@ from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.policy import money
 from spotkeeper.policy.placement import Market
-from spotkeeper.policy.reservation import BOOT_SECONDS, MachineTime, before_seconds, settled_microusd
+from spotkeeper.policy.reservation import (
+    BOOT_SECONDS,
+    MachineTime,
+    before_seconds,
+    longest_start_seconds,
+    settled_microusd,
+)
 
 
 def cost_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports: Ports, *, until: str) -> int:
@@ -72,7 +78,10 @@ def _before_first(job: Job, until: str) -> float:
         return BOOT_SECONDS  # what was launched at the last moment
     told = job.attempts[0] if job.attempts else None
     began_at = (told.started_at or told.stopped_at if told is not None else None) or job.stopped_at or until
-    return before_seconds(waited_seconds=seconds_between(job.order.created_at, began_at))
+    return before_seconds(
+        waited_seconds=seconds_between(job.order.created_at, began_at),
+        start_seconds=longest_start_seconds(copies_first=job.order.copies_first),
+    )
 
 
 def _lasted(started_at: str | None, stopped_at: str | None, until: str) -> float | None:

@@ -100,12 +100,14 @@ class JobOrder:
     priority: int | None = None
     """Within its share."""
     role: str | None = None
-    """ARN of a training job's role, as are the next three of training jobs alone."""
+    """ARN of a training job's role, as are the next four of training jobs alone."""
     instance_type: str | None = None
     """The one type that a job on spot asks for."""
     num_nodes: int = 1
     is_isolated: bool = False
     """Its containers reach no network."""
+    copies_first: bool = False
+    """SageMaker copies channels or checkpoints to its machines before its containers start."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

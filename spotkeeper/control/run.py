@@ -15,6 +15,7 @@ from spotkeeper.contract.ledger import (
     RunState,
 )
 from spotkeeper.policy.placement import Mode
+from spotkeeper.policy.reservation import longest_start_seconds
 
 SUCCESSORS: Final[Mapping[RunState, frozenset[RunState]]] = MappingProxyType(
     {
@@ -193,6 +194,11 @@ class Run:
     def is_array_child(self) -> bool:
         """Whether the current submission is a child of the sweep's array job; every later one is a job of its own."""
         return self.array_index is not None and self.submission == 1
+
+    @property
+    def longest_start_seconds(self) -> int:
+        """How long its job may be STARTING: without network it waits for its channels and its mirror's checkpoints."""
+        return longest_start_seconds(copies_first=self.is_isolated)
 
     @property
     def is_live(self) -> bool:

@@ -209,6 +209,21 @@ def test_each_time_that_its_containers_ran_is_an_attempt_and_an_interruption_end
     )
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, False),
+        ({"CheckpointConfig": {"S3Uri": "s3://bucket/mirror/r-1"}}, True),
+        ({"InputDataConfig": [{"ChannelName": "train", "DataSource": {}}]}, True),
+    ],
+)
+def test_a_job_tells_whether_data_or_checkpoints_are_copied_before_its_containers_start(
+    asked: dict[str, Any], expected: bool
+) -> None:
+    job = described(detail(secondary="Downloading", **asked))
+    assert (job.status, job.order.copies_first) == (JobStatus.STARTING, expected)
+
+
 def test_a_completed_job_has_exited_0_and_tells_what_is_billed() -> None:
     transitions = [moved("Training", 4, until=20), moved("Uploading", 20, until=21), moved("Completed", 21)]
     job = described(

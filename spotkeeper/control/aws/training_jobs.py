@@ -200,6 +200,7 @@ def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -
             instance_type=machines.get("InstanceType") if detail.get("EnableManagedSpotTraining") else None,
             num_nodes=machines.get("InstanceCount", 1),
             is_isolated=bool(detail.get("EnableNetworkIsolation")),
+            copies_first=bool(detail.get("InputDataConfig") or detail.get("CheckpointConfig")),
         ),
     )
 
