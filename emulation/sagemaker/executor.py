@@ -26,6 +26,9 @@ from spotkeeper.contract.training import LOG_GROUP
 STOP_SECONDS: Final = 120.0
 """From SIGTERM to SIGKILL. docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopTrainingJob.html"""
 DEFAULT_RUNTIME_SECONDS: Final = 86_400
+_LONGEST_REASON: Final = 1024
+"""docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html, of FailureReason. Nobody says whether
+the exit code at its end is spared."""
 CAPACITY_ERROR: Final = (
     "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
 )
@@ -491,7 +494,8 @@ def _failure(nodes: list[Node]) -> _Ending | None:
     if failed is None:
         return None
     told = failed.failure
-    return _Ending("Failed", f"AlgorithmError: {told}{', ' if told else ''}exit code: {failed.exit_code}")
+    reason = f"AlgorithmError: {told}{', ' if told else ''}exit code: {failed.exit_code}"
+    return _Ending("Failed", reason[:_LONGEST_REASON])
 
 
 def _free_port() -> int:

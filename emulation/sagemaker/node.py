@@ -164,9 +164,9 @@ class Node:
 
     @property
     def failure(self) -> str:
-        """What the program wrote into `output/failure`, of which SageMaker tells 1,024 characters."""
+        """What the program wrote into `output/failure`."""
         path = self.base / "output" / "failure"
-        return path.read_text(errors="replace")[:1024] if path.is_file() else ""
+        return path.read_text(errors="replace") if path.is_file() else ""
 
     def clean_up(self) -> None:
         """Remove the container's file system. The output stays."""

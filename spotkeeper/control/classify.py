@@ -67,6 +67,7 @@ _MAX_RUNTIME: Final = "MaxRuntimeExceeded"
 _CAPACITY_ERROR: Final = "CapacityError"
 _SERVICE_ERRORS: Final = ("InternalServerError", "InternalServiceError")
 _CLIENT_ERROR: Final = "ClientError"
+_ALGORITHM_ERROR: Final = "AlgorithmError"
 _ENDED_BY_SIGNAL: Final = (137, 143)
 _HOST = re.compile(r"Host EC2 \(instance (i-[0-9a-f]+)\)")
 
@@ -110,7 +111,7 @@ class Cause(StrEnum):
     TERMINATED = "terminated"
     """Somebody stopped the job, not through Spotkeeper."""
     FAILED = "failed"
-    """The user's program ended with an exit code of its own."""
+    """The user's program ended with an exit code of its own, or with one that SageMaker does not tell."""
     UNKNOWN = "unknown"
 
 
@@ -131,7 +132,7 @@ def _gave_up_waiting(attempt: Attempt) -> bool:
 
 def _ran_out_of_memory(attempt: Attempt) -> bool:
     told = attempt.status_reason or ""
-    return _says(attempt, "OutOfMemoryError") or (told.startswith("AlgorithmError") and "OutOfMemory" in told)
+    return _says(attempt, "OutOfMemoryError") or (told.startswith(_ALGORITHM_ERROR) and "OutOfMemory" in told)
 
 
 def has_waited_in_vain(job: Job) -> bool:
@@ -182,6 +183,8 @@ _RULES: Final[tuple[tuple[Cause, Callable[[Attempt], bool]], ...]] = (
     (Cause.COULD_NOT_START, lambda attempt: _says(attempt, *_SERVICE_ERRORS)),
     (Cause.MISCONFIGURED, lambda attempt: attempt.exit_code is None and _says(attempt, _CLIENT_ERROR)),
     (Cause.COULD_NOT_START, lambda attempt: _says(attempt, *_START_FAILURES)),
+    # The program failed, though its words left no room for its exit code.
+    (Cause.FAILED, lambda attempt: attempt.exit_code is None and _says(attempt, _ALGORITHM_ERROR)),
     (Cause.TERMINATED, _stopped_by_somebody),
     (Cause.FAILED, lambda attempt: attempt.exit_code is not None),
     (Cause.UNKNOWN, lambda _: True),
@@ -215,7 +218,7 @@ _EXPLANATIONS: Final = {
     Cause.REFUSED: "spotkeeper-exec refused its settings; its log says which",
     Cause.COMPLETED: "the program exited 0, but there is no completion record of the current epoch",
     Cause.TERMINATED: "somebody stopped the job: {text}",
-    Cause.FAILED: "the program failed with exit code {exit_code}",
+    Cause.FAILED: "the program failed {how}",
     Cause.UNKNOWN: "the attempt ended and AWS gave no reason",
 }
 
@@ -250,7 +253,8 @@ def ending_of(job: Job, last: Attempt | None) -> Ending:
         attempt = Attempt(run_id="", submission=1, attempt=1, job_status_reason=job.status_reason)
     cause = next(cause for cause, applies in _RULES if applies(attempt))
     text = attempt.reason or attempt.job_status_reason or attempt.status_reason
-    return Ending(cause=cause, words=_EXPLANATIONS[cause].format(text=text, exit_code=attempt.exit_code))
+    how = f"with exit code {attempt.exit_code}" if attempt.exit_code is not None else f"in these words: {text}"
+    return Ending(cause=cause, words=_EXPLANATIONS[cause].format(text=text, how=how))
 
 
 def instance_of(attempt: Attempt) -> str | None:

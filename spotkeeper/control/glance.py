@@ -28,7 +28,7 @@ def glance(run: Run, job: Job | None, *, ports: Ports, now: str) -> Observation 
 
     Args:
         run: As read.
-        job: The run's job as read, if it has one that Batch knows.
+        job: The run's job as read, if it has one that Batch knows and that could be read.
         ports: The world.
         now: ISO 8601, UTC.
     """

@@ -100,12 +100,14 @@ class JobOrder:
     priority: int | None = None
     """Within its share."""
     role: str | None = None
-    """ARN of a training job's role, as are the next three of training jobs alone."""
+    """ARN of a training job's role, as are the next four of training jobs alone."""
     instance_type: str | None = None
     """The one type that a job on spot asks for."""
     num_nodes: int = 1
     is_isolated: bool = False
     """Its containers reach no network."""
+    copies_first: bool = False
+    """SageMaker copies channels or checkpoints to its machines before its containers start."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +128,8 @@ class Job:
     """Which child of an array it is, if it is one; the id is then `<array's id>:<index>`, and the name the array's."""
     billed_seconds: float | None = None
     """What SageMaker bills of each machine, at its on-demand price, of a job that has ended; Batch does not tell."""
+    preparations: tuple[tuple[str, str | None], ...] = ()
+    """From when to when SageMaker prepared machines on which no container ran yet; None: it still does."""
 
     @property
     def has_ended(self) -> bool:
@@ -259,7 +263,10 @@ class Batch(Protocol):
         """Return the job as it is now, or None if Batch does not know it (any more)."""
 
     def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
-        """Return those of up to 100 jobs that Batch knows, in any order."""
+        """Return those of up to 100 jobs that Batch knows and that could be read, in any order.
+
+        So one that is missing may be there: `describe` tells, or why it cannot be read.
+        """
 
     def terminate(self, job_id: str, reason: str) -> None:
         """Cancel or stop a job; `reason` becomes its status reason. No error for a job that has ended."""

@@ -38,6 +38,7 @@ from spotkeeper.control.classify import (
     STUCK_REASON,
     TWIN_REASON,
     WAITED_REASON,
+    Cause,
     ending_of,
 )
 from spotkeeper.control.closing import close, close_if_over
@@ -212,8 +213,9 @@ def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
     chosen = choose(replace(run, dry_since=dry_since), ending, decision, ports, now)
     if chosen.instance_type is not None:
         counts["instance_type"] = chosen.instance_type
-    elif chosen.market is Market.ON_DEMAND and run.instance_type is not None:
-        counts["instance_type"] = None  # back on spot, the row of types begins anew
+    elif ending.cause is Cause.NO_CAPACITY and run.market == Market.SPOT:
+        # Back on spot, the row of types goes on; after its last one it begins anew.
+        counts["instance_type"] = training_types.following(run, ports.terms)
     return _go_on(run, chosen, counts, ports, now)
 
 
@@ -291,12 +293,10 @@ def _note(run: Run, submission: int, outcome: Outcome, reason: str, ports: Ports
 def _after_wait(run: Run, ports: Ports, now: str) -> Observation:
     """Begin the next submission of a run whose wait is over, where placement now wants it."""
     market, reason = Market.SPOT, "its wait is over"
-    if run.lacks == Lack.CAPACITY:
+    if run.lacks == Lack.CAPACITY and run.market == Market.SPOT:  # where on-demand had nothing, spot is next
         placed = begin.shortage(run, ports=ports, now=now).placement
         market, reason = placed.market, placed.reason
-    begins_anew = run.instance_type is not None and run.lacks == Lack.CAPACITY
-    first_type: dict[str, Any] = {"instance_type": None} if begins_anew else {}
-    moved, outcome, reason = _begin(run, market, reason, first_type, ports, now)
+    moved, outcome, reason = _begin(run, market, reason, {}, ports, now)
     if market is Market.ON_DEMAND or outcome is not Outcome.REQUEUED:  # to ask spot again is no news
         _note(moved, run.submission, outcome, reason, ports, now)
     if moved.state is not RunState.SUBMITTING:

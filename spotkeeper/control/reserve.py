@@ -78,9 +78,9 @@ def on_demand(run: Run, changes: Mapping[str, Any], *, ports: Ports, now: str) -
     if seconds is None:
         tightest = min(hard, key=_left)
         shortest = min(placement.SHORTEST_SEGMENT_SECONDS, run.attempt_seconds, ports.terms.placement.segment_seconds)
-        asked = on_demand_microusd(price, shortest)
+        asked = on_demand_microusd(price, shortest, run.longest_start_seconds)
         return _held(tightest, fallback=asked, total=asked)
-    amount = on_demand_microusd(price, seconds)
+    amount = on_demand_microusd(price, seconds, run.longest_start_seconds)
     reservation = _reservation(run, changes, Market.ON_DEMAND, profile.on_demand_queue, price, amount, budgets, now)
     placed = {
         **changes,
@@ -162,7 +162,7 @@ def _asked(run: Run, budgets: list[Budget]) -> list[Budget]:
 def _longest_seconds(run: Run, price: Decimal, asked: list[Budget], ports: Ports) -> int | None:
     return placement.segment(
         attempt_seconds=run.attempt_seconds,
-        affordable_seconds=affordable_seconds(price, min(map(_left, asked))),
+        affordable_seconds=affordable_seconds(price, min(map(_left, asked)), run.longest_start_seconds),
         terms=ports.terms.placement,
     )
 

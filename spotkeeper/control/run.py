@@ -15,6 +15,7 @@ from spotkeeper.contract.ledger import (
     RunState,
 )
 from spotkeeper.policy.placement import Mode
+from spotkeeper.policy.reservation import longest_start_seconds
 
 SUCCESSORS: Final[Mapping[RunState, frozenset[RunState]]] = MappingProxyType(
     {
@@ -133,7 +134,7 @@ class Run:
     dry_since: str | None = None
     """Since when spot has given it no machine; None: since it was created."""
     instance_type: str | None = None
-    """The one type that the current submission asks for on SageMaker's spot; None: the profile's first."""
+    """The one type to ask for on SageMaker's spot, now or when the run is back there; None: the profile's first."""
     segment_seconds: int | None = None
     """Time limit of the current submission's attempt, where that is shorter than `attempt_seconds`."""
     over_cap_microusd: int | None = None
@@ -193,6 +194,11 @@ class Run:
     def is_array_child(self) -> bool:
         """Whether the current submission is a child of the sweep's array job; every later one is a job of its own."""
         return self.array_index is not None and self.submission == 1
+
+    @property
+    def longest_start_seconds(self) -> int:
+        """How long its job may be STARTING: without network it waits for its channels and its mirror's checkpoints."""
+        return longest_start_seconds(copies_first=self.is_isolated)
 
     @property
     def is_live(self) -> bool:

@@ -212,7 +212,7 @@ def _tend(
 
 
 def _jobs_of(runs: Iterable[Run], ports: Ports) -> dict[str | None, Job]:
-    """Describe the jobs that runs are in, all at once."""
+    """Describe the jobs that runs are in, all at once; a run whose job is missing is looked at by itself."""
     job_ids = [run.job_id for run in runs if run.is_live and run.job_id is not None]
     return {job.job_id: job for job in ports.batch.describe_many(job_ids)} if job_ids else {}
 

@@ -3,7 +3,7 @@
 A managed spot job names exactly one type, so what AWS Batch does within a compute environment is done here, one job
 after another: each type has its time to get machines, then the next one is asked for; after the last, placement decides
 as it does for every run without a machine, and the next row begins with the first type again. A type of which the
-account's quota allows no machine counts as one without capacity.
+account's quota allows no machine counts as one without capacity, and so does on-demand: after a wait, spot is next.
 """
 
 from typing import Any
@@ -48,7 +48,9 @@ def without_quota(run: Run, words: str, terms: EnvironmentTerms, *, now: str) ->
             "instance_type": other_type,
             "reason": reason,
         }
+    row_begins_anew = {"instance_type": None} if run.market == Market.SPOT else {}
     return {
+        **row_begins_anew,
         "state": RunState.WAITING,
         "wait_until": after(now, run.num_capacity_waits),
         "lacks": Lack.CAPACITY,

@@ -10,7 +10,7 @@ from typing import Any
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Conflict, Job, JobStatus, Ledger
 from spotkeeper.control.run import Attempt, Run
-from spotkeeper.policy.reservation import STARTING_SECONDS
+from spotkeeper.policy.reservation import longest_start_seconds
 
 
 def forgotten() -> dict[str, Any]:
@@ -39,7 +39,8 @@ def is_noted(run: Run, job: Job) -> bool:
 def is_stuck(run: Run, job: Job, last: Attempt | None, *, now: str) -> bool:
     """Tell whether the run's job, as it was just read, is STARTING for longer than a start takes."""
     since = _starting_since(run, last)
-    return _is_starting(run, job) and since is not None and seconds_between(since, now) > STARTING_SECONDS
+    limit_seconds = longest_start_seconds(copies_first=job.order.copies_first)
+    return _is_starting(run, job) and since is not None and seconds_between(since, now) > limit_seconds
 
 
 def note(run: Run, job: Job, last: Attempt | None, *, ledger: Ledger, now: str) -> Run:

@@ -124,7 +124,7 @@ def warnings(run: Run, terms: EnvironmentTerms) -> tuple[str, ...]:
         unknown = _without_price(profile, Market.ON_DEMAND)
         return (f"{_NO_FALLBACK}: of profile {run.profile!r} the price of {unknown} is not known; {ADD_PRICES}",)
     shortest = min(placement.SHORTEST_SEGMENT_SECONDS, run.attempt_seconds, terms.placement.segment_seconds)
-    needed = on_demand_microusd(price, shortest)
+    needed = on_demand_microusd(price, shortest, run.longest_start_seconds)
     cap = min(run.fallback_cap_microusd, run.total_cap_microusd or run.fallback_cap_microusd)
     if run.mode == Mode.BUDGET_FIRST and cap < needed:
         reason = f"the shortest attempt there reserves {format_usd(needed)}, and its caps allow {format_usd(cap)}"

@@ -23,6 +23,9 @@ STARTING_SECONDS: Final = 1200
 """A job that is STARTING for longer is stopped: its image does not come, or its container hangs. AWS Batch bounds that
 by nothing, as its time limit counts from the start of the container. It is more than twice what the image of
 `BOOT_SECONDS` takes."""
+DOWNLOADING_SECONDS: Final = 7200
+"""The same of a job on SageMaker whose channels or checkpoints are copied to its machines first, which is no hang: at
+100 MB/s, 720 GB come in that time. SageMaker tells no progress, so what takes longer cannot be told from a hang."""
 UNSEEN_SECONDS: Final = 900
 """How much later that is seen, at its beginning and its end together: three periods of the sweeper, so one may fail."""
 HANG_SECONDS: Final = STARTING_SECONDS + UNSEEN_SECONDS
@@ -54,32 +57,44 @@ class MachineTime:
     """From the launch of its host to the start of the container, or to the end of one that did not start."""
 
 
-_BESIDE_SECONDS: Final = STOP_SECONDS + AROUND_SECONDS + HANG_SECONDS + MOST_TWINS * TWIN_SECONDS
+_BESIDE_SECONDS: Final = STOP_SECONDS + AROUND_SECONDS + UNSEEN_SECONDS + MOST_TWINS * TWIN_SECONDS
+"""Around an attempt and its start."""
 
 
-def before_seconds(*, waited_seconds: float) -> float:
+def longest_start_seconds(*, copies_first: bool) -> int:
+    """Return how long a job may be STARTING before it is stopped.
+
+    Args:
+        copies_first: SageMaker copies channels or checkpoints to its machines before its containers start.
+    """
+    return DOWNLOADING_SECONDS if copies_first else STARTING_SECONDS
+
+
+def before_seconds(*, waited_seconds: float, start_seconds: int = STARTING_SECONDS) -> float:
     """Return the most that a host was billed before its container started, or was given up.
 
     Args:
         waited_seconds: From the creation of the job, before which no host was launched for it.
+        start_seconds: How long its start may take (`longest_start_seconds`).
     """
-    return min(max(BOOT_SECONDS, waited_seconds), BOOT_SECONDS + HANG_SECONDS)
+    return min(max(BOOT_SECONDS, waited_seconds), BOOT_SECONDS + start_seconds + UNSEEN_SECONDS)
 
 
-def on_demand_microusd(usd_per_hour: Decimal, attempt_seconds: int) -> int:
+def on_demand_microusd(usd_per_hour: Decimal, attempt_seconds: int, start_seconds: int = STARTING_SECONDS) -> int:
     """Return what one on-demand submission can cost at most, with a start that hangs and the twin of a lost reply.
 
     Args:
         usd_per_hour: Price of the dearest type that Batch may choose.
         attempt_seconds: Batch's time limit of the attempt.
+        start_seconds: How long its start may take (`longest_start_seconds`).
     """
-    return cost_microusd(usd_per_hour, attempt_seconds + _BESIDE_SECONDS)
+    return cost_microusd(usd_per_hour, attempt_seconds + start_seconds + _BESIDE_SECONDS)
 
 
-def affordable_seconds(usd_per_hour: Decimal, available_microusd: int) -> int:
+def affordable_seconds(usd_per_hour: Decimal, available_microusd: int, start_seconds: int = STARTING_SECONDS) -> int:
     """Return the longest attempt that can be reserved for with so much: 0 or less if not even its start can."""
     seconds = Decimal(available_microusd) * 3600 / (usd_per_hour * 1_000_000)
-    return int(seconds) - _BESIDE_SECONDS
+    return int(seconds) - start_seconds - _BESIDE_SECONDS
 
 
 def lease_microusd(usd_per_hour: Decimal, seconds: float = LEASE_SECONDS) -> int:

@@ -151,6 +151,21 @@ TABLE = [
         Cause.TERMINATED,
     ),
     (
+        "training that failed without an exit code",
+        {"status_reason": "AlgorithmError: Traceback (most recent call last): …"},
+        Cause.FAILED,
+    ),
+    (
+        "training that failed without an exit code, beside words about its job",
+        {"status_reason": "AlgorithmError: ", "job_status_reason": "AlgorithmError: and more"},
+        Cause.FAILED,
+    ),
+    (
+        "training that handed over",
+        {"status_reason": "AlgorithmError: , exit code: 75", "exit_code": 75},
+        Cause.YIELDED,
+    ),
+    (
         "killed by its own host's kernel",
         {"status_reason": NORMAL, "exit_code": 137, "job_status_reason": NORMAL},
         Cause.FAILED,
@@ -191,6 +206,12 @@ def test_a_running_attempt_has_no_cause() -> None:
         (ended(status_reason=HOST), CAPACITY, "no capacity"),
         (ended(status_reason=HOST), HOST, "no retry left"),
         (ended(status_reason=NORMAL, exit_code=3), NORMAL, "exit code 3"),
+        (
+            ended(status_reason="AlgorithmError: boom"),
+            "AlgorithmError: boom",
+            "failed in these words: AlgorithmError: boom",
+        ),
+        (None, "AlgorithmError: boom", "the program failed in these words: AlgorithmError: boom"),
         (ended(status_reason=NORMAL, exit_code=77), NORMAL, "if it was to stop early, call `run.finish()`"),
         (ended(status_reason=LIMIT, exit_code=75), LIMIT, "submit again with a longer --time-limit"),
         (ended(status_reason=NORMAL, exit_code=0), NORMAL, "no completion record"),

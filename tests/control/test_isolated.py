@@ -1,13 +1,14 @@
 """A run without network: claimed for its attempts, complete by the record in its mirror, in one job at a time."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from spotkeeper.contract.checkpoint_layout import CompletionRecord
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
-from spotkeeper.control.classify import PAUSE_REASON
+from spotkeeper.control.classify import OVER_BUDGET_REASON, PAUSE_REASON, STUCK_REASON, WAITED_REASON
 from spotkeeper.control.condition import Commit
 from spotkeeper.control.isolated import RECORD_SECONDS
 from spotkeeper.control.observe import Outcome
@@ -15,9 +16,11 @@ from spotkeeper.control.pause import pause, resume
 from spotkeeper.control.ports import JobAttempt, JobStatus
 from spotkeeper.control.survey import Survey, survey
 from spotkeeper.control.training_request import training_request
+from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
+from spotkeeper.policy.reservation import DOWNLOADING_SECONDS, TEARDOWN_SECONDS, lease_microusd, on_demand_microusd
 from tests.control.fakes import NOW
 from tests.control.reconciled import RUN, World, after
-from tests.control.training import PROFILE, TRAINING_TERMS, MemoryTraining, arn_of, training_run
+from tests.control.training import PROFILE, TRAINING_TERMS, USD_PER_HOUR, MemoryTraining, arn_of, training_run
 
 BEGUN = JobAttempt(started_at=after(1))
 INTERRUPTED = JobAttempt(started_at=after(1), stopped_at=after(4), status_reason="Interrupted: no reason given")
@@ -42,11 +45,11 @@ class NoCommits:
 
 
 class Isolated(World):
-    def __init__(self) -> None:
+    def __init__(self, **changes: Any) -> None:
         super().__init__(batch=MemoryTraining(), terms=TRAINING_TERMS)
         self.mirrors = MemoryMirrors()
         self.ports = replace(self.ports, mirrors=self.mirrors)
-        self.submit(training_run(is_isolated=True))
+        self.submit(training_run(is_isolated=True, **changes))
 
     def arrives(self, step: int, *, minute: float) -> None:
         self.mirrors.whole[RUN] = Commit(epoch=1, step=step, at=after(minute))
@@ -71,6 +74,66 @@ def job(submission: int = 1) -> str:
 @pytest.fixture
 def world() -> Isolated:
     return Isolated()
+
+
+def test_a_job_that_copies_its_channels_for_long_is_left_alone_and_stopped_after_two_hours(world: Isolated) -> None:
+    world.change(job(), JobStatus.STARTING)
+    for minute in range(5, 125, 5):
+        world.sweep(minute)
+    assert (world.run.starting_since, world.batch.terminated) == (after(5), [])
+
+    world.sweep(130)
+
+    assert world.batch.terminated == [(job(), STUCK_REASON)]
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_copying_on_spot_counts_when_the_lease_is_renewed_before_training_and_during_it(trains: bool) -> None:
+    world = Isolated(total_cap_microusd=50 * MICROUSD_PER_USD)
+    leased = world.budgets.reserved[RUN, 1].microusd
+    copying = (after(2), after(92) if trains else None)
+    begun = [JobAttempt(started_at=after(92))] if trains else []
+    world.change(job(), JobStatus.RUNNING if trains else JobStatus.STARTING, *begun, preparations=(copying,))
+
+    world.sweep(30)
+    assert world.budgets.reserved[RUN, 1].microusd == leased
+    world.sweep(92)
+
+    assert world.budgets.reserved[RUN, 1].microusd == leased + lease_microusd(USD_PER_HOUR)
+
+
+def test_a_job_that_copies_on_spot_is_stopped_when_its_total_cap_is_used_up() -> None:
+    world = Isolated(total_cap_microusd=750_000)
+    world.change(job(), JobStatus.STARTING, preparations=((after(2), None),))
+    world.sweep(30)
+    assert world.batch.terminated == []
+
+    world.sweep(92)
+
+    assert world.batch.terminated == [(job(), OVER_BUDGET_REASON)]
+
+
+def test_what_copying_takes_on_on_demand_was_reserved_for_and_is_booked() -> None:
+    world = Isolated(fallback_cap_microusd=20 * MICROUSD_PER_USD)
+    for submission, minute in ((1, 21), (2, 43), (3, 65)):
+        world.change(job(submission), JobStatus.FAILED, status_reason=WAITED_REASON, stopped_at=after(minute))
+        world.hear(job(submission), minute)
+    assert world.run.market == "on-demand"
+    reserved = world.budgets.reserved[RUN, 4].microusd
+    assert reserved == on_demand_microusd(USD_PER_HOUR, 3600, DOWNLOADING_SECONDS)
+
+    world.created(job(4), minute=66)
+    world.change(job(4), JobStatus.STARTING)
+    for minute in range(70, 200, 5):
+        world.sweep(minute)
+    assert world.batch.terminated == [(job(4), STUCK_REASON)]
+    world.change(job(4), JobStatus.FAILED, status_reason=STUCK_REASON, stopped_at=after(200))
+    world.hear(job(4), 201)
+    world.sweep(240)
+
+    spent = world.budgets.reserved[RUN, 4].spent_microusd
+    assert spent == cost_microusd(USD_PER_HOUR, (200 - 66) * 60 + TEARDOWN_SECONDS)
+    assert spent <= reserved
 
 
 def test_it_is_claimed_when_its_job_is_seen_to_train(world: Isolated) -> None:

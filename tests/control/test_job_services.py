@@ -1,8 +1,20 @@
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.aws.job_services import JobServices
-from spotkeeper.control.submit import job_request
+from spotkeeper.control.classify import OVER_BUDGET_REASON
+from spotkeeper.control.observe import Outcome
+from spotkeeper.control.ports import Job, JobAttempt, JobStatus, Throttled
+from spotkeeper.control.submit import job_request, submit
+from spotkeeper.control.sweep import sweep
 from spotkeeper.control.training_request import training_request
-from tests.control.fakes import SPOT_QUEUE, MemoryBatch, new_run
-from tests.control.training import PROFILE, SPOT, MemoryTraining, arn_of, training_run
+from spotkeeper.policy.money import MICROUSD_PER_USD
+from tests.control.fakes import NOW, SPOT_QUEUE, MemoryBatch, new_run
+from tests.control.reconciled import RUN, World, after
+from tests.control.training import PROFILE, SPOT, TRAINING_TERMS, MemoryTraining, arn_of, training_run
 
 TRAINING_JOB = arn_of("dev-digits-7fq2-1")
 
@@ -35,3 +47,80 @@ def test_a_job_is_stopped_and_withdrawn_where_it_is() -> None:
 
     assert (batch.terminated, batch.withdrawn) == ([("job-1", "over")], [("job-1", "waited")])
     assert (sagemaker.terminated, sagemaker.withdrawn) == ([(TRAINING_JOB, "over")], [(TRAINING_JOB, "waited")])
+
+
+class Throttling:
+    """Of a service that answers no question about its jobs."""
+
+    def describe(self, job_id: str) -> Job | None:
+        raise Throttled(f"Rate exceeded: {job_id}")
+
+    def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
+        raise Throttled(f"Rate exceeded: {job_ids}")
+
+
+class ThrottlingBatch(Throttling, MemoryBatch):
+    """AWS Batch."""
+
+
+class ThrottlingTraining(Throttling, MemoryTraining):
+    """SageMaker."""
+
+
+def test_a_service_that_fails_hides_no_job_of_the_other() -> None:
+    _, batch, sagemaker = both()
+    without_sagemaker = JobServices(batch=batch, sagemaker=ThrottlingTraining())
+    without_batch = JobServices(batch=ThrottlingBatch(), sagemaker=sagemaker)
+
+    assert [job.job_id for job in without_sagemaker.describe_many([TRAINING_JOB, "job-1"])] == ["job-1"]
+    assert [job.job_id for job in without_batch.describe_many([TRAINING_JOB, "job-1"])] == [TRAINING_JOB]
+    assert without_sagemaker.describe_many([TRAINING_JOB]) == ()
+    with pytest.raises(Throttled):
+        without_sagemaker.describe(TRAINING_JOB)
+
+
+def beside_sagemaker_that_throttles() -> tuple[World, MemoryBatch]:
+    """A run on AWS Batch whose total is capped, and one on SageMaker, of which nothing can be read."""
+    batch, sagemaker = MemoryBatch(), ThrottlingTraining()
+    # The world reaches into the jobs of its only service; here that is AWS Batch.
+    world = World(batch=batch, terms=TRAINING_TERMS)
+    world.submit(new_run(total_cap_microusd=6 * MICROUSD_PER_USD))
+    services = JobServices(batch=batch, sagemaker=sagemaker)
+    world.ports = replace(world.ports, batch=services)
+    submit(training_run(run_id="tuned-1", total_cap_microusd=50 * MICROUSD_PER_USD), ports=world.ports, now=NOW)
+    world.ledger.claim(RUN, "job-1", 1)
+    world.change("job-1", JobStatus.RUNNING, JobAttempt(started_at=after(5)))
+    return world, batch
+
+
+def test_a_job_on_batch_over_its_cap_is_stopped_while_sagemaker_throttles() -> None:
+    world, batch = beside_sagemaker_that_throttles()
+
+    done = sweep(ports=world.ports, clock=lambda: after(200), has_time=lambda: True)
+
+    assert batch.terminated == [("job-1", OVER_BUDGET_REASON)]
+    assert set(done.failures) == {"tuned-1"}
+    assert world.ledger.runs["tuned-1"].state is RunState.SUBMITTED
+
+
+def test_a_run_that_waits_is_submitted_when_it_is_due_although_no_job_of_another_can_be_read() -> None:
+    world, _ = beside_sagemaker_that_throttles()
+    world.give_up("job-1")
+    world.hear("job-1")
+    assert world.run.state is RunState.WAITING
+
+    sweep(ports=world.ports, clock=lambda: after(60), has_time=lambda: True)
+
+    assert world.summary == (RunState.SUBMITTED, 2)
+
+
+def test_a_failed_job_on_batch_is_submitted_again_while_sagemaker_throttles() -> None:
+    world, _ = beside_sagemaker_that_throttles()
+    world.lose_host("job-1", step=3)
+
+    done = sweep(ports=world.ports, clock=lambda: after(15), has_time=lambda: True)
+
+    assert done.outcomes[Outcome.REQUEUED] == 1
+    assert world.summary == (RunState.SUBMITTED, 2)
+    assert done.failures["tuned-1"].startswith("Throttled: Rate exceeded")
+    assert world.ledger.runs["tuned-1"].job_unknown_since is None

@@ -124,6 +124,31 @@ def test_a_job_of_others_is_neither_described_nor_stopped(name: str) -> None:
         training.terminate(arn_of(name), "because")
 
 
+def test_a_job_that_cannot_be_described_hides_no_other() -> None:
+    second, third = (detail(TrainingJobName=f"{NAME}{end}", TrainingJobArn=f"{ARN}{end}") for end in ("2", "3"))
+    with stubbed() as (training, stubber):
+        stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
+        stubber.add_client_error("describe_training_job", "AccessDeniedException", "a tag of it is somebody else's")
+        stubber.add_response("describe_training_job", third, {"TrainingJobName": f"{NAME}3"})
+
+        found = training.describe_many([ARN, second["TrainingJobArn"], third["TrainingJobArn"]])
+
+    assert [job.job_id for job in found] == [ARN, f"{ARN}3"]
+
+
+@pytest.mark.parametrize(("code", "status"), [("ThrottlingException", 400), ("InternalFailure", 500)])
+def test_where_sagemaker_itself_fails_the_rest_is_left_for_later_instead_of_each_being_tried_in_vain(
+    code: str, status: int
+) -> None:
+    with stubbed() as (training, stubber):
+        stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
+        stubber.add_client_error("describe_training_job", code, "no", http_status_code=status)
+
+        found = training.describe_many([ARN, f"{ARN}2", f"{ARN}3"])
+
+    assert [job.job_id for job in found] == [ARN]
+
+
 def test_an_arn_of_another_account_with_a_name_of_ours_is_no_job_of_ours() -> None:
     with stubbed() as (training, stubber):
         for _ in range(2):
@@ -184,6 +209,36 @@ def test_each_time_that_its_containers_ran_is_an_attempt_and_an_interruption_end
     )
 
 
+def test_a_job_tells_from_when_to_when_its_machines_were_prepared() -> None:
+    transitions = [
+        moved("Starting", 1, until=3),
+        moved("Downloading", 3, until=8),
+        moved("DownloadingTrainingImage", 8, until=10),
+        moved("Training", 10, until=20),
+        moved("Interrupted", 20, until=21),
+        moved("Downloading", 25),
+    ]
+    going, ended = detail(SecondaryStatusTransitions=transitions), {"TrainingEndTime": at(40)}
+
+    assert described(going).preparations == ((text(3), text(10)), (text(25), None))
+    assert described(going | ended | {"TrainingJobStatus": "Failed"}).preparations[1] == (text(25), text(40))
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, False),
+        ({"CheckpointConfig": {"S3Uri": "s3://bucket/mirror/r-1"}}, True),
+        ({"InputDataConfig": [{"ChannelName": "train", "DataSource": {}}]}, True),
+    ],
+)
+def test_a_job_tells_whether_data_or_checkpoints_are_copied_before_its_containers_start(
+    asked: dict[str, Any], expected: bool
+) -> None:
+    job = described(detail(secondary="Downloading", **asked))
+    assert (job.status, job.order.copies_first) == (JobStatus.STARTING, expected)
+
+
 def test_a_completed_job_has_exited_0_and_tells_what_is_billed() -> None:
     transitions = [moved("Training", 4, until=20), moved("Uploading", 20, until=21), moved("Completed", 21)]
     job = described(
@@ -204,6 +259,8 @@ def test_a_completed_job_has_exited_0_and_tells_what_is_billed() -> None:
     ("reason", "exit_code"),
     [
         ("AlgorithmError: , exit code: 1", 1),
+        ('AlgorithmError: ExecuteUserScriptError:\nExitCode 1\nErrorMessage "worker 3: exit code 75", exit code: 2', 2),
+        ("AlgorithmError: Traceback (most recent call last): …", None),
         ("AlgorithmError: ExecuteUserScriptError: ExitCode 84", 84),
         ("InternalServerError: We encountered an internal error.", None),
     ],

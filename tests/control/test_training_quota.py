@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.control.ports import QuotaReached
+from spotkeeper.control.ports import JobAttempt, JobStatus, QuotaReached
 from spotkeeper.control.run import Lack
-from tests.control.reconciled import World, after
-from tests.control.training import TRAINING_TERMS, TYPES, MemoryTraining, training_run
+from tests.control.reconciled import RUN, World, after
+from tests.control.training import ON_DEMAND, TRAINING_TERMS, TYPES, MemoryTraining, arn_of, training_run
 
 
 class ShortTraining(MemoryTraining):
@@ -19,18 +19,34 @@ class ShortTraining(MemoryTraining):
         self.asked: list[str] = []
 
     def submit(self, request: Mapping[str, Any]) -> str:
-        type_ = request["ResourceConfig"]["InstanceType"]
+        # A request on on-demand names types in order of preference, and SageMaker takes the first that it can.
+        type_ = request["ResourceConfig"].get("InstanceType", ON_DEMAND)
         self.asked.append(type_)
         if type_ in self.without:
             raise QuotaReached(f"ResourceLimitExceeded: '{type_} for spot training job usage' is 0 Instances")
         return super().submit(request)
 
 
-def submitted(*without: str) -> tuple[World, ShortTraining]:
+def submitted(*without: str, **changes: Any) -> tuple[World, ShortTraining]:
     sagemaker = ShortTraining(*without)
     world = World(batch=sagemaker, terms=TRAINING_TERMS)
-    world.submit(training_run())
+    world.submit(training_run(**changes))
     return world, sagemaker
+
+
+def in_a_drought(world: World, sagemaker: ShortTraining, *, minutes: int) -> None:
+    """Sweep so long, while spot has no machine: whatever job is withdrawn ends without one."""
+    for minute in range(5, minutes, 5):
+        num_withdrawn = len(sagemaker.withdrawn)
+        if world.run.state is RunState.SUBMITTED:
+            job_id = arn_of(f"dev-{RUN}-{world.run.submission}")
+            if world.batch.jobs[job_id].order.created_at < after(0):
+                world.created(job_id, minute=minute - 5)
+            world.change(job_id, JobStatus.RUNNABLE, status_reason="Insufficient capacity error from EC2")
+        world.sweep(minute)
+        for job_id, reason in sagemaker.withdrawn[num_withdrawn:]:
+            world.change(job_id, JobStatus.FAILED, status_reason=reason, stopped_at=after(minute))
+            world.hear(job_id, minute)
 
 
 def test_the_next_type_is_asked_for_and_the_run_says_what_is_short() -> None:
@@ -57,6 +73,47 @@ def test_after_the_last_type_the_run_waits_for_capacity_and_begins_with_the_firs
     world.look(70)
     assert sagemaker.asked == [*TYPES, TYPES[0]]
     assert world.run.state is RunState.SUBMITTED
+
+
+def test_where_on_demand_may_have_no_machine_every_spot_type_is_asked_between_two_requests_for_it() -> None:
+    world, sagemaker = submitted(ON_DEMAND, fallback_cap_microusd=100_000_000)
+
+    in_a_drought(world, sagemaker, minutes=2 * 24 * 60)
+
+    row = [*TYPES, ON_DEMAND]
+    assert len(sagemaker.asked) > 4 * len(row)
+    assert sagemaker.asked == (row * len(sagemaker.asked))[: len(sagemaker.asked)]
+
+    world.sweep(2 * 24 * 60 + 70)
+    last = world.run.submission
+    world.change(arn_of(f"dev-{RUN}-{last}"), JobStatus.RUNNING, JobAttempt(started_at=after(2 * 24 * 60 + 75)))
+    world.sweep(2 * 24 * 60 + 80)
+    assert (world.run.market, world.run.submission) == ("spot", last)
+
+
+def test_a_run_whose_deadline_presses_asks_the_next_spot_type_after_a_refusal_of_on_demand() -> None:
+    world, sagemaker = submitted(
+        ON_DEMAND,
+        fallback_cap_microusd=100_000_000,
+        deadline_at=after(20 * 60),
+        work_seconds=19 * 3600,
+        num_steps=1000,
+    )
+
+    in_a_drought(world, sagemaker, minutes=12 * 60)
+
+    assert [type_ for type_ in sagemaker.asked if type_ != ON_DEMAND][:5] == [*TYPES, *TYPES[:2]]
+    assert sagemaker.asked[:4] == [TYPES[0], ON_DEMAND, TYPES[1], ON_DEMAND]
+
+
+def test_a_refusal_of_on_demand_gives_back_what_was_reserved_for_it_and_says_what_is_short() -> None:
+    world, sagemaker = submitted(ON_DEMAND, fallback_cap_microusd=100_000_000)
+    in_a_drought(world, sagemaker, minutes=100)
+
+    assert (world.run.state, world.run.lacks) == (RunState.WAITING, Lack.CAPACITY)
+    assert ON_DEMAND in str(world.run.reason)
+    world.sweep(130)
+    assert {item.spent_microusd for item in world.budgets.reservations(RUN)} == {0}
 
 
 def test_what_was_reserved_for_a_request_that_a_quota_refused_is_given_back() -> None:

@@ -133,6 +133,8 @@ def test_an_interruption_that_sagemaker_itself_mends_is_an_attempt_and_no_new_jo
         ("InternalServerError: We encountered an error.", {"exit_code": None}, Outcome.WAITING, RunState.WAITING),
         ("ClientError: Data download failed", {}, Outcome.PARKED, RunState.PARKED),
         ("AlgorithmError: , exit code: 1", {"exit_code": 1}, Outcome.CLOSED, RunState.FAILED),
+        ("AlgorithmError: Traceback (most recent call last)", {"exit_code": None}, Outcome.CLOSED, RunState.FAILED),
+        ("AlgorithmError: no container", {}, Outcome.CLOSED, RunState.FAILED),
         ("AlgorithmError: OutOfMemoryError, exit code: 137", {"exit_code": 137}, Outcome.CLOSED, RunState.FAILED),
     ],
 )  # fmt: skip

@@ -55,6 +55,8 @@ class MemoryTraining(MemoryBatch):
             definition=request["AlgorithmSpecification"]["TrainingImage"],
             created_at="2026-11-23T18:00:00.000+00:00",
             variables=told,
+            is_isolated=request.get("EnableNetworkIsolation", False),
+            copies_first="InputDataConfig" in request or "CheckpointConfig" in request,
         )
         job = Job(job_id=arn_of(name), name=name.removeprefix("dev-"), status=JobStatus.RUNNABLE, order=order)
         self.jobs[job.job_id] = job

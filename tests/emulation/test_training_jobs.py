@@ -76,6 +76,16 @@ def test_a_failure_tells_what_the_program_wrote_about_it(cloud: Training) -> Non
     assert done["FailureReason"] == "AlgorithmError: no, exit code: 3"
 
 
+def test_a_program_that_wrote_much_about_its_failure_leaves_no_room_for_its_exit_code(cloud: Training) -> None:
+    cloud.create(
+        "import os, pathlib, sys;"
+        "(pathlib.Path(os.environ['SAGEMAKER_BASE_DIR']) / 'output/failure').write_text('no' * 1000); sys.exit(3)"
+    )
+    reason = cloud.ended()["FailureReason"]
+
+    assert (len(reason), reason[-4:]) == (1024, "nono")
+
+
 @pytest.mark.parametrize("notice", [True, False])
 def test_an_interruption_restarts_the_same_job_on_new_capacity(cloud: Training, notice: bool) -> None:
     cloud.create(

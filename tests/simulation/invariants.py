@@ -50,6 +50,7 @@ class Truth(Protocol):
     def has_run(self, run_id: str) -> bool: ...
     def has_ended(self, job_id: str) -> bool: ...
     def lacked_capacity(self, job_id: str) -> bool: ...
+    def has_failed_by_itself(self, job_id: str) -> bool: ...
     def lacked_quota(self, name: str) -> bool: ...
     def is_refused(self, name: str) -> bool: ...
     def has_told(self, run_id: str, event_id: str) -> bool: ...
@@ -190,7 +191,13 @@ class Invariants:
         return budget is not None and budget.total.limit != UNLIMITED_MICROUSD
 
     def _check_fallback(self, before: Run, after: Run, who: str) -> None:
-        """A run leaves spot only when its job there was given no machine: money that is short is no such thing."""
+        """A run leaves spot only when its job there was given no machine: money that is short is no such thing.
+
+        Where on-demand may have none, it goes back to spot, and is not asked again before spot was.
+        """
+        if (before.market, after.market) == (Market.ON_DEMAND, Market.ON_DEMAND):
+            is_refused = self._truth.lacked_quota(_job_name(before))
+            require(not is_refused, "I6 spot is asked again", f"{who}: submission {before.submission} had no quota")
         if (before.market, after.market) != (Market.SPOT, Market.ON_DEMAND):
             return
         lacked = self._has_lacked(before)
@@ -216,6 +223,9 @@ class Invariants:
         """A run leaves its job only when the job has ended, and says why it rests."""
         is_over = before.job_id is None or self._truth.has_ended(before.job_id)
         require(is_over, "I5 unknown is no end", f"{who}: {after.state}, while job {before.job_id} goes on")
+        is_own_failure = before.job_id is not None and self._truth.has_failed_by_itself(before.job_id)
+        is_left_alone = after.is_closed or after.state is RunState.PAUSED
+        require(not is_own_failure or is_left_alone, "own failures are not repeated", f"{who}: {after.state}")
         self._check_refused(before, after, who)
         if before.is_array_child and before.job_id is None and after.state is RunState.WAITING:
             is_shown = self._truth.shows_child_of(after.run_id) and not self._waits_for_money(after)

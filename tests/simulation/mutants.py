@@ -19,6 +19,7 @@ from spotkeeper.control import (
     begin,
     cancel,
     choice,
+    classify,
     closing,
     cost,
     first_lease,
@@ -45,7 +46,7 @@ from spotkeeper.control import (
     unknown_job,
     waits,
 )
-from spotkeeper.control.aws import training_jobs
+from spotkeeper.control.aws import job_services, training_jobs
 from spotkeeper.control.budget import Reservation, Switch
 from spotkeeper.control.listing import Listed
 from spotkeeper.control.run import Run
@@ -113,8 +114,8 @@ class LastWriteWins(LedgerTable):
 
 
 CONTROL: Final = (
-    waits, lookup, cost, submission_rate, reserve, month, first_lease, training_request, training_types, submit,
-    standby, closing, observe, others,
+    classify, waits, lookup, cost, submission_rate, reserve, month, first_lease, training_request, training_types,
+    submit, standby, closing, observe, others,
     adoption, cancel, begin, pause, requeue, choice, settle, array, renew, kill_switch, reservations, unknown_job,
     reconcile, glance, rounds, sweep,
 )  # fmt: skip
@@ -647,6 +648,21 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             "a training job that is told to stop counts as over, although its containers still save",
             training_jobs=_of(training_jobs, STOPPING_IS_ENDED),
         ),
+        "one-service-fails-both": _mutant(
+            "jobs of AWS Batch are not read while SageMaker describes none of its own",
+            job_services=_of(
+                job_services,
+                ("    except Exception:", "    except ZeroDivisionError:"),
+            ),
+        ),
+        "quoted-exit-code-counts": _mutant(
+            "of a training job that failed, an exit code that its program quotes is taken for its own",
+            training_jobs=_of(training_jobs, ("int(found[-1])", "int(found[0])")),
+        ),
+        "failure-without-code-goes-on": _mutant(
+            "a program whose failure leaves no room for its exit code is started again",
+            {classify: (("attempt.exit_code is None and _says(attempt, _ALGORITHM_ERROR)", "not attempt"),)},
+        ),
         "type-passed-over": _mutant(
             "after a type without machines the last of the row is asked for",
             {training_types: (("    return later[0] if later", "    return later[-1] if later"),)},
@@ -691,6 +707,10 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "taken-name-tried-for-ever": _mutant(
             "a name that somebody else's training job has is asked for again and again",
             {submit: (("            if isinstance(lost, NameTaken):", "            if not lost:"),)},
+        ),
+        "on-demand-without-quota-for-ever": _mutant(
+            "a run to which on-demand may give no machine asks on-demand again, and never spot",
+            {reconcile: ((" and run.market == Market.SPOT:  # where on-demand", ":  # where on-demand"),)},
         ),
         "quota-is-refusal": _mutant(
             "a run whose type has no quota is closed, though another type may have",
@@ -759,7 +779,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "money-is-drought": _mutant(
             "a wait for money counts as one for capacity, and leads to on-demand",
-            {reconcile: (("    if run.lacks == Lack.CAPACITY:", "    if run.lacks is not None:"),)},
+            {reconcile: (("    if run.lacks == Lack.CAPACITY and", "    if run.lacks is not None and"),)},
         ),
         # Sweeps
         "array-sent-again": _mutant(

@@ -22,7 +22,7 @@ from spotkeeper.control import (
     submit,
     sweep,
 )
-from spotkeeper.control.aws import training_jobs
+from spotkeeper.control.aws import job_services, training_jobs
 from spotkeeper.control.events import InstanceNotice
 from spotkeeper.control.ports import Sweeps
 from spotkeeper.policy import standby as standby_policy
@@ -63,6 +63,7 @@ class Programs:
     array_member: Any = array_member
     ending: Any = ending
     checkpoint: Any = checkpoint
+    job_services: Any = job_services
     training_jobs: Any = training_jobs
     table: type[LedgerTable] = LedgerTable
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spotkeeper.control.aws.training_jobs import job_of
-from spotkeeper.control.ports import Job, JobStatus, NameTaken, QuotaReached
+from spotkeeper.control.ports import Job, JobStatus, NameTaken, QuotaReached, Throttled
 from spotkeeper.control.training_request import training_request
 from tests.control.fakes import new_run
 from tests.simulation import training
@@ -128,10 +128,53 @@ def test_a_name_of_somebody_elses_job_is_taken_and_no_job_is_to_be_seen() -> Non
 
 
 def test_a_type_without_quota_is_refused_and_nothing_is_there() -> None:
-    sagemaker = service({"sagemaker: dev-r1-1, quota": "reached"})
-    with pytest.raises(QuotaReached, match=r"ml\.m5a\.xlarge"):
-        sagemaker.jobs.submit(request())
+    sagemaker = service({"sagemaker: r1, quota of ml.m5a.xlarge": "reached"})
+    for _ in range(2):
+        with pytest.raises(QuotaReached, match=r"ml\.m5a\.xlarge"):
+            sagemaker.jobs.submit(request())
     assert sagemaker.jobs.describe(JOB) is None
+
+    sagemaker.jobs.raise_quotas()
+    assert sagemaker.jobs.submit(request()) == JOB
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(training.FAILURES[0], 3), (training.FAILURES[1], None), (training.FAILURES[2], 3)],
+)
+def test_a_program_that_fails_ends_its_job_and_its_exit_code_is_told_or_not(words: str, told: int | None) -> None:
+    sagemaker = service({"sagemaker: job r1-1, words 1": words})
+    sagemaker.jobs.submit(request())
+    assert sagemaker.after(200.0).status is JobStatus.RUNNING
+
+    job = sagemaker.jobs.jobs[JOB]
+    sagemaker.jobs.exited(job, 1, 3)
+
+    seen = sagemaker.after(201.0)
+    assert (seen.status, [one.exit_code for one in seen.attempts]) == (JobStatus.FAILED, [told])
+    assert isinstance(job, training.TrainingJob)
+    assert job.has_failed_by_itself
+
+
+def test_a_quota_of_on_demand_is_one_of_its_own() -> None:
+    sagemaker = service({"sagemaker: r1, quota of on-demand": "reached"})
+    with pytest.raises(QuotaReached, match="no on-demand"):
+        sagemaker.jobs.submit(request(market="on-demand"))
+    assert sagemaker.jobs.submit(request()) == JOB
+
+
+def test_nobody_may_read_jobs_while_they_are_unread_and_they_go_on() -> None:
+    sagemaker = service({})
+    sagemaker.jobs.submit(request())
+    sagemaker.jobs.is_unread = True
+    sagemaker.scheduler.run(until_seconds=200.0)
+    with pytest.raises(Throttled):
+        sagemaker.jobs.describe(JOB)
+    with pytest.raises(Throttled):
+        sagemaker.jobs.named("r1-1", training.SPOT_QUEUE, settled=False)
+
+    sagemaker.jobs.is_unread = False
+    assert sagemaker.after(201.0).status is JobStatus.RUNNING
 
 
 def test_who_is_stopped_has_two_minutes_and_on_demand_is_billed_by_the_second() -> None:

@@ -14,9 +14,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from spotkeeper.contract import environment_variables as names
+from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_FENCED, EXIT_INCOMPLETE, EXIT_REFUSED, EXIT_YIELDED
 from spotkeeper.contract.training import queue_of
 from spotkeeper.control.aws.training_jobs import INTERRUPTED
-from spotkeeper.control.ports import Job, JobStatus, NameTaken, QuotaReached
+from spotkeeper.control.ports import Job, JobStatus, NameTaken, QuotaReached, Throttled
 from tests.simulation.batch import (
     CAPACITY_SECONDS,
     LISTED_AFTER_SECONDS,
@@ -41,6 +42,14 @@ CAPACITY_ERROR: Final = "CapacityError: Unable to provision requested ML compute
 MAX_WAIT: Final = "MaxWaitTimeExceeded"
 MAX_RUNTIME: Final = "MaxRuntimeExceeded"
 SERVICE_ERROR: Final = "InternalServerError: We encountered an internal error. Please try again."
+OWN_EXIT_CODES: Final = frozenset({EXIT_COMPLETED, EXIT_YIELDED, EXIT_FENCED, EXIT_INCOMPLETE, EXIT_REFUSED})
+"""Of `spotkeeper-exec`; with any other the user's program has failed."""
+FAILURES: Final = (
+    "AlgorithmError: , exit code: {exit_code}",
+    "AlgorithmError: Traceback (most recent call last) …",
+    'AlgorithmError: ErrorMessage "a worker says exit code 75", exit code: {exit_code}',
+)
+"""How SageMaker tells that a program has failed; the second is cut off before the end of what the program wrote."""
 SPOT_TYPES: Final = ("ml.m5a.xlarge", "ml.m5.xlarge", "ml.m4.xlarge")
 """In the order in which spot jobs ask for them."""
 STARTING_SECONDS: Final = 600
@@ -62,6 +71,8 @@ class TrainingJob(BatchJob):
     secondary: str = "Starting"
     transitions: list[dict[str, Any]] = field(default_factory=list)
     failure: str | None = None
+    has_failed_by_itself: bool = False
+    """The user's program has failed, and nothing made it."""
     ended_seconds: float | None = None
     is_stopping: bool = False
 
@@ -135,7 +146,11 @@ class Training:
         self._trace, self._hooks = trace, hooks
         self._job_of = job_of
         self.names_without_quota: set[str] = set()
+        self._has_quota: dict[tuple[str, str], bool] = {}
+        """Whether a run may have machines of a type, or any on on-demand: the same until `raise_quotas`."""
         self._names_of_others: set[str] = set()
+        self.is_unread = False
+        """DescribeTrainingJob is throttled, whoever calls it."""
 
     # The API
 
@@ -159,9 +174,10 @@ class Training:
             raise NameTaken(f"a training job {request['TrainingJobName']} is there already")
         machines = request["ResourceConfig"]
         types = [one["InstanceType"] for one in machines.get("InstancePreferences", [machines])]
-        if self._choices.draw(f"sagemaker: {request['TrainingJobName']}, quota", self._swarm.quota) is not None:
-            self.names_without_quota.add(request["TrainingJobName"].removeprefix(PREFIX))
-            raise QuotaReached(f"no {types[0]} for training job usage")
+        asked = types[0] if "InstanceType" in machines else "on-demand"
+        if not self._may_have(name.rpartition("-")[0], asked):
+            self.names_without_quota.add(name)
+            raise QuotaReached(f"no {asked} for training job usage")
         now_seconds = self._scheduler.now_seconds
         job = TrainingJob(
             job_id,
@@ -180,12 +196,27 @@ class Training:
             self._scheduler.after(max_wait, lambda: self._stop(job, MAX_WAIT), background=True)
         return job_id
 
+    def raise_quotas(self) -> None:
+        """Let every run have machines of every type."""
+        self._has_quota.clear()
+
+    def _may_have(self, run_id: str, machines: str) -> bool:
+        if (run_id, machines) not in self._has_quota:
+            drawn = self._choices.draw(f"sagemaker: {run_id}, quota of {machines}", self._swarm.quota)
+            self._has_quota[run_id, machines] = drawn is None
+        return self._has_quota[run_id, machines]
+
     def refuse(self, request: Mapping[str, Any]) -> None:
         """Note that a request was rejected."""
         self._refused_names.add(request["TrainingJobName"].removeprefix(PREFIX))
 
     def named(self, name: str, queue: str, *, settled: bool) -> tuple[Job, ...]:
-        """Return the job of a name; `settled` leaves out one that cannot be seen everywhere yet."""
+        """Return the job of a name; `settled` leaves out one that cannot be seen everywhere yet.
+
+        Raises:
+            Throttled: while nobody may read.
+        """
+        self._require_readable()
         job = self.jobs.get(f"{ARN}{PREFIX}{name}")
         latest = self._scheduler.now_seconds - (LISTED_AFTER_SECONDS if settled else 0.0)
         if not isinstance(job, TrainingJob) or job.queue != queue or job.created_seconds > latest:
@@ -193,7 +224,8 @@ class Training:
         return (self._seen(job),)
 
     def describe(self, job_id: str) -> Job | None:
-        """Return the job as it is."""
+        """Return the job as it is. Raises as `named` does."""
+        self._require_readable()
         job = self.jobs.get(job_id)
         return self._seen(job) if isinstance(job, TrainingJob) else None
 
@@ -210,6 +242,10 @@ class Training:
         if job.status is JobStatus.RUNNABLE and job.stop_reason is None and not job.is_stopping:
             self._stop(job, "Stopped", reason)
             self._hooks.job_withdrawn(job)
+
+    def _require_readable(self) -> None:
+        if self.is_unread:
+            raise Throttled("DescribeTrainingJob: Rate exceeded")
 
     def _of(self, job_id: str) -> TrainingJob:
         job = self.jobs[job_id]
@@ -292,7 +328,10 @@ class Training:
             self._enter(job, "Uploading")
             self._in_phase(job, UPLOAD_SECONDS, lambda job: self._end(job, "Completed", "Completed"))
         else:
-            self._fail(job, f"AlgorithmError: , exit code: {exit_code}")
+            job.has_failed_by_itself = exit_code not in OWN_EXIT_CODES
+            words = self._choices.shape(f"sagemaker: job {job.name}, words {number}", FAILURES)
+            told = words if job.has_failed_by_itself else FAILURES[0]
+            self._fail(job, told.format(exit_code=exit_code))
 
     def _stop(self, job: TrainingJob, secondary: str, reason: str | None = None) -> None:
         if job.has_ended or job.is_stopping:

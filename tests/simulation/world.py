@@ -10,7 +10,6 @@ from spotkeeper.contract.budgets import kind_of, start_of
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import job_name, member_id, parse_array_job_name
-from spotkeeper.control.aws.job_services import JobServices
 from spotkeeper.control.budget import UNLIMITED_MICROUSD
 from spotkeeper.control.classify import OVER_BUDGET_REASON, OVER_MONTH_REASON, WAITED_REASON, Cause, instance_of
 from spotkeeper.control.moments import seconds_between
@@ -155,6 +154,7 @@ class World:
             period_seconds = choices.among("turned every", (1800.0, 97.0, 431.0, 7000.0))
             for number in range(choices.among("turned so often", (2, 8, 24))):
                 self.scheduler.after(period_seconds * (number + 1), partial(self._turn, is_off=number % 2 == 0))
+        self._is_training_unread_longer = choices.shape("SageMaker describes nothing until later", (*[False] * 3, True))
         for name, (period_seconds, limit_seconds, body) in PERIODIC.items():
             self._every(name, period_seconds, limit_seconds, body)
 
@@ -185,17 +185,17 @@ class World:
         self._healed_seconds = self.scheduler.now_seconds
         self._choices.calm()
         self._delivery.cease()
+        self._training.raise_quotas()
         if self._terms.limits.total_microusd is not None:  # a new month begins with more
             self._terms = terms_with(self._fallback_cap, GENEROUS_USD * MICROUSD_PER_USD)
-        for _ in range(INSISTING):  # what still came of faults may park a run once more
-            self._turn(is_off=False)
-            self._command("caps of all", _be_generous)
-            self.scheduler.run(self.scheduler.now_seconds + GENEROUS_AFTER_SECONDS)
-            if self._sweep is not None:
-                self._sweep.insist()
-            for operator in self._operators:
-                operator.insist()
-            self.scheduler.run(self.scheduler.now_seconds + SETTLED_SECONDS)
+        if self._is_training_unread_longer and self._has_both_services():
+            self._training.is_unread = True
+            self._settle()
+            self._trace("world", "SageMaker describes its jobs again")
+            on_batch = (run for run in self.table.runs.values() if run.profile != PROFILE)
+            self.invariants.check_settled(on_batch, unable=self._unable())
+            self._training.is_unread = False
+        self._settle()
         self._check_settled()
         self._check_jobs(job for job in self.batch.jobs.values() if job.is_on_demand or self._is_held(job))
         self._trace("world", "has settled without events; they come now")
@@ -211,6 +211,21 @@ class World:
         self._check_others()
         self.invariants.check_bills(self.table.money, self._bills())
         self.invariants.check_month(self.table.money, NEW_MONTH, self._leased_in_the_new_month())
+
+    def _settle(self) -> None:
+        """Let everybody go on, now that faults have ceased, until all is settled that can be."""
+        for _ in range(INSISTING):  # what still came of faults may park a run once more
+            self._turn(is_off=False)
+            self._command("caps of all", _be_generous)
+            self.scheduler.run(self.scheduler.now_seconds + GENEROUS_AFTER_SECONDS)
+            if self._sweep is not None:
+                self._sweep.insist()
+            for operator in self._operators:
+                operator.insist()
+            self.scheduler.run(self.scheduler.now_seconds + SETTLED_SECONDS)
+
+    def _has_both_services(self) -> bool:
+        return len({operator.run.profile == PROFILE for operator in self._operators}) == len(("Batch", "SageMaker"))
 
     def digest(self) -> str:
         """Return a hash of everything that the world has come to."""
@@ -239,6 +254,11 @@ class World:
     def lacked_capacity(self, job_id: str) -> bool:
         """Tell whether Batch, or the control plane, gave the job up because there was no machine."""
         return self.batch.jobs[job_id].status_reason in (CAPACITY_CANCEL, WAITED_REASON, CAPACITY_ERROR, MAX_WAIT)
+
+    def has_failed_by_itself(self, job_id: str) -> bool:
+        """Tell whether the user's program has ended the job by a failure of its own, on SageMaker."""
+        job = self.batch.jobs[job_id]
+        return isinstance(job, TrainingJob) and job.has_failed_by_itself
 
     def lacked_quota(self, name: str) -> bool:
         """Tell whether SageMaker has rejected a submission of this name for the account's quota."""
@@ -450,7 +470,7 @@ class World:
         ports = Ports(
             ledger=(OlderLedger if is_older else LinkedLedger)(self.table, link),
             budgets=(OlderBudgets if is_older else LinkedBudgets)(self.table, link),
-            batch=JobServices(
+            batch=self._programs.job_services.JobServices(
                 batch=LinkedBatch(self.batch, link, self.invariants),
                 sagemaker=LinkedBatch(self._training, link, self.invariants),
             ),
@@ -507,6 +527,8 @@ class World:
         self.scheduler.after(period_seconds, start, background=True)
 
     def _is_settled(self) -> bool:
+        if self._training.is_unread:
+            return all(run.is_closed or run.needs_person or run.profile == PROFILE for run in self.table.runs.values())
         is_over = all(run.is_closed or run.needs_person for run in self.table.runs.values())
         return is_over and not any(self.table.money.unsettled())
 

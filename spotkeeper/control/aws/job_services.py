@@ -28,11 +28,13 @@ class JobServices:
         return self._of(job_id).describe(job_id)
 
     def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
-        """Return the jobs as they are now."""
+        """Return the jobs that could be read; none of a service that fails.
+
+        Runs without a job there are not to wait for it, and whoever needs one of its jobs is told why by `describe`.
+        """
         of_sagemaker = [job_id for job_id in job_ids if training.job_of_arn(job_id) is not None]
         of_batch = [job_id for job_id in job_ids if training.job_of_arn(job_id) is None]
-        described = self.batch.describe_many(of_batch) if of_batch else ()
-        return (*described, *(self.sagemaker.describe_many(of_sagemaker) if of_sagemaker else ()))
+        return (*_readable(self.batch, of_batch), *_readable(self.sagemaker, of_sagemaker))
 
     def terminate(self, job_id: str, reason: str) -> None:
         """Stop the job."""
@@ -44,3 +46,10 @@ class JobServices:
 
     def _of(self, job_id: str) -> Batch:
         return self.batch if training.job_of_arn(job_id) is None else self.sagemaker
+
+
+def _readable(service: Batch, job_ids: Sequence[str]) -> tuple[Job, ...]:
+    try:
+        return service.describe_many(job_ids) if job_ids else ()
+    except Exception:  # noqa: BLE001  one service's trouble, of whatever kind, must not become the other's
+        return ()

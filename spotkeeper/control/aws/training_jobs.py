@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
 
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.training import STOP_REASON_TAG, job_of_arn
@@ -76,8 +76,21 @@ class SageMakerTraining:
         return self._job(detail) if detail is not None else None
 
     def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
-        """Return the jobs as they are now; SageMaker describes one at a time."""
-        return tuple(job for job_id in job_ids if (job := self.describe(job_id)) is not None)
+        """Return those of the jobs that could be read: SageMaker describes one at a time, and one may fail.
+
+        Where SageMaker itself fails, or throttles, the rest is left out: each would take as long to fail.
+        """
+        found = []
+        for job_id in job_ids:
+            try:
+                job = self.describe(job_id)
+            except (ClientError, BotoCoreError, Throttled) as error:
+                if isinstance(error, ClientError) and _http_status(error) < SERVER_ERROR:
+                    continue
+                break
+            if job is not None:
+                found.append(job)
+        return tuple(found)
 
     def terminate(self, job_id: str, reason: str) -> None:
         """Stop the job; its container has two minutes to save."""
@@ -175,6 +188,7 @@ def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -
         status_reason=words,
         stopped_at=_time(_ended_at(detail)) if has_ended else None,
         attempts=tuple(_attempts(detail, words)),
+        preparations=tuple(_preparations(detail)),
         billed_seconds=detail.get("BillableTimeInSeconds") if has_ended else None,
         order=JobOrder(
             queue=told.get(variables.QUEUE, ""),
@@ -187,6 +201,7 @@ def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -
             instance_type=machines.get("InstanceType") if detail.get("EnableManagedSpotTraining") else None,
             num_nodes=machines.get("InstanceCount", 1),
             is_isolated=bool(detail.get("EnableNetworkIsolation")),
+            copies_first=bool(detail.get("InputDataConfig") or detail.get("CheckpointConfig")),
         ),
     )
 
@@ -235,12 +250,25 @@ def _attempts(detail: Mapping[str, Any], words: str | None) -> Iterator[JobAttem
             yield JobAttempt(started_at=started_at)
 
 
+def _preparations(detail: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    since: str | None = None
+    for told in detail.get("SecondaryStatusTransitions") or ():
+        if told["Status"] in _WITHOUT_CONTAINER:
+            since = since or _time(told["StartTime"])
+        elif since is not None:
+            yield since, _time(told["StartTime"])
+            since = None
+    if since is not None:
+        yield since, _time(_ended_at(detail)) if detail["TrainingJobStatus"] in _ENDED else None
+
+
 def _last_attempt(
     detail: Mapping[str, Any], words: str | None, started_at: str | None, ended: datetime | None
 ) -> JobAttempt:
     exit_code = 0 if detail["TrainingJobStatus"] == "Completed" else None
-    if detail["TrainingJobStatus"] == "Failed" and (found := _EXIT_CODE.search(words or "")) is not None:
-        exit_code = int(found[1])
+    if detail["TrainingJobStatus"] == "Failed" and (found := _EXIT_CODE.findall(words or "")):
+        # SageMaker's own comes last: what the program wrote before it may speak of others.
+        exit_code = int(found[-1])
     return JobAttempt(
         started_at=started_at,
         stopped_at=_time(ended or _ended_at(detail)),
@@ -264,6 +292,11 @@ def _code(error: ClientError) -> str:
     return error.response["Error"]["Code"]
 
 
+def _http_status(error: ClientError) -> int:
+    status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status
+
+
 def _refusal(error: ClientError) -> Exception:
     return Throttled(str(error)) if is_throttle(error) else error
 
@@ -272,7 +305,7 @@ def _refusal_to_create(error: ClientError) -> Exception:
     if is_throttle(error):
         return Throttled(str(error))
     code, message = _code(error), error.response["Error"]["Message"]
-    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= SERVER_ERROR:
+    if _http_status(error) >= SERVER_ERROR:
         return ReplyLost(message)
     if code in NOT_ALLOWED:
         return NotAllowed(f"{code}: {message}")
