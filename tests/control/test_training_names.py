@@ -31,9 +31,9 @@ def test_a_run_whose_name_somebody_elses_job_has_ends_once_no_job_of_its_own_can
         world.submit(training_run())
 
     world.look(10)
-    assert world.run.state is RunState.SUBMITTING, "an earlier call may have made it, and SageMaker not show it yet"
+    assert world.summary == (RunState.SUBMITTING, 1), "an earlier call may have made it, and SageMaker not show it yet"
     world.look(20)
-    assert world.run.state is RunState.FAILED
+    assert world.summary == (RunState.FAILED, 1)
     assert world.run.reason == (
         "a training job dev-digits-7fq2-1 is there already, which is not this run's: submit it again under another "
         "run id"

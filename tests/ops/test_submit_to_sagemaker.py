@@ -19,8 +19,9 @@ from spotkeeper.control.run import Attempt
 from spotkeeper.ops.cli import app
 from spotkeeper.ops.connection import Connection, connect
 from spotkeeper.ops.failure import OperationError
-from spotkeeper.ops.plan import SAGEMAKER, Request
+from spotkeeper.ops.plan import Request
 from spotkeeper.ops.submission import prepare, submit
+from spotkeeper.ops.training_place import SAGEMAKER
 from tests.control.fakes import NOW
 from tests.control.ledger_table import REGION
 from tests.ops.deployed_environment import BUCKET, DIGEST, SECRET
