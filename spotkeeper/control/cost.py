@@ -11,7 +11,8 @@ A host is billed from its launch, which is before its container starts, until Ba
   tells nobody, so a job that was withdrawn or cancelled may leave one behind; so may one that Batch gave up for want of
   capacity, if EC2 had some at the last moment. Nothing that Batch says of such a job proves that there was none
 
-On spot the last is left out: jobs wait there for days, and a lease is no proof anyway.
+On spot the last is left out: jobs wait there for days, and a lease is no proof anyway. But what SageMaker takes longer
+than a start to prepare machines there counts, as data sets are copied for an hour and more.
 
 SageMaker tells itself what it bills, once a job has ended: BillableTimeInSeconds of each machine, at the price of
 on-demand, on spot too, where the discount shows as fewer seconds. Where it does not tell, as it may on a failure, the
@@ -45,14 +46,16 @@ def cost_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports
         if attempt.submission == reservation.submission
     }
     dearest, is_on_demand = Decimal(reservation.usd_per_hour), reservation.market is Market.ON_DEMAND
-    times, billed_microusd = [], 0
+    times, beside_microusd = [], 0
     for job in jobs:
         before = _before_first(job, until) if is_on_demand else BOOT_SECONDS
         attempts = [known.pop((job.job_id, number), None) for number in range(1, len(job.attempts) + 1)]
         if job.billed_seconds is not None:
             price = max((_price(attempt, run, dearest, ports) for attempt in attempts), default=dearest)
-            billed_microusd += money.cost_microusd(price, job.billed_seconds)
+            beside_microusd += money.cost_microusd(price, job.billed_seconds)
             continue
+        if not is_on_demand:
+            beside_microusd += money.cost_microusd(dearest, _prepared_seconds(job, until))
         for attempt, seconds in zip(attempts, container_seconds(job, until=until), strict=True):
             price = _price(attempt, run, dearest, ports)
             if seconds is not None:
@@ -64,7 +67,7 @@ def cost_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports
         seconds = _lasted(attempt.started_at, attempt.stopped_at, until)
         if seconds is not None:
             times.append(MachineTime(seconds=seconds, usd_per_hour=_price(attempt, run, dearest, ports)))
-    return billed_microusd + settled_microusd(times)
+    return beside_microusd + settled_microusd(times)
 
 
 def container_seconds(job: Job, *, until: str) -> tuple[float | None, ...]:
@@ -82,6 +85,12 @@ def _before_first(job: Job, until: str) -> float:
         waited_seconds=seconds_between(job.order.created_at, began_at),
         start_seconds=longest_start_seconds(copies_first=job.order.copies_first),
     )
+
+
+def _prepared_seconds(job: Job, until: str) -> float:
+    """Return for how long machines were prepared beyond the start that each container counts with."""
+    lasted = (_lasted(began_at, ended_at, until) for began_at, ended_at in job.preparations)
+    return sum(max(0.0, (seconds or 0.0) - BOOT_SECONDS) for seconds in lasted)
 
 
 def _lasted(started_at: str | None, stopped_at: str | None, until: str) -> float | None:

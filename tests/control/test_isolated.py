@@ -8,7 +8,7 @@ import pytest
 from spotkeeper.contract.checkpoint_layout import CompletionRecord
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
-from spotkeeper.control.classify import STUCK_REASON, WAITED_REASON
+from spotkeeper.control.classify import OVER_BUDGET_REASON, STUCK_REASON, WAITED_REASON
 from spotkeeper.control.condition import Commit
 from spotkeeper.control.isolated import RECORD_SECONDS
 from spotkeeper.control.observe import Outcome
@@ -16,7 +16,7 @@ from spotkeeper.control.pause import pause
 from spotkeeper.control.ports import JobAttempt, JobStatus
 from spotkeeper.control.survey import Survey, survey
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
-from spotkeeper.policy.reservation import DOWNLOADING_SECONDS, TEARDOWN_SECONDS, on_demand_microusd
+from spotkeeper.policy.reservation import DOWNLOADING_SECONDS, TEARDOWN_SECONDS, lease_microusd, on_demand_microusd
 from tests.control.fakes import NOW
 from tests.control.reconciled import RUN, World, after
 from tests.control.training import TRAINING_TERMS, USD_PER_HOUR, MemoryTraining, arn_of, training_run
@@ -84,6 +84,32 @@ def test_a_job_that_copies_its_channels_for_long_is_left_alone_and_stopped_after
     world.sweep(130)
 
     assert world.batch.terminated == [(job(), STUCK_REASON)]
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_copying_on_spot_counts_when_the_lease_is_renewed_before_training_and_during_it(trains: bool) -> None:
+    world = Isolated(total_cap_microusd=50 * MICROUSD_PER_USD)
+    leased = world.budgets.reserved[RUN, 1].microusd
+    copying = (after(2), after(92) if trains else None)
+    begun = [JobAttempt(started_at=after(92))] if trains else []
+    world.change(job(), JobStatus.RUNNING if trains else JobStatus.STARTING, *begun, preparations=(copying,))
+
+    world.sweep(30)
+    assert world.budgets.reserved[RUN, 1].microusd == leased
+    world.sweep(92)
+
+    assert world.budgets.reserved[RUN, 1].microusd == leased + lease_microusd(USD_PER_HOUR)
+
+
+def test_a_job_that_copies_on_spot_is_stopped_when_its_total_cap_is_used_up() -> None:
+    world = Isolated(total_cap_microusd=750_000)
+    world.change(job(), JobStatus.STARTING, preparations=((after(2), None),))
+    world.sweep(30)
+    assert world.batch.terminated == []
+
+    world.sweep(92)
+
+    assert world.batch.terminated == [(job(), OVER_BUDGET_REASON)]
 
 
 def test_what_copying_takes_on_on_demand_was_reserved_for_and_is_booked() -> None:

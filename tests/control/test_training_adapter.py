@@ -209,6 +209,21 @@ def test_each_time_that_its_containers_ran_is_an_attempt_and_an_interruption_end
     )
 
 
+def test_a_job_tells_from_when_to_when_its_machines_were_prepared() -> None:
+    transitions = [
+        moved("Starting", 1, until=3),
+        moved("Downloading", 3, until=8),
+        moved("DownloadingTrainingImage", 8, until=10),
+        moved("Training", 10, until=20),
+        moved("Interrupted", 20, until=21),
+        moved("Downloading", 25),
+    ]
+    going, ended = detail(SecondaryStatusTransitions=transitions), {"TrainingEndTime": at(40)}
+
+    assert described(going).preparations == ((text(3), text(10)), (text(25), None))
+    assert described(going | ended | {"TrainingJobStatus": "Failed"}).preparations[1] == (text(25), text(40))
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [

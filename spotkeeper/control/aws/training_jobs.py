@@ -188,6 +188,7 @@ def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -
         status_reason=words,
         stopped_at=_time(_ended_at(detail)) if has_ended else None,
         attempts=tuple(_attempts(detail, words)),
+        preparations=tuple(_preparations(detail)),
         billed_seconds=detail.get("BillableTimeInSeconds") if has_ended else None,
         order=JobOrder(
             queue=told.get(variables.QUEUE, ""),
@@ -247,6 +248,18 @@ def _attempts(detail: Mapping[str, Any], words: str | None) -> Iterator[JobAttem
             yield _last_attempt(detail, words, started_at, told.get("EndTime"))
         else:
             yield JobAttempt(started_at=started_at)
+
+
+def _preparations(detail: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    since: str | None = None
+    for told in detail.get("SecondaryStatusTransitions") or ():
+        if told["Status"] in _WITHOUT_CONTAINER:
+            since = since or _time(told["StartTime"])
+        elif since is not None:
+            yield since, _time(told["StartTime"])
+            since = None
+    if since is not None:
+        yield since, _time(_ended_at(detail)) if detail["TrainingJobStatus"] in _ENDED else None
 
 
 def _last_attempt(
