@@ -103,7 +103,7 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "one-service-fails-both": 128,
         "on-demand-without-quota-for-ever": 1509,
         "quoted-exit-code-counts": 349,
-        "failure-without-code-goes-on": 419,
+        "failure-without-code-goes-on": 1258,
         "billed-seconds-unread": 96,
         "quota-is-refusal": 34,
         "taken-name-tried-for-ever": 155,
