@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from emulation.events.router import Event
 from spotkeeper.contract.ledger import RUN_SORT_KEY, run_partition
 from spotkeeper.contract.log_lines import parse_line
 from spotkeeper.trainer.manifest import unseal
@@ -148,13 +146,8 @@ def left_in_peace(folder: Path, command: Sequence[str]) -> list[Any]:
 
 
 @pytest.fixture
-def faults() -> Any:
-    return lambda event: (event,)
-
-
-@pytest.fixture
-def cloud(tmp_path: Path, faults: Any) -> Iterator[Training]:
-    with training(tmp_path / "jobs", speed=300, faults=faults) as cloud:
+def cloud(tmp_path: Path) -> Iterator[Training]:
+    with training(tmp_path / "jobs", speed=300) as cloud:
         yield cloud
 
 
@@ -287,28 +280,3 @@ def test_an_isolated_run_goes_on_from_its_mirror_without_a_word_to_aws(story: St
 
     manifests = [key.removeprefix(f"mirror/{RUN}/") for key in story.cloud.keys(f"mirror/{RUN}/commit/")]
     assert final_state(manifests, RUN, mirrored) == peaceful
-
-
-def twice_and_shuffled() -> Any:
-    """Return faults that deliver every event twice, the second time after a later one."""
-    held: list[Event] = []
-    order = random.Random(3)
-
-    def deliver(event: Event) -> Sequence[Event]:
-        held.append(event)
-        late = held.pop(order.randrange(len(held)))
-        return (event, late) if order.random() < 0.5 else (late, event)
-
-    return deliver
-
-
-@pytest.mark.parametrize("faults", [twice_and_shuffled()])
-def test_what_events_tell_is_the_same_however_they_arrive_if_the_job_is_read_again(story: Story) -> None:
-    story.create(environment={"STEP_SECONDS": "0"})
-    done = story.cloud.ended(JOB)
-    arrived = eventually(lambda: [*seen, *story.cloud.delivered()] if (seen := story.cloud.delivered()) else None)
-
-    ids = [event["id"] for event in arrived]
-    assert len(ids) > len(set(ids))
-    assert {event["detail"]["TrainingJobName"] for event in arrived} == {JOB}
-    assert done["TrainingJobStatus"] == "Completed"

@@ -4,15 +4,20 @@ from typing import Any
 
 import pytest
 
+from emulation.alarms.metric_data import read_embedded
 from emulation.cloud import Cloud
 from spotkeeper.contract.budgets import run_holder
+from spotkeeper.contract.events import SAGEMAKER_SOURCE
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.metrics import SPOT_DOLLARS
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import Cause
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.run import Run
 from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.submission import bring
 from spotkeeper.ops.training_place import SAGEMAKER
+from tests.story.faults import lose_every_event, twice_and_out_of_order
 from tests.story.programs import library_program, saves_each_step
 from tests.story.user import User, eventually, later, now
 
@@ -21,6 +26,11 @@ pytestmark = pytest.mark.timeout(240)
 
 def training_job(run: Run) -> str:
     return f"dev-{run.run_id}-{run.submission}"
+
+
+def told_of(cloud: Cloud) -> list[str]:
+    """Return the ids of the events of training jobs, as they arrived."""
+    return [each.event["id"] for each in cloud.router.delivered if each.event["source"] == SAGEMAKER_SOURCE]
 
 
 def is_claimed(user: User, run: Run, epoch: int = 1) -> None:
@@ -42,6 +52,53 @@ def test_a_run_that_is_interrupted_goes_on_in_the_same_job_and_succeeds_by_its_r
     first, second = user.attempts(run)
     assert (first.cause, second.cause) == (Cause.INTERRUPTED, Cause.COMPLETED)
     assert {first.instance_type, second.instance_type} == {"ml.m5.xlarge"}
+
+
+def goes_on_once_interrupted_and_is_counted_once(cloud: Cloud, user: User) -> None:
+    """Follow a run whose machine is taken: what becomes of it must not depend on how events arrive."""
+    run = user.submit(saves_each_step(total=12, seconds_a_step=0.4), service=SAGEMAKER)
+    is_claimed(user, run)
+    eventually(lambda: user.num_commits(run), lambda number: number >= 2)
+
+    cloud.market.reclaim(cloud.training.instances(training_job(run))[0].id, notice=False)
+    ended = user.ended(run)
+
+    assert (ended.state, ended.submission, ended.epoch) == (RunState.SUCCEEDED, 1, 2)
+    attempts = user.attempts(run)
+    assert [attempt.cause for attempt in attempts] == [Cause.INTERRUPTED, Cause.COMPLETED]
+    assert [attempt.epoch for attempt in attempts] == [1, 2]
+    training = user.connection.descriptor.training
+    assert training is not None
+    price = float(training.profiles["sm-cpu"].usd_per_hour["ml.m5.xlarge"])
+    hours = sum(seconds_between(one.started_at or "", one.stopped_at or "") for one in attempts) / 3600
+    told = eventually(lambda: [value for value in dollars_told(cloud) if value], bool)
+    assert told == [pytest.approx(price * hours, abs=1e-9)]
+
+
+def dollars_told(cloud: Cloud) -> list[float]:
+    """Return what the handlers have told in metrics that runs cost on spot."""
+    lines = [line for function in cloud.functions.values() for line in function.log_lines]
+    return [datum.value for datum in read_embedded(lines) if datum.series.name == SPOT_DOLLARS]
+
+
+@pytest.mark.parametrize("faults", [lose_every_event])
+def test_a_run_of_which_every_event_is_lost_is_brought_to_its_end_by_the_sweeper(cloud: Cloud, user: User) -> None:
+    goes_on_once_interrupted_and_is_counted_once(cloud, user)
+
+    assert not told_of(cloud)
+
+
+@pytest.mark.parametrize("faults", [twice_and_out_of_order()])
+def test_a_run_whose_events_come_twice_and_out_of_order_ends_by_them_as_if_they_came_once(
+    cloud: Cloud, user: User
+) -> None:
+    cloud.router.stop()  # the sweeper would do without them
+
+    goes_on_once_interrupted_and_is_counted_once(cloud, user)
+
+    arrived = eventually(lambda: told_of(cloud), lambda ids: all(ids.count(event) >= 2 for event in ids))
+    first, second = list(dict.fromkeys(arrived))[:2]
+    assert first in arrived[arrived.index(second) :], "old news after new"
 
 
 def test_without_machines_one_type_after_another_is_asked_for_and_then_on_demand_within_the_cap(
