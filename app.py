@@ -121,7 +121,6 @@ def _add_stacks(app: cdk.App, environment: Environment) -> None:
         job_queue_arns=batch.job_queue_arns,
         on_demand_queue_arns=batch.on_demand_queue_arns,
         training_role_arn=sagemaker.role_arn if sagemaker else None,
-        service_queue_arn=sagemaker.service_queue_arn if sagemaker else None,
     )
     observability = ObservabilityStack(
         app,

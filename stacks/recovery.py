@@ -20,7 +20,6 @@ from spotkeeper.contract.events import (
     JOB_STATE_CHANGE,
     REBALANCE_RECOMMENDATION,
     SAGEMAKER_SOURCE,
-    SERVICE_JOB_STATE_CHANGE,
     SPOT_INTERRUPTION_WARNING,
     TRAINING_JOB_STATE_CHANGE,
 )
@@ -81,7 +80,6 @@ class RecoveryStack(EnvironmentStack):
         job_queue_arns: list[str],
         on_demand_queue_arns: list[str],
         training_role_arn: str | None = None,
-        service_queue_arn: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(scope, id_, environment=environment, **kwargs)
@@ -169,12 +167,6 @@ class RecoveryStack(EnvironmentStack):
                     [TRAINING_JOB_STATE_CHANGE],
                     {"TrainingJobName": [{"prefix": f"{environment.name}-"}]},
                 ),
-            )
-        if service_queue_arn is not None:
-            observe_job.also_on(
-                "ServiceRule",
-                "Training jobs of SageMaker that wait in a queue of AWS Batch",
-                own_events(BATCH_SOURCE, [SERVICE_JOB_STATE_CHANGE], {"jobQueue": [weak(service_queue_arn)]}),
             )
         self.functions = (record_interruption, observe_job, record_blocked_queue, sweep_runs)
         if environment.budget_alert_emails:

@@ -30,7 +30,6 @@ class SageMakerStack(EnvironmentStack):
     """Role, security group, key and, if wanted, a queue of AWS Batch for training jobs."""
 
     role_arn: str
-    service_queue_arn: str | None
 
     def __init__(
         self,
@@ -65,7 +64,7 @@ class SageMakerStack(EnvironmentStack):
             security_group_id=self._security_group_id,
         ).role_arn
         instances = training.service_queue_instances
-        self.service_queue_arn = self._service_queue(instances) if instances is not None else None
+        self._service_queue_arn = self._service_queue(instances) if instances is not None else None
         SubmitTrainingPolicy(
             self,
             "SubmitTrainingPolicy",
@@ -73,7 +72,7 @@ class SageMakerStack(EnvironmentStack):
             training=training,
             training_role_arn=self.role_arn,
             checkpoints=checkpoints,
-            service_queue_arn=self.service_queue_arn,
+            service_queue_arn=self._service_queue_arn,
         )
 
     def describe(self) -> descriptor.Training:
@@ -103,7 +102,7 @@ class SageMakerStack(EnvironmentStack):
             kms_key_arn=weak(self._key.key_arn) if self._key else None,
             is_isolated=training.is_isolated,
             encrypts_between_nodes=training.encrypts_between_nodes,
-            service_queue=weak(self.service_queue_arn) if self.service_queue_arn else None,
+            service_queue=weak(self._service_queue_arn) if self._service_queue_arn else None,
         )
 
     def _nodes(self, vpc: ec2.IVpc) -> ec2.SecurityGroup:

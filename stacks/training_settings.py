@@ -108,8 +108,8 @@ class TrainingSettings:
     an instance type has by itself (NVMe) are encrypted by their hardware, and take no key."""
     service_queue_instances: int | None = None
     """Instances that an AWS Batch queue for SageMaker training jobs may use at once, for users of the SDK's
-    `TrainingQueue`. None: there is no such queue. The control plane does not use it: whether spot works in such jobs
-    is documented nowhere."""
+    `TrainingQueue`. None: there is no such queue. The control plane neither uses nor sees it: whether spot works in
+    such jobs is documented nowhere, and AWS Batch names them itself."""
     on_demand_prices_usd: Mapping[str, Annotated[str, OWN_CHECK]] = field(default_factory=dict)
     """Type -> US dollars per hour of training as text, checked for your region and contract. They come before
     `stacks.training_prices`. A profile with an on-demand type of unknown price never falls back."""

@@ -12,9 +12,6 @@ LEDGER_TABLE: Final = "SPOTKEEPER_LEDGER_TABLE"
 CHECKPOINT_URI: Final = "SPOTKEEPER_URI"
 """Root of the checkpoint tree: `s3://bucket[/prefix]` or a local folder."""
 
-MIRROR_URI: Final = "SPOTKEEPER_MIRROR_URI"
-"""Where SageMaker mirrors the local folder that CHECKPOINT_URI then is. Set where the container may look there."""
-
 ENVIRONMENT: Final = "SPOTKEEPER_ENV"
 """Name of the environment. The command line takes its default from the same variable."""
 

@@ -9,7 +9,6 @@ REBALANCE_RECOMMENDATION: Final = "EC2 Instance Rebalance Recommendation"
 BATCH_SOURCE: Final = "aws.batch"
 JOB_STATE_CHANGE: Final = "Batch Job State Change"
 JOB_QUEUE_BLOCKED: Final = "Batch Job Queue Blocked"
-SERVICE_JOB_STATE_CHANGE: Final = "Batch Service Job State Change"
 
 SAGEMAKER_SOURCE: Final = "aws.sagemaker"
 TRAINING_JOB_STATE_CHANGE: Final = "SageMaker Training Job State Change"

@@ -47,10 +47,6 @@ class LogEvent(StrEnum):
     """The host will be taken away, or the attempt is to stop: `kind`, `deadline`, and `reason` of a program's own."""
     LINGERING = "lingering"
     """Saved; waiting for the host to go, so that no retry lands on it."""
-    MIRROR_STOPPED = "mirror_stopped"
-    """SageMaker's mirror has not brought to S3 what was committed `delay_seconds` ago. Training goes on unprotected."""
-    MIRROR_RESUMED = "mirror_resumed"
-    """It has caught up."""
     YIELDED = "yielded"
     """The program stopped early on request; another attempt goes on. `committed_step`, and the counters of a progress
     line."""

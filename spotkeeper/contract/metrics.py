@@ -62,9 +62,8 @@ CHECKPOINT_AGE: Final = "CheckpointAge"
 what runs never saved. A program with the library says it of itself too, every minute: before its first save, and while
 the sweeper is silent."""
 MIRROR_DELAY: Final = "MirrorDelay"
-"""Seconds by which SageMaker's mirror is late, of the run for which it is latest. An attempt that can look into S3
-tells for how long the oldest checkpoint which is not there has been waiting. Of one without network the sweeper tells
-how much longer than the run's `max_lost` no whole checkpoint has arrived."""
+"""Seconds by which SageMaker's mirror is late, of the run without network for which it is latest: for how much longer
+than its `max_lost` no whole checkpoint has arrived."""
 BUDGET_LEFT: Final = "BudgetLeft"
 """Percent that is left of the month's caps of the environment and its teams, of the one with least left; 100: none."""
 RUNS_OVER_OWN_CAP: Final = "RunsOverOwnCap"

@@ -75,8 +75,8 @@ def model_trainer(request: Mapping[str, Any], *, sagemaker_session: Session | No
     """Return the trainer whose `train()` sends this request; nothing is sent before.
 
     `sagemaker.train.aws_batch.training_queue.TrainingQueue(queue).submit(training_job=trainer, inputs=None, …)` sends
-    it to the environment's queue of AWS Batch instead, where there is one. Whether spot works there, AWS documents
-    nowhere.
+    it to the environment's queue of AWS Batch instead, where there is one. No run comes of that (see
+    docs/batch-or-sagemaker.md), and whether spot works there, AWS documents nowhere.
 
     Args:
         request: Parameters of CreateTrainingJob, as `control.training_request` makes them. Each can be sent once:

@@ -41,7 +41,6 @@ from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.folder_mode import CheckpointsUnavailableError, FolderMode
 from spotkeeper.trainer.handover import HandoverWatch
 from spotkeeper.trainer.imds import Imds
-from spotkeeper.trainer.mirror_watch import PATIENCE_SECONDS, MirrorWatch
 from spotkeeper.trainer.node_claim import NodeMissingError, ask_node, tell_nodes
 from spotkeeper.trainer.outcome_file import Outcome, OutcomeFile
 from spotkeeper.trainer.placement import read_placement
@@ -58,11 +57,10 @@ USAGE = (
 OPTIONS = {"--checkpoint-folder": names.CHECKPOINT_FOLDER, "--notice-signal": names.NOTICE_SIGNAL}
 
 
-def main(*, poll_seconds: float = POLL_SECONDS, mirror_patience_seconds: float = PATIENCE_SECONDS) -> None:
+def main(*, poll_seconds: float = POLL_SECONDS) -> None:
     """Run the attempt that the command line and the environment describe.
 
-    Both sides of a handover look at the run every `poll_seconds`. A mirror that is later than
-    `mirror_patience_seconds` counts as stopped.
+    Both sides of a handover look at the run every `poll_seconds`.
     """
     if sys.argv[1:] in (["-h"], ["--help"]):
         print(__doc__, USAGE, sep="\n")
@@ -73,12 +71,10 @@ def main(*, poll_seconds: float = POLL_SECONDS, mirror_patience_seconds: float =
     is_sagemaker = bool(os.environ.get(names.TRAINING_JOB_ARN))
     for number in FORWARDED:
         signal.signal(number, lambda *_: None if is_sagemaker else sys.exit(EXIT_YIELDED))
-    sys.exit(_guarded(sys.argv[1:], os.environ, poll_seconds, mirror_patience_seconds))
+    sys.exit(_guarded(sys.argv[1:], os.environ, poll_seconds))
 
 
-def _guarded(
-    arguments: Sequence[str], environ: Mapping[str, str], poll_seconds: float, mirror_patience_seconds: float
-) -> int:
+def _guarded(arguments: Sequence[str], environ: Mapping[str, str], poll_seconds: float) -> int:
     """Run the attempt and return its exit code, its own failures included."""
     try:
         options, command = _parse(arguments)
@@ -90,15 +86,7 @@ def _guarded(
         settings = AttemptSettings.read(own)
         if container is not None:
             container.check_checkpoints(own)
-        attempt = _Attempt(
-            command,
-            settings,
-            own,
-            poll_seconds,
-            container,
-            mirror_patience_seconds=mirror_patience_seconds,
-            lacks_own=is_member(environ),
-        )
+        attempt = _Attempt(command, settings, own, poll_seconds, container, lacks_own=is_member(environ))
         return attempt.run()
     except ValueError as error:
         _say(str(error))
@@ -147,7 +135,6 @@ class _Attempt:
         poll_seconds: float,
         container: TrainingContainer | None,
         *,
-        mirror_patience_seconds: float,
         lacks_own: bool,
     ) -> None:
         """`lacks_own`: the run's own variables are not in its environment, but come with the claim."""
@@ -158,7 +145,6 @@ class _Attempt:
         self._settings = settings
         self._environ = dict(environ)
         self._poll_seconds = poll_seconds
-        self._mirror_patience_seconds = mirror_patience_seconds
         self._container = container
         """None where SageMaker does not run the attempt."""
         self._lacks_own = lacks_own
@@ -289,7 +275,7 @@ class _Attempt:
     def _run_program(self, outcome_path: Path) -> int:
         outcome_file = OutcomeFile(outcome_path)
         folder = self._folder_mode()
-        with self._handover_watch(outcome_file) as watch, folder or nullcontext(), self._mirror_watch():
+        with self._handover_watch(outcome_file) as watch, folder or nullcontext():
             end = run_child(
                 self._command,
                 {**self._environ, names.OUTCOME_FILE: str(outcome_path)},
@@ -324,19 +310,6 @@ class _Attempt:
             run_id=self._settings.run_id or run_id_of(next(filter(_is_script, self._command), self._command[0])),
             epoch=self._epoch,
             imds=self._imds,
-        )
-
-    def _mirror_watch(self) -> AbstractContextManager[MirrorWatch | None]:
-        folder, uri = self._environ.get(names.CHECKPOINT_URI, ""), self._environ.get(names.MIRROR_URI)
-        if not uri or not folder or "://" in folder or self._follows:
-            return nullcontext()
-        return MirrorWatch(
-            Path(folder),
-            uri,
-            run_id=self._settings.run_id or "",
-            log=self._log,
-            environment=self._environ.get(names.ENVIRONMENT) or None,
-            patience_seconds=self._mirror_patience_seconds,
         )
 
     def _handover_watch(self, outcome_file: OutcomeFile) -> AbstractContextManager[HandoverWatch | None]:

@@ -18,9 +18,10 @@ class SpendingStop(Construct):
     """A monthly budget of the environment's tagged hosts; when it is spent, the functions submit no jobs any more.
 
     AWS updates budgets some three times a day, so this is no cap: caps are reserved in the ledger. What runs goes on,
-    and saves; what the functions would submit is refused by AWS, and its run is parked. They alone submit to on-demand.
-    Without a total cap only on-demand counts, and spot goes on. People's roles are their own, so `spotkeeper submit`
-    still reaches spot. To go on, detach the policy from the roles (docs/live-checks.md) and resume the runs.
+    and saves; what the functions would submit is refused by AWS, and its run stays SUBMITTING. They alone submit to
+    on-demand. Without a total cap only on-demand counts, and spot of AWS Batch goes on; training jobs are refused on
+    both markets, whatever is capped. People's roles are their own, so `spotkeeper submit` still reaches spot. To go on,
+    detach the policy from the roles (docs/live-checks.md): the sweeper submits what was refused.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,19 +12,15 @@ from typing import Any
 from emulation import aws as emulated_aws
 from emulation.clock import Clock
 from emulation.ec2.market import SpotMarket
-from emulation.events.router import Event, Router, deliver_once
 from emulation.sagemaker.executor import Delays
 from emulation.sagemaker.training_api import TrainingService
 from emulation.server import Server
-from emulation.templates.deployment import Deployment, Queue, Rule, RuleTarget
-from spotkeeper.contract.events import SAGEMAKER_SOURCE, TRAINING_JOB_STATE_CHANGE
 from tests.emulation.compute import eventually
 
 ROLE = "arn:aws:iam::123456789012:role/training"
 IMAGE = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/trainer@sha256:{'0' * 64}"
 ZONE = "us-east-1a"
 TYPE = "ml.m6i.xlarge"
-QUEUE = "training-jobs"
 
 
 @dataclass
@@ -36,20 +32,8 @@ class Training:
     s3: Any
     session: Any
     endpoint_url: str
-    router: Router
     events: list[dict[str, Any]] = field(default_factory=list)
     """As SageMaker sent them."""
-
-    def delivered(self) -> list[dict[str, Any]]:
-        """Take what has arrived in the queue of the rule for training jobs."""
-        sqs = self.session.client("sqs", endpoint_url=self.endpoint_url)
-        url = sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
-        arrived = []
-        while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
-            for message in messages:
-                arrived.append(json.loads(message["Body"]))
-                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        return arrived
 
     def create(self, program: str, name: str = "job", **request: Any) -> str:
         """Create a spot job of one node that runs a Python program, unless the request says otherwise."""
@@ -105,7 +89,6 @@ def training(
     speed: float = 1000,
     grace_seconds: float = 5.0,
     mirror_seconds: float = 60.0,
-    faults: Callable[[Event], Sequence[Event]] = deliver_once,
 ) -> Iterator[Training]:
     """Run SageMaker at a speed at which its minutes take a fraction of a second; fail if it found a defect."""
     server = Server()
@@ -119,59 +102,21 @@ def training(
         trust = {"Statement": [{"Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
         iam.create_role(RoleName="training", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17"} | trust))
         s3.create_bucket(Bucket="bucket")
-        sqs = session.client("sqs", endpoint_url=server.endpoint_url)
-        router = Router(_one_rule(sqs), sqs, clock, faults=faults)
-
-        def publish(event: Event) -> None:
-            events.append(dict(event))
-            router.publish(event)
-
         service = TrainingService(
             place=SimpleNamespace(account="123456789012", region="us-east-1"),
             zones=[ZONE],
             market=market,
             clock=clock,
-            publish=publish,
+            publish=lambda event: events.append(dict(event)),
             endpoint_url=server.endpoint_url,
             work_dir=folder,
             delays=Delays(boot_seconds=20, download_seconds=10, mirror_seconds=mirror_seconds),
         )
         server.training_operations = service
         try:
-            yield Training(clock, market, service, sagemaker, s3, session, server.endpoint_url, router, events)
+            yield Training(clock, market, service, sagemaker, s3, session, server.endpoint_url, events)
         finally:
             service.stop()
-            router.stop()
             server.stop()
         assert service.failures == ()
         assert server.failures == ()
-
-
-def _one_rule(sqs: Any) -> Deployment:
-    """Make a queue, and a rule that brings the events of training jobs there."""
-    url = sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
-    queue = Queue(
-        name=QUEUE,
-        arn=f"arn:aws:sqs:us-east-1:123456789012:{QUEUE}",
-        url=url,
-        visibility_timeout_seconds=30,
-        dead_letter_arn="",
-        max_receive_count=0,
-    )
-    rule = Rule(
-        name="training",
-        logical_id="Training",
-        enabled=True,
-        pattern={"source": [SAGEMAKER_SOURCE], "detail-type": [TRAINING_JOB_STATE_CHANGE]},
-        schedule="",
-        targets=(RuleTarget(queue_arn=queue.arn, queue_url=queue.url, dead_letter_arn=""),),
-    )
-    return Deployment(
-        environment="test",
-        region="us-east-1",
-        account="123456789012",
-        stacks=(),
-        resources=(),
-        queues={queue.arn: queue},
-        rules=(rule,),
-    )

@@ -151,8 +151,8 @@ ANY_CHILD: Final[Mapping[ModuleType, Patches]] = {
     )
 }
 LATE_CALL: Final = (
-    "    if seconds_between(run.intent_at or run.created_at, now) > PROMPT_SECONDS:",
-    "    if seconds_between(run.intent_at or run.created_at, now) > 1e9:",
+    "    if is_first or seconds_between(run.intent_at or run.created_at, now) > PROMPT_SECONDS:",
+    "    if not run:",
 )
 INTERRUPTED_IS_ENDED: Final = (
     '    status = _ENDED.get(detail["TrainingJobStatus"], _status(detail["SecondaryStatus"]))',

@@ -20,6 +20,7 @@ LOGS = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/sagemaker/TrainingJobs"
 HTTPS = {"aws:SecureTransport": "true", "s3:TlsVersion": "1.3"}
 CREATES = {**HTTPS, "s3:ObjectCreationOperation": "true"}
 IF_ABSENT = {**CREATES, "s3:if-none-match": "*"}
+RECORDED = Path(__file__).parents[1] / "recorded_events"
 MOVERS = ("ObserveJob", "SweepRuns")
 
 
@@ -240,30 +241,27 @@ def event(name: str) -> dict[str, Any]:
     }
 
 
+def reached(assembly: Assembly, sample: dict[str, Any]) -> list[Any]:
+    """Return the targets of each rule that selects an event."""
+    rules = [rule["Properties"] for rule in assembly.resources("recovery", "AWS::Events::Rule").values()]
+    return [
+        rule["Targets"]
+        for rule in rules
+        if "EventPattern" in rule
+        and EventPattern.load(json.dumps(assembly.resolved("recovery", rule["EventPattern"]))).matches_event(sample)  # type: ignore[arg-type]
+    ]
+
+
 def test_state_changes_of_the_environments_training_jobs_reach_the_queue_of_observe_job(dev: Assembly) -> None:
-    rules = dev.resources("recovery", "AWS::Events::Rule")
-    targets: dict[str, Any] = {
-        id_: (dev.resolved("recovery", rule["Properties"]["EventPattern"]), rule["Properties"]["Targets"])
-        for id_, rule in rules.items()
-        if "EventPattern" in rule["Properties"]
-    }
-
-    def reached(sample: dict[str, Any]) -> list[Any]:
-        return [
-            target
-            for pattern, target in targets.values()
-            if EventPattern.load(json.dumps(pattern)).matches_event(sample)  # type: ignore[arg-type]
-        ]
-
-    (by_batch,) = [target for id_, (_, target) in targets.items() if id_.startswith("ObserveJobRule")]
-    (by_sagemaker,) = reached(event("dev-mine-1"))
+    by_batch = dev.one("recovery", "AWS::Events::Rule", "ObserveJobRule")["Targets"]
+    (by_sagemaker,) = reached(dev, event("dev-mine-1"))
 
     assert [target["Arn"] for target in by_sagemaker] == [target["Arn"] for target in by_batch]
     assert [target["DeadLetterConfig"] for target in by_sagemaker] == [
         target["DeadLetterConfig"] for target in by_batch
     ]
-    assert not reached(event("prod-mine-1"))
-    assert not reached({**event("dev-mine-1"), "account": "999999999999"})
+    assert not reached(dev, event("prod-mine-1"))
+    assert not reached(dev, {**event("dev-mine-1"), "account": "999999999999"})
 
 
 def test_dev_costs_nothing_beside_and_the_others_are_closed(synthesize: Callable[[str], Assembly]) -> None:
@@ -326,7 +324,6 @@ def test_a_queue_of_aws_batch_for_training_jobs_is_there_where_it_is_asked_for_o
     asked = synthesized(settings, tmp_path)
     queue = asked.one("sagemaker", "AWS::Batch::JobQueue")
     training = described(asked)
-    rule = asked.one("recovery", "AWS::Events::Rule", "ObserveJobServiceRule")
 
     assert queue["JobQueueType"] == "SAGEMAKER_TRAINING"
     assert "ComputeEnvironmentOrder" not in queue
@@ -336,7 +333,23 @@ def test_a_queue_of_aws_batch_for_training_jobs_is_there_where_it_is_asked_for_o
         "Tags": None,
     }
     assert training is not None
-    assert asked.resolved("recovery", rule["EventPattern"])["detail"] == {"jobQueue": [training["service_queue"]]}
     assert is_allowed(Request(action="batch:SubmitServiceJob", resource=training["service_queue"]), person(asked))
     assert not dev.resources("sagemaker", "AWS::Batch::JobQueue")
     assert "batch:" not in json.dumps(person(dev))
+
+
+def test_what_is_sent_to_that_queue_reaches_no_function_because_aws_batch_names_its_training_job(
+    tmp_path: Path,
+) -> None:
+    settings = TrainingSettings(profiles=(TRAINING_CPU,), default_profile="sm-cpu", service_queue_instances=8)
+    asked = synthesized(settings, tmp_path)
+    training = described(asked)
+    assert training is not None
+    told = json.loads((RECORDED / "service_job_succeeded.json").read_text())
+    told["detail"]["jobQueue"] = training["service_queue"]
+    its_job = told["detail"]["latestAttempt"]["serviceResourceId"]["value"].rpartition("/")[2]
+
+    assert not reached(asked, told)
+    assert not reached(asked, event(its_job))
+    follows = Request(action="sagemaker:DescribeTrainingJob", resource=job(its_job))
+    assert not any(is_allowed(follows, mover(asked, function)) for function in MOVERS)

@@ -9,6 +9,7 @@ from moto.s3.models import s3_backends
 from spotkeeper.contract.checkpoint_layout import commit_prefix, mirror_prefix
 from spotkeeper.control.ports import Conflict
 from spotkeeper.control.run import Run
+from spotkeeper.trainer.manifest import seal
 from tests.story.user import User, eventually
 
 
@@ -26,8 +27,9 @@ def age_mirror(user: User, run: Run, *, seconds: float) -> None:
     prefix = mirror_prefix(run.run_id) + commit_prefix(run.run_id)
     for stored in s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]:
         manifest = json.loads(s3.get_object(Bucket=bucket, Key=stored["Key"])["Body"].read())
+        del manifest["crc64nvme"]  # is sealed anew, or nobody would resume from it
         manifest["created_at"] = _earlier(manifest["created_at"], seconds)
-        s3.put_object(Bucket=bucket, Key=stored["Key"], Body=json.dumps(manifest).encode())
+        s3.put_object(Bucket=bucket, Key=stored["Key"], Body=seal(manifest))
     claimed_at = _earlier(user.run(run).claimed_at or "", 2 * seconds)
 
     def is_written() -> bool:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from emulation.events.router import Event
 from spotkeeper.contract.ledger import RUN_SORT_KEY, run_partition
 from spotkeeper.contract.log_lines import parse_line
 from spotkeeper.trainer.manifest import unseal
@@ -148,13 +146,8 @@ def left_in_peace(folder: Path, command: Sequence[str]) -> list[Any]:
 
 
 @pytest.fixture
-def faults() -> Any:
-    return lambda event: (event,)
-
-
-@pytest.fixture
-def cloud(tmp_path: Path, faults: Any) -> Iterator[Training]:
-    with training(tmp_path / "jobs", speed=300, faults=faults) as cloud:
+def cloud(tmp_path: Path) -> Iterator[Training]:
+    with training(tmp_path / "jobs", speed=300) as cloud:
         yield cloud
 
 
@@ -217,28 +210,22 @@ def test_of_two_nodes_one_is_told_and_neither_ends_the_job_by_leaving(story: Sto
     assert "signal" in [line.get("cause") for line in story.lines()]
 
 
-MIRROR = {
+ISOLATED = {
     "SPOTKEEPER_URI": "/opt/ml/checkpoints",
-    "SPOTKEEPER_MIRROR_URI": f"s3://bucket/mirror/{RUN}/",
+    "SPOTKEEPER_RUN_ID": RUN,
+    "SPOTKEEPER_PROGRESS_SECONDS": "0.1",
+    **OF_THE_PROGRAM,
 }
+"""The whole environment of a container without network, as far as this program needs it: no ledger, no S3."""
 CHECKPOINTS = {"S3Uri": f"s3://bucket/mirror/{RUN}/", "LocalPath": "/opt/ml/checkpoints"}
-IMPATIENT = "import sys; from spotkeeper.trainer.exec import main; main(mirror_patience_seconds=1)"
-"""`spotkeeper-exec`, for which a mirror is late as soon as a fast emulation's story needs it."""
 
 
-def test_a_mirror_that_stops_is_told_of_and_the_run_resumes_from_what_had_arrived(story: Story) -> None:
-    command = {
-        "TrainingImage": IMAGE,
-        "TrainingInputMode": "File",
-        "ContainerEntrypoint": [sys.executable, "-c", IMPATIENT],
-        "ContainerArguments": ["--", *PROGRAM],
-    }
-    environment = MIRROR | {"SAVE_AT": "1,5,9", "STEP_SECONDS": "0.7"}
-    story.create(environment=environment, CheckpointConfig=CHECKPOINTS, AlgorithmSpecification=command)
-    story.reaches(2, epoch=1, event="committed")
-    eventually(lambda: whole_in_s3(story.cloud))
+def test_a_run_whose_mirror_stops_resumes_from_what_had_arrived_and_not_from_what_it_had_saved(story: Story) -> None:
+    own = ISOLATED | {"SAVE_AT": "1,5,9", "STEP_SECONDS": "0.7"}
+    story.create(Environment=own, CheckpointConfig=CHECKPOINTS, EnableNetworkIsolation=True)
+    eventually(lambda: whole_in_s3(story.cloud), timeout_seconds=60)
     story.cloud.service.stop_mirrors()
-    story.reaches(-1, epoch=1, event="mirror_stopped")
+    story.reaches(max(whole_in_s3(story.cloud)) + 1, epoch=1, event="committed")
     arrived = whole_in_s3(story.cloud)
     story.reclaim(notice=False)
     eventually(lambda: len(story.cloud.service.periods(JOB)) == 2)  # the first is over, with its mirror
@@ -265,13 +252,7 @@ def whole_in_s3(cloud: Training) -> list[int]:
 
 
 def test_an_isolated_run_goes_on_from_its_mirror_without_a_word_to_aws(story: Story, peaceful: list[Any]) -> None:
-    own = {
-        "SPOTKEEPER_URI": "/opt/ml/checkpoints",
-        "SPOTKEEPER_RUN_ID": RUN,
-        "SPOTKEEPER_PROGRESS_SECONDS": "0.1",
-        **OF_THE_PROGRAM,
-        "STEP_SECONDS": "0.3",
-    }
+    own = ISOLATED | {"STEP_SECONDS": "0.3"}
     story.create(Environment=own, CheckpointConfig=CHECKPOINTS, EnableNetworkIsolation=True)
     eventually(lambda: whole_in_s3(story.cloud), timeout_seconds=60)
     story.reclaim(notice=False)
@@ -287,28 +268,3 @@ def test_an_isolated_run_goes_on_from_its_mirror_without_a_word_to_aws(story: St
 
     manifests = [key.removeprefix(f"mirror/{RUN}/") for key in story.cloud.keys(f"mirror/{RUN}/commit/")]
     assert final_state(manifests, RUN, mirrored) == peaceful
-
-
-def twice_and_shuffled() -> Any:
-    """Return faults that deliver every event twice, the second time after a later one."""
-    held: list[Event] = []
-    order = random.Random(3)
-
-    def deliver(event: Event) -> Sequence[Event]:
-        held.append(event)
-        late = held.pop(order.randrange(len(held)))
-        return (event, late) if order.random() < 0.5 else (late, event)
-
-    return deliver
-
-
-@pytest.mark.parametrize("faults", [twice_and_shuffled()])
-def test_what_events_tell_is_the_same_however_they_arrive_if_the_job_is_read_again(story: Story) -> None:
-    story.create(environment={"STEP_SECONDS": "0"})
-    done = story.cloud.ended(JOB)
-    arrived = eventually(lambda: [*seen, *story.cloud.delivered()] if (seen := story.cloud.delivered()) else None)
-
-    ids = [event["id"] for event in arrived]
-    assert len(ids) > len(set(ids))
-    assert {event["detail"]["TrainingJobName"] for event in arrived} == {JOB}
-    assert done["TrainingJobStatus"] == "Completed"

@@ -4,23 +4,43 @@ from typing import Any
 
 import pytest
 
+from emulation.alarms.metric_alarm import ALARM, OK
+from emulation.alarms.metric_data import read_embedded
 from emulation.cloud import Cloud
 from spotkeeper.contract.budgets import run_holder
+from spotkeeper.contract.events import SAGEMAKER_SOURCE
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.log_lines import parse_line
+from spotkeeper.contract.metrics import SPOT_DOLLARS
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import Cause
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.run import Run
 from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.submission import bring
 from spotkeeper.ops.training_place import SAGEMAKER
+from tests.story.age import age_mirror
+from tests.story.faults import lose_every_event, twice_and_out_of_order
 from tests.story.programs import library_program, saves_each_step
 from tests.story.user import User, eventually, later, now
+from tests.story.watched import Watched
 
 pytestmark = pytest.mark.timeout(240)
 
 
 def training_job(run: Run) -> str:
     return f"dev-{run.run_id}-{run.submission}"
+
+
+def told_of(cloud: Cloud) -> list[str]:
+    """Return the ids of the events of training jobs, as they arrived."""
+    return [each.event["id"] for each in cloud.router.delivered if each.event["source"] == SAGEMAKER_SOURCE]
+
+
+def saves(cloud: Cloud, run: Run) -> list[int]:
+    """Return the steps whose checkpoints the run's job has saved, as it says itself."""
+    lines = map(parse_line, cloud.training.output(training_job(run)).splitlines())
+    return [line["step"] for line in lines if line is not None and line["event"] == "committed"]
 
 
 def is_claimed(user: User, run: Run, epoch: int = 1) -> None:
@@ -42,6 +62,53 @@ def test_a_run_that_is_interrupted_goes_on_in_the_same_job_and_succeeds_by_its_r
     first, second = user.attempts(run)
     assert (first.cause, second.cause) == (Cause.INTERRUPTED, Cause.COMPLETED)
     assert {first.instance_type, second.instance_type} == {"ml.m5.xlarge"}
+
+
+def goes_on_once_interrupted_and_is_counted_once(cloud: Cloud, user: User) -> None:
+    """Follow a run whose machine is taken: what becomes of it must not depend on how events arrive."""
+    run = user.submit(saves_each_step(total=12, seconds_a_step=0.4), service=SAGEMAKER)
+    is_claimed(user, run)
+    eventually(lambda: user.num_commits(run), lambda number: number >= 2)
+
+    cloud.market.reclaim(cloud.training.instances(training_job(run))[0].id, notice=False)
+    ended = user.ended(run)
+
+    assert (ended.state, ended.submission, ended.epoch) == (RunState.SUCCEEDED, 1, 2)
+    attempts = user.attempts(run)
+    assert [attempt.cause for attempt in attempts] == [Cause.INTERRUPTED, Cause.COMPLETED]
+    assert [attempt.epoch for attempt in attempts] == [1, 2]
+    training = user.connection.descriptor.training
+    assert training is not None
+    price = float(training.profiles["sm-cpu"].usd_per_hour["ml.m5.xlarge"])
+    hours = sum(seconds_between(one.started_at or "", one.stopped_at or "") for one in attempts) / 3600
+    told = eventually(lambda: [value for value in dollars_told(cloud) if value], bool)
+    assert told == [pytest.approx(price * hours, abs=1e-9)]
+
+
+def dollars_told(cloud: Cloud) -> list[float]:
+    """Return what the handlers have told in metrics that runs cost on spot."""
+    lines = [line for function in cloud.functions.values() for line in function.log_lines]
+    return [datum.value for datum in read_embedded(lines) if datum.series.name == SPOT_DOLLARS]
+
+
+@pytest.mark.parametrize("faults", [lose_every_event])
+def test_a_run_of_which_every_event_is_lost_is_brought_to_its_end_by_the_sweeper(cloud: Cloud, user: User) -> None:
+    goes_on_once_interrupted_and_is_counted_once(cloud, user)
+
+    assert not told_of(cloud)
+
+
+@pytest.mark.parametrize("faults", [twice_and_out_of_order()])
+def test_a_run_whose_events_come_twice_and_out_of_order_ends_by_them_as_if_they_came_once(
+    cloud: Cloud, user: User
+) -> None:
+    cloud.router.stop()  # the sweeper would do without them
+
+    goes_on_once_interrupted_and_is_counted_once(cloud, user)
+
+    arrived = eventually(lambda: told_of(cloud), lambda ids: all(ids.count(event) >= 2 for event in ids))
+    first, second = list(dict.fromkeys(arrived))[:2]
+    assert first in arrived[arrived.index(second) :], "old news after new"
 
 
 def test_without_machines_one_type_after_another_is_asked_for_and_then_on_demand_within_the_cap(
@@ -122,21 +189,34 @@ def test_a_run_without_network_is_claimed_for_and_succeeds_by_the_record_in_its_
     assert "checkpoint" in user.types("status", run.run_id)
 
 
-def test_a_run_without_network_whose_mirror_stopped_before_its_end_goes_on_from_what_had_arrived(
+def test_a_run_without_network_whose_mirror_stops_is_told_of_by_its_alarm_and_goes_on_from_what_had_arrived(
     cloud: Cloud, user: User
 ) -> None:
-    run = user.submit(library_program(total=30), service=SAGEMAKER, is_isolated=True)
-    is_claimed(user, run)
+    watched = Watched(cloud, begin=cloud.clock.now().timestamp())
+    program = library_program(total=100, in_loop="step % 10 == 1 and run.save_now()")
+    run = user.submit(program, service=SAGEMAKER, is_isolated=True)
+    mirrors = user.connection.ports.mirrors
+    assert mirrors is not None
+    eventually(lambda: mirrors.newest_whole(run.run_id), bool)
+    assert not watched.fired()
+
     cloud.training.stop_mirrors()
+    saved = max(saves(cloud, run))
+    eventually(lambda: max(saves(cloud, run)), lambda step: step > saved)
+    age_mirror(user, run, seconds=3700)
+    watched.until(lambda: watched.states()[-1]["MirrorStopped"], lambda state: state == ALARM)
+    assert cloud.training.job(training_job(run))["TrainingJobStatus"] == "InProgress", "told while it trains"
+
     ended_job = cloud.training.wait(training_job(run), timeout_seconds=60)
     assert ended_job["TrainingJobStatus"] == "Completed"
     cloud.training.resume_mirrors()
     assert user.run(run).state is RunState.RUNNING, "exit 0 alone is no success"
-
     user.sweep(at=later(1200))
     ended = user.ended(run)
 
     assert (ended.state, ended.submission) == (RunState.SUCCEEDED, 2)
+    assert '"event":"resumed"' in cloud.training.output(training_job(ended))
+    eventually(lambda: watched.states()[-1]["MirrorStopped"], lambda state: state == OK)
 
 
 def test_a_job_that_the_user_sends_by_hand_becomes_a_run_and_succeeds(cloud: Cloud, user: User) -> None:

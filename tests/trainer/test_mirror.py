@@ -1,19 +1,11 @@
 """Checkpoints in a folder that SageMaker mirrors: late, in no order, and perhaps no more."""
 
-import io
-import json
-import os
-import time
-from contextlib import redirect_stdout
 from pathlib import Path
 
-import boto3
 import pytest
 
 from spotkeeper.trainer.checkpoint import Checkpoints
-from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.local_store import LocalStore
-from spotkeeper.trainer.mirror_watch import MirrorWatch
 
 RUN = "tiny"
 
@@ -99,73 +91,3 @@ def test_what_one_attempt_let_go_and_the_mirror_kept_does_not_come_before_what_i
     assert found.key == newest
     save(resumed, 5)
     assert not any(path.exists() for path in kept)
-
-
-class Mirrored:
-    """A folder, its bucket, and the mirror between them, which is the test itself."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.s3 = boto3.client("s3")
-        self.bucket = f"mirror-{time.time_ns()}"
-        self.s3.create_bucket(Bucket=self.bucket)
-        self.watch = MirrorWatch(
-            folder,
-            f"s3://{self.bucket}/mirror/{RUN}",
-            run_id=RUN,
-            log=EventLog(RUN, 1),
-            environment="dev",
-            patience_seconds=1,
-        )
-
-    def copy(self, key: str, *, size: int | None = None) -> None:
-        body = (self.folder / key).read_bytes()[:size]
-        self.s3.put_object(Bucket=self.bucket, Key=f"mirror/{RUN}/{key}", Body=body)
-
-
-@pytest.fixture
-def mirrored(folder: Path, aws: dict[str, str]) -> Mirrored:
-    assert aws
-    return Mirrored(folder)
-
-
-def age(path: Path, seconds: float) -> None:
-    then = time.time() - seconds
-    os.utime(path, (then, then))
-
-
-def test_a_checkpoint_is_late_until_its_manifest_and_its_whole_object_are_in_s3(mirrored: Mirrored) -> None:
-    assert mirrored.watch.look() == 0
-    manifest, data = save(checkpoints(mirrored.folder), 1)
-    age(mirrored.folder / manifest, 100)
-
-    mirrored.copy(manifest)
-    assert mirrored.watch.look() == pytest.approx(100, abs=30)
-    mirrored.copy(data, size=50)
-    assert mirrored.watch.look() == pytest.approx(100, abs=30)
-    mirrored.copy(data)
-    assert mirrored.watch.look() == 0
-
-
-def test_a_mirror_that_stops_and_goes_on_is_told_of_once_each_and_its_delay_is_a_metric(mirrored: Mirrored) -> None:
-    manifest, data = save(checkpoints(mirrored.folder), 1)
-    age(mirrored.folder / manifest, 100)
-    told = io.StringIO()
-    with redirect_stdout(told), mirrored.watch:
-        wait_for(told, "mirror_stopped")
-        mirrored.copy(manifest)
-        mirrored.copy(data)
-        wait_for(told, "mirror_resumed")
-
-    lines = told.getvalue().splitlines()
-    assert sum("mirror_stopped" in line for line in lines) == 1
-    delays = [json.loads(line)["MirrorDelay"] for line in lines if line.startswith("{")]
-    assert delays[0] == pytest.approx(100, abs=30)
-    assert delays[-1] == 0
-
-
-def wait_for(told: io.StringIO, event: str) -> None:
-    give_up = time.monotonic() + 30
-    while event not in told.getvalue():
-        assert time.monotonic() < give_up, told.getvalue()
-        time.sleep(0.01)  # between two looks; the deadline is above

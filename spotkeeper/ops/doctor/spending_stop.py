@@ -7,7 +7,7 @@ from spotkeeper.ops.doctor.finding import Finding
 
 
 def functions_may_submit(examined: Examined) -> Iterator[Finding]:
-    """The second net's denying policy hangs on none of the functions' roles: runs are parked otherwise."""
+    """The second net's denying policy hangs on none of the functions' roles: runs stay SUBMITTING otherwise."""
     stops = set(examined.resources("recovery", "AWS::IAM::ManagedPolicy").values())
     if not stops:  # Without `budget_alert_emails` there is no second net.
         return
