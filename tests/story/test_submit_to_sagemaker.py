@@ -201,8 +201,9 @@ def test_a_run_without_network_whose_mirror_stops_is_told_of_by_its_alarm_and_go
     assert not watched.fired()
 
     cloud.training.stop_mirrors()
-    saved = max(saves(cloud, run))
-    eventually(lambda: max(saves(cloud, run)), lambda step: step > saved)
+    arrived = mirrors.newest_whole(run.run_id)
+    assert arrived is not None
+    eventually(lambda: saves(cloud, run), lambda steps: max(steps, default=0) > arrived.step)
     age_mirror(user, run, seconds=3700)
     watched.until(lambda: watched.states()[-1]["MirrorStopped"], lambda state: state == ALARM)
     assert cloud.training.job(training_job(run))["TrainingJobStatus"] == "InProgress", "told while it trains"
