@@ -4,7 +4,7 @@ A cap is kept as what is *left* of it, because the one condition that a database
 "enough is left", and no condition of DynamoDB can add.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Final, Self
@@ -206,12 +206,16 @@ def rolling_over(
     return changes
 
 
-def asked_by_rolling_over(changes: Mapping[str, CapChange], holders: Iterable[str], *, microusd: int) -> dict[str, int]:
+def asked_by_rolling_over(
+    changes: Mapping[str, CapChange], holders: Collection[str], *, microusd: int
+) -> dict[str, int]:
     """Return, by holder, how much must be available for that: what was spent is owed, whatever is left.
 
     So only those are asked that set something aside.
     """
-    return {holder: changes[holder].asked for holder in holders if microusd and changes[holder].asked}
+    return {
+        holder: change.asked for holder, change in changes.items() if microusd and holder in holders and change.asked
+    }
 
 
 def _limit(microusd: int | None) -> int:
