@@ -208,7 +208,7 @@ def secure(run: Run, *, ports: Ports, now: str) -> Run:
 
 def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
     ledger, batch = ports.ledger, ports.batch
-    run = _noted(run, ports, now, is_first=is_first)
+    run = _noted(run, ports, now)
     if run.state is not RunState.SUBMITTING:
         return run
     try:
@@ -239,15 +239,15 @@ def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
     return _record(run, job_id, ledger=ledger, batch=batch)
 
 
-def _noted(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
+def _noted(run: Run, ports: Ports, now: str) -> Run:
     """Record, before it is made, the call that others have to know of.
 
     That is whoever settles the submission's money, by when a job of it can have been made last; and whoever submits the
-    very same run at this moment, so that a refusal of one call does not end it while the other's job begins.
+    very same run meanwhile, so that a refusal of one call does not end it while the other's job begins.
     """
     if run.market == Market.ON_DEMAND:
         return _counted(run, ports, now)
-    if is_first or seconds_between(run.intent_at or run.created_at, now) > PROMPT_SECONDS:
+    if run.submission == 1 or seconds_between(run.intent_at or run.created_at, now) > PROMPT_SECONDS:
         return ports.ledger.advance(run, sent_at=now)
     return run
 

@@ -259,6 +259,35 @@ def test_a_request_that_is_refused_ends_no_run_that_somebody_else_submits_at_the
     assert (run.state, run.job_id) == (RunState.SUBMITTED, "job-1")
 
 
+def test_a_request_that_is_refused_ends_no_run_whose_job_a_later_call_made_within_the_minute() -> None:
+    ledger = MemoryLedger()
+
+    class Contended(MemoryBatch):
+        """Refuses a call; before that is recorded another one succeeds, whose reply is lost and job shows late."""
+
+        is_refusing, is_seen = True, False
+
+        def submit(self, request: Mapping[str, Any]) -> str:
+            if not self.is_refusing:
+                return super().submit(request)
+            self.is_refusing = False
+            with pytest.raises(ReplyLost):
+                finish("digits-7fq2", ports=memory_ports(ledger, self), now=NOW)
+            raise Refused("the queue was disabled a moment ago")
+
+        def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
+            return super().find(name, queue=queue) if self.is_seen else ()
+
+    batch = Contended(lost_replies=1)
+    ports = memory_ports(ledger, batch)
+    with pytest.raises(Refused):
+        submit(new_run(), ports=ports, now=NOW)
+    assert ledger.runs["digits-7fq2"].state is RunState.SUBMITTING
+
+    batch.is_seen = True
+    assert finish("digits-7fq2", ports=ports, now=NOW).job_id == "job-1"
+
+
 def test_a_refusal_of_the_submission_before_that_an_older_function_left_standing_holds_nothing_up() -> None:
     ledger, batch = MemoryLedger(), MemoryBatch()
     ledger.create(new_run(submission=2, intent_at=NOW, refused_at="2026-11-20T18:00:00+00:00", reason="refused"))

@@ -151,7 +151,7 @@ ANY_CHILD: Final[Mapping[ModuleType, Patches]] = {
     )
 }
 LATE_CALL: Final = (
-    "    if is_first or seconds_between(run.intent_at or run.created_at, now) > PROMPT_SECONDS:",
+    "    if run.submission == 1 or seconds_between(run.intent_at or run.created_at, now) > PROMPT_SECONDS:",
     "    if not run:",
 )
 INTERRUPTED_IS_ENDED: Final = (

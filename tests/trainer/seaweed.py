@@ -18,7 +18,10 @@ from mypy_boto3_s3 import S3Client
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 GRPC_OFFSET = 10_000
 """From a port of SeaweedFS to its second one."""
-TRIES = 300
+PORTS = range(10_000, 22_000)
+"""Below those that the system gives to whoever asks for any port, of which one may be taken at every moment."""
+READY_TRIES = 300
+START_TRIES = 5
 
 
 @contextmanager
@@ -33,24 +36,29 @@ def serve_seaweed(folder: Path) -> Iterator[str]:
     }
     settings = folder / "s3.json"
     settings.write_text(json.dumps({"identities": [identity]}))
-    data = folder / "data"
-    data.mkdir()
-    master, volume, filer, s3 = (_free_port() for _ in range(4))
-    options = [
-        *("-dir", str(data), "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-master.telemetry=false"),
-        *("-volume.max", "100", "-master.volumeSizeLimitMB", "1024", "-filer", "-s3", "-s3.config", str(settings)),
-        *("-s3.port.iceberg", "0", "-s3.port.lance", "0", "-s3.port", str(s3)),
-        *("-master.port", str(master), "-volume.port", str(volume), "-filer.port", str(filer)),
-    ]
-    with (folder / "weed.log").open("w") as log:
-        process = subprocess.Popen([command, "server", *options], stdout=log, stderr=log, cwd=folder)
-    url = f"http://127.0.0.1:{s3}"
-    try:
-        _wait_until_it_stores(url, process, folder / "weed.log")
-        yield url
-    finally:
-        process.kill()
-        process.wait()
+    log = folder / "weed.log"
+    for _ in range(START_TRIES):
+        master, volume, filer, s3 = _free_ports(4)
+        data = folder / f"data-{s3}"
+        data.mkdir()
+        options = [
+            *("-dir", str(data), "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-master.telemetry=false"),
+            *("-volume.max", "100", "-master.volumeSizeLimitMB", "1024", "-filer", "-s3", "-s3.config", str(settings)),
+            *("-s3.port.iceberg", "0", "-s3.port.lance", "0", "-s3.port", str(s3)),
+            *("-master.port", str(master), "-volume.port", str(volume), "-filer.port", str(filer)),
+        ]
+        with log.open("w") as lines:
+            process = subprocess.Popen([command, "server", *options], stdout=lines, stderr=lines, cwd=folder)
+        url = f"http://127.0.0.1:{s3}"
+        try:
+            if _stores_before_it_ends(url, process):
+                yield url
+                return
+        finally:
+            process.kill()
+            process.wait()
+        # Somebody took one of the ports meanwhile.
+    raise AssertionError(f"SeaweedFS did not start:\n{log.read_text()[-4000:]}")
 
 
 def client(url: str) -> S3Client:
@@ -67,24 +75,28 @@ def client(url: str) -> S3Client:
     return made
 
 
-def _wait_until_it_stores(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """An open port is not enough: the volumes come later."""
+def _stores_before_it_ends(url: str, process: "subprocess.Popen[bytes]") -> bool:
+    """Wait until an object can be stored: an open port is not enough, the volumes come later."""
     s3 = client(url)
-    for _ in range(TRIES):
+    for _ in range(READY_TRIES):
         with suppress(BotoCoreError, ClientError):
             s3.create_bucket(Bucket="ready")
             s3.put_object(Bucket="ready", Key="ready", Body=b"ready")
-            return
+            return True
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.2)
-            break
-    raise AssertionError(f"SeaweedFS did not start:\n{log.read_text()[-4000:]}")
+            return False
+    return False
 
 
-def _free_port() -> int:
-    while True:
-        port = random.randrange(20_000, 50_000)
+def _free_ports(num_ports: int) -> list[int]:
+    """Return ports that are free now, as are their second ones, no two of them the same."""
+    found: list[int] = []
+    while len(found) < num_ports:
+        port = random.choice(PORTS)
         with socket.socket() as first, socket.socket() as second, suppress(OSError):
             first.bind(("127.0.0.1", port))
             second.bind(("127.0.0.1", port + GRPC_OFFSET))
-            return port
+            if all(port not in (other, other - GRPC_OFFSET, other + GRPC_OFFSET) for other in found):
+                found.append(port)
+    return found
