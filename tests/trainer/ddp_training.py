@@ -42,6 +42,7 @@ def say(sentence: str) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    say(f"rank {rank} is process {os.getpid()}")
     torch.manual_seed(rank)
     random.seed(rank)
     np.random.seed(rank)

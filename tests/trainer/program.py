@@ -98,13 +98,13 @@ def attempt(command: list[str], environ: dict[str, str]) -> Iterator[Program]:
 
 
 @contextmanager
-def forked(arguments: list[str], environ: dict[str, str]) -> Iterator[Program]:
+def forked(arguments: list[str], environ: dict[str, str], *, end_by: int = signal.SIGKILL) -> Iterator[Program]:
     """The same in a fork of a Python that has torch loaded."""
     with warm_python().start(arguments, environ) as process:
         try:
             yield Program(process)
         finally:
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(end_by)
 
 
 def drive(folder: Path, *arguments: str, start: Callable[..., Any] = forked, **variables: str) -> int:

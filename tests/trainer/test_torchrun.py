@@ -17,19 +17,23 @@ from spotkeeper.trainer.local_store import LocalStore
 from spotkeeper.trainer.notice import INTERRUPTION_PATH
 from tests.trainer.conftest import clean_environ
 from tests.trainer.fake_imds import FakeImds
-from tests.trainer.program import Program, running
+from tests.trainer.program import Program, forked, running
 from tests.trainer.tiny_training import TOTAL
 
-PROGRAM = ["-m", "tests.trainer.ddp_training"]
+TRAINING = Path(__file__).with_name("ddp_training.py")
 OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 """As in the trainer image: a restarted process group may else read addresses of the one before (pytorch #167288). So
 both ways are tested, torchrun's store and one that rank 0 keeps."""
 
 
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--monitor-interval=0.1"]
+
+
 @contextmanager
-def started(folder: Path, *, processes: int = 2, restarts: int = 0, **variables: str) -> Iterator[Program]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    launcher += [f"--nproc-per-node={processes}", f"--max-restarts={restarts}", "--monitor-interval=0.1"]
+def started(
+    folder: Path, *, processes: int = 2, restarts: int = 0, is_forked: bool = True, **variables: str
+) -> Iterator[Program]:
+    """Start the training. Forked, torchrun and its processes begin with torch and what else each of them loads."""
     environ = clean_environ(
         SPOTKEEPER_URI=str(folder),
         SPOTKEEPER_RUN_ID="tiny",
@@ -37,8 +41,12 @@ def started(folder: Path, *, processes: int = 2, restarts: int = 0, **variables:
         SPOTKEEPER_OUTCOME_FILE=str(folder.parent / f"{folder.name}.json"),
         **variables,
     )
-    arguments = [*(launcher if processes > 1 else []), *PROGRAM]
-    with running(arguments, environ, end_by=signal.SIGTERM) as program:  # torchrun takes its processes with it
+    arguments = ["-m", "tests.trainer.ddp_training"]
+    if processes > 1:
+        arguments = ["--start-method=fork", "--run-path", str(TRAINING)] if is_forked else arguments
+        arguments = [*TORCHRUN, f"--nproc-per-node={processes}", f"--max-restarts={restarts}", *arguments]
+    start = forked if is_forked else running
+    with start(arguments, environ, end_by=signal.SIGTERM) as program:  # torchrun takes its processes with it
         yield program
 
 
@@ -68,7 +76,7 @@ def outcome(folder: Path) -> Any:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed") / "checkpoints"
-    program = finish(folder)
+    program = finish(folder, is_forked=False)  # as people start it
     assert program.events() == ["started", "committed"]  # one process speaks for both
     assert outcome(folder) == {"outcome": "completed", "step": TOTAL}
     return folder
@@ -78,7 +86,9 @@ def test_a_notice_makes_all_ranks_save_one_step_and_the_resumed_training_changes
     undisturbed: Path, tmp_path: Path, imds: FakeImds
 ) -> None:
     folder = tmp_path / "checkpoints"
-    with started(folder, STEP_SECONDS="0.4", AWS_EC2_METADATA_SERVICE_ENDPOINT=imds.endpoint) as program:
+    with started(
+        folder, is_forked=False, STEP_SECONDS="0.4", AWS_EC2_METADATA_SERVICE_ENDPOINT=imds.endpoint
+    ) as program:
         program.wait_for("progress")
         deadline = (datetime.now(UTC) + timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
         imds.documents[INTERRUPTION_PATH] = json.dumps({"action": "terminate", "time": deadline})
@@ -101,18 +111,17 @@ def test_a_notice_makes_all_ranks_save_one_step_and_the_resumed_training_changes
     assert trained(folder) == trained(undisturbed)
 
 
-def follower_of(launcher: int) -> int:
-    """Return the process of rank 1."""
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    (pid,) = [pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()]
-    return int(pid)
+def follower(program: Program) -> int:
+    """Return the process of rank 1, which has told it before it trains."""
+    (told,) = [line for line in program.other_output if line.startswith("rank 1 is process ")]
+    return int(told.split()[-1])
 
 
 def test_a_signal_that_only_one_rank_gets_stops_all_at_one_step_with_the_state_of_each(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     with started(folder, STEP_SECONDS="0.1", PER_RANK="opt") as program:
         program.wait_for("progress")
-        os.kill(follower_of(program.process.pid), signal.SIGUSR1)
+        os.kill(follower(program), signal.SIGUSR1)
         assert program.end() != 0
 
     assert program.events() == ["started", "committed", "yielded"]
