@@ -24,8 +24,6 @@ TRAINING = Path(__file__).with_name("ddp_training.py")
 OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 """As in the trainer image: a restarted process group may else read addresses of the one before (pytorch #167288). So
 both ways are tested, torchrun's store and one that rank 0 keeps."""
-
-
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--monitor-interval=0.1"]
 
 
