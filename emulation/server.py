@@ -7,6 +7,7 @@ service is entered, so that a client that stalls in the middle of an upload hold
 """
 
 import errno
+import functools
 import io
 import json
 import re
@@ -95,6 +96,19 @@ class _RequestHandler(MotoRequestHandler):
         """Say nothing: failures are kept in `Server.failures`."""
 
 
+class _Moto(DomainDispatcherApplication):
+    """moto's services. Which one answers for a host never changes, and moto reads its own folder to find out."""
+
+    @functools.cache  # noqa: B019  # there is one, for as long as the process lives
+    def get_backend_for_host(self, host: str | None) -> Any:
+        """Return the service that answers for a host."""
+        return super().get_backend_for_host(host)
+
+
+_MOTO: Final = _Moto(create_backend_app)
+"""It keeps the routes of the services and no state."""
+
+
 class Server:
     """moto on 127.0.0.1 with our own answers to the Batch job operations.
 
@@ -123,13 +137,12 @@ class Server:
         self.deployment: Deployment | None = None
         """Completes what moto says of job definitions and queues; names the keys that are written only once."""
         self._registered: dict[str, dict[str, Any]] = {}
-        self._moto = DomainDispatcherApplication(create_backend_app)
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._failures: list[Failure] = []
         self._socket = _listen(port)
         self.port: int = self._socket.getsockname()[1]
         self.endpoint_url = f"http://{_HOST}:{self.port}"
-        moto_api = Client(self._moto)
+        moto_api = Client(_MOTO)
         moto_api.post("/moto-api/reset")
         moto_api.post(f"/moto-api/seed?a={seed}")
         self._server = make_server(
@@ -171,13 +184,13 @@ class Server:
                 if arn is not None:
                     return _xml_response(start_response, "403 Forbidden", access_denied(arn, self.account))
             if _waits(service, environ, body):
-                return self._moto(environ, start_response)  # type: ignore[no-any-return]
+                return _MOTO(environ, start_response)  # type: ignore[no-any-return]
             with self._locks[service]:
                 if service == "batch" and self.deployment is not None and environ["PATH_INFO"] in overlay.OPERATIONS:
                     return self._answer_completed(environ, self.deployment, start_response)
                 if service == "batch" and environ["PATH_INFO"] == _REGISTER:
                     return self._answer_registration(environ, json.loads(body), start_response)
-                return self._moto(environ, start_response)  # type: ignore[no-any-return]
+                return _MOTO(environ, start_response)  # type: ignore[no-any-return]
         except Exception as error:  # noqa: BLE001  # the outermost frame of a request: moto raises what it cannot do
             return self._answer_failure(service, environ, error, start_response)
 
@@ -204,7 +217,7 @@ class Server:
     def _answer_completed(
         self, environ: Environ, deployment: Deployment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        content, status, headers = run_wsgi_app(self._moto, environ, buffered=True)
+        content, status, headers = run_wsgi_app(_MOTO, environ, buffered=True)
         if not status.startswith("200"):
             start_response(status, list(headers))
             return content
@@ -215,7 +228,7 @@ class Server:
     def _answer_registration(
         self, environ: Environ, request: dict[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
-        content, status, headers = run_wsgi_app(self._moto, environ, buffered=True)
+        content, status, headers = run_wsgi_app(_MOTO, environ, buffered=True)
         answer = b"".join(content)
         if status.startswith("200"):
             self._registered[json.loads(answer)["jobDefinitionArn"]] = overlay.dropped(request)

@@ -5,6 +5,7 @@ Nothing else of this machine's environment is on its path, so that a module miss
 Not as in Lambda: the interpreter is this one, an invocation waits for the one before, and memory is not limited.
 """
 
+import functools
 import importlib.metadata
 import io
 import re
@@ -184,12 +185,17 @@ def _host(
 def link_provided_libraries(folder: Path) -> None:
     """Fill a folder with links to what Lambda provides, and to nothing else that is installed here."""
     folder.mkdir(parents=True, exist_ok=True)
+    for name, installed in _provided().items():
+        (folder / name).symlink_to(installed)
+
+
+@functools.cache
+def _provided() -> dict[str, Path]:
+    found: dict[str, Path] = {}
     for distribution in _with_requirements(PROVIDED):
-        for file in distribution.files or ():
-            top = file.parts[0]
-            link = folder / top
-            if top not in {"..", "__pycache__"} and not link.is_symlink():
-                link.symlink_to(Path(str(distribution.locate_file(top))))
+        names = {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}
+        found |= {name: Path(str(distribution.locate_file(name))) for name in names}
+    return found
 
 
 def _with_requirements(names: Iterable[str]) -> list[importlib.metadata.Distribution]:
