@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from tests.simulation.hunt import hunt_all
 from tests.simulation.many import quietly, simulate_all
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.programs import Programs
@@ -19,7 +20,7 @@ SECONDS_A_YEAR: Final = 365 * 86400
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments ask for; return 0 if nothing was violated and no mutant survived."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, metavar="N", help="how many, from FIRST on (200; 5000 for mutants)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many, from FIRST on (200; 10,000 for mutants)")
     parser.add_argument("--first", type=int, default=0, metavar="FIRST")
     parser.add_argument("--seed", type=int, metavar="N", help="simulate one seed; if it fails, shrink it")
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happens")
@@ -27,13 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mutants", action="store_true", help="find every planted bug, within --seeds seeds")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args(arguments)
-    # A bug that needs faults to coincide shows in one seed of a thousand.
-    options.seeds = options.seeds if options.seeds is not None else 5000 if options.mutants else 200
+    # A bug that needs faults to coincide shows in one seed of several thousand.
+    options.seeds = options.seeds if options.seeds is not None else 10_000 if options.mutants else 200
     for name in ("seeds", "processes"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(options, name)}: none would prove nothing")
     if options.mutants:
-        return _find_mutants(max_seeds=options.seeds)
+        return _find_mutants(max_seeds=options.seeds, processes=options.processes)
     if options.seed is not None:
         programs = MUTANTS[options.mutant]().programs if options.mutant else SHIPPED
         return _one(options.seed, programs, trace=options.trace)
@@ -68,19 +69,11 @@ def _many(seeds: range, processes: int) -> int:
     return 1
 
 
-def _find_mutants(max_seeds: int) -> int:
+def _find_mutants(*, max_seeds: int, processes: int) -> int:
     survivors = 0
-    for name, make in MUTANTS.items():
-        mutant = make()
-        results = ((seed, quietly(seed, mutant.programs)) for seed in range(max_seeds))
-        found = next(((seed, result) for seed, result in results if result.violation is not None), None)
-        if found is None:
-            survivors += 1
-            print(f"{name:<26} SURVIVES {max_seeds} seeds: {mutant.what}")
-            continue
-        seed, result = found
-        shrunk = shrink(result, mutant.programs)
-        print(f"{name:<26} {seed + 1:>5} seeds, {len(shrunk.decisions):>2} decisions  {shrunk.violation}")
+    for line, survives in hunt_all(MUTANTS, max_seeds=max_seeds, processes=processes):
+        survivors += survives
+        print(line, flush=True)
     print(f"{len(MUTANTS)} mutants, {survivors} survive")
     return 1 if survivors else 0
 

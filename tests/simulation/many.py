@@ -1,18 +1,20 @@
 """Many seeds, on several processes; the order of the results is that of the seeds."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from multiprocessing import get_context
-from typing import Final
+from typing import Final, TypeVar
 
 from tests.simulation.programs import Programs
 from tests.simulation.simulation import SHIPPED, Result, simulate
 
 SEEDS_A_TASK: Final = 50
+Task = TypeVar("Task")
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,10 +36,16 @@ def quietly(seed: int, programs: Programs, *, trace: bool = False) -> Result:
 def simulate_all(seeds: range, processes: int) -> Summary:
     """Simulate the shipped programs under every seed; the digest does not depend on `processes`."""
     tasks = [seeds[start : start + SEEDS_A_TASK] for start in range(0, len(seeds), SEEDS_A_TASK)]
+    return _together(map_in_processes(_summarize, tasks, processes))
+
+
+def map_in_processes(function: Callable[[Task], Done], tasks: Iterable[Task], processes: int) -> Iterator[Done]:
+    """Yield what the function makes of each task, in their order; with one, in this process."""
     if processes == 1:
-        return _together(map(_summarize, tasks))
+        yield from map(function, tasks)
+        return
     with ProcessPoolExecutor(max_workers=processes, mp_context=get_context("spawn")) as pool:
-        return _together(pool.map(_summarize, tasks))
+        yield from pool.map(function, tasks)
 
 
 def _summarize(seeds: range) -> Summary:
