@@ -25,6 +25,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 from werkzeug.test import Client, run_wsgi_app
 
+from emulation import attribute_values
 from emulation.batch.batch_api import ClientException
 from emulation.create_only import access_denied, refused_key
 from emulation.sagemaker.refusals import SageMakerRefusal
@@ -35,6 +36,8 @@ from emulation.templates.deployment import Deployment
 # moto's CloudFormation loads jsonschema, which loads this package where it is installed, to judge a format that no
 # template has: 2.4 of the 4.6 s that it takes to load moto. Python imports no module that is None; it does without.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+attribute_values.find_at_once()
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
