@@ -130,6 +130,12 @@ class Executor:
             job.is_stop_requested = True
             self._changed.notify_all()
 
+    def end_wait(self, job: TrainingJob) -> None:
+        """Let the job's MaxWaitTimeInSeconds be used up."""
+        with self._changed:
+            job.is_wait_over = True
+            self._changed.notify_all()
+
     def wait(self, job: TrainingJob, accept: Callable[[TrainingJob], bool], timeout_seconds: float) -> None:
         """Wait until a job is as wanted.
 
@@ -421,9 +427,9 @@ class Executor:
                 node.container.kill()
 
     def _wait(self, job: TrainingJob, seconds: float, is_news: Callable[[], bool]) -> None:
-        """Wait, with the lock held, for news, a stop or the end of time."""
+        """Wait, with the lock held, for news, a stop, the end of its wait or of time."""
         give_up = time.monotonic() + seconds
-        while not (job.is_stop_requested or self._is_stopping or is_news()):
+        while not (job.is_stop_requested or job.is_wait_over or self._is_stopping or is_news()):
             if (left := give_up - time.monotonic()) <= 0:
                 break
             self._changed.wait(left)
@@ -441,19 +447,20 @@ class _Life:
     """How much time a job has left, in real seconds: running counts towards both limits, waiting towards one."""
 
     def __init__(self, job: TrainingJob, clock: Clock, *, patience_seconds: float) -> None:
+        self._job = job
         times = job.request.get("StoppingCondition") or {}
         now = time.monotonic()
         wait = times.get("MaxWaitTimeInSeconds")
         self._run_seconds = clock.real_seconds(times.get("MaxRuntimeInSeconds", DEFAULT_RUNTIME_SECONDS))
         self._waits_until = now + clock.real_seconds(wait) if wait is not None else math.inf
         pending = times.get("MaxPendingTimeInSeconds", patience_seconds)
-        self._launches_until = self._waits_until if job.is_spot else now + clock.real_seconds(pending)
+        self._launches_until = math.inf if job.is_spot else now + clock.real_seconds(pending)
         self._began: float | None = None
 
     @property
     def launch_seconds_left(self) -> float:
         """Until it is no longer tried to get instances."""
-        return self._launches_until - time.monotonic()
+        return min(self._launches_until - time.monotonic(), self._wait_seconds_left)
 
     @property
     def run_seconds_left(self) -> float:
@@ -463,7 +470,12 @@ class _Life:
     @property
     def seconds_left(self) -> float:
         """Until the first of the limits."""
-        return min(self.run_seconds_left, self._waits_until - time.monotonic())
+        return min(self.run_seconds_left, self._wait_seconds_left)
+
+    @property
+    def _wait_seconds_left(self) -> float:
+        """Until MaxWaitTimeInSeconds is used up."""
+        return 0.0 if self._job.is_wait_over else self._waits_until - time.monotonic()
 
     @property
     def limit(self) -> str:

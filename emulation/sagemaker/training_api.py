@@ -187,6 +187,19 @@ class TrainingService:
         )
         return self.job(name)
 
+    def end_wait(self, name: str) -> None:
+        """Let a spot job's MaxWaitTimeInSeconds be used up now.
+
+        At a speed that shortens days to seconds, the program would have no time to train within its own limit.
+
+        Raises:
+            ValueError: if it is no spot job.
+        """
+        job = self._find(name)
+        if not job.is_spot:
+            raise ValueError(f"training job {name} is not on spot and has no MaxWaitTimeInSeconds: stop it instead")
+        self._executor.end_wait(job)
+
     def stop_mirrors(self) -> None:
         """Mirror no checkpoint folder any more, as has been seen in AWS: training goes on, and nobody is told."""
         self._executor.mirrors_are_stopped.set()

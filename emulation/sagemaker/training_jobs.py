@@ -89,6 +89,8 @@ class TrainingJob:
     periods: list[Period] = field(default_factory=list)
     failure_reason: str | None = None
     is_stop_requested: bool = False
+    is_wait_over: bool = False
+    """Its MaxWaitTimeInSeconds is taken for used up, however little of it has passed."""
     model_artifacts: str | None = None
 
     @property

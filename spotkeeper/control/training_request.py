@@ -26,7 +26,7 @@ MAX_RUNTIME_SECONDS: Final = 28 * 86400
 """docs.aws.amazon.com/sagemaker/latest/APIReference/API_StoppingCondition.html"""
 WAIT_SECONDS: Final = 2 * 86400
 """What a spot job may wait in all, beside its run time. Spotkeeper gives a job without machine up long before; this
-counts where the sweeper is not there."""
+counts where the sweeper is not there, or neither another type nor on-demand is."""
 
 
 def training_request(run: Run, *, profile: ProfileTerms) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from spotkeeper.contract.budgets import run_holder
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.classify import WAITED_REASON, Cause
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import JobAttempt, JobStatus
+from spotkeeper.control.reconcile import reconcile
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
 from spotkeeper.policy.reservation import lease_microusd, on_demand_microusd
 from tests.control.reconciled import RUN, World, after
@@ -97,6 +99,45 @@ def test_after_the_last_type_it_waits_if_it_has_no_money_and_begins_with_the_fir
     world.look(minute=65 + 61)
     assert types_asked(world) == [*TYPES, TYPES[0]]
     assert world.run.instance_type is None
+
+
+def is_given_up_by_sagemaker(world: World, submission: int, *, minute: float) -> Outcome:
+    """The job has waited for the whole of its MaxWaitTimeInSeconds, and nobody looked."""
+    waits(world, submission)
+    world.change(job(submission), JobStatus.FAILED, status_reason="MaxWaitTimeExceeded", stopped_at=after(minute))
+    return world.hear(job(submission), minute)
+
+
+def given_up_without_money() -> World:
+    """SageMaker has given up all types one after the other, and the cap buys no on-demand."""
+    world = submitted(fallback_cap_microusd=USD // 100)
+    max_wait_minutes = world.batch.requests[0]["StoppingCondition"]["MaxWaitTimeInSeconds"] / 60
+    outcomes = [is_given_up_by_sagemaker(world, number, minute=number * max_wait_minutes) for number in (1, 2, 3)]
+    assert outcomes == [Outcome.REQUEUED, Outcome.REQUEUED, Outcome.WAITING]
+    return world
+
+
+def test_where_sagemaker_gives_up_and_the_cap_is_reached_it_waits_with_the_reason_and_then_asks_spot_again() -> None:
+    world = given_up_without_money()
+    assert world.run.reason is not None
+    assert f"the fallback cap of run/{RUN} has $0.01 left of $0.01" in world.run.reason
+    assert world.budgets.reservations(RUN) == ()
+
+    assert reconcile(RUN, ports=world.ports, now=world.run.wait_until or "").outcome is Outcome.SUBMITTED
+    assert types_asked(world) == [*TYPES, TYPES[0]]
+
+
+def test_where_sagemaker_gives_up_and_the_cap_is_raised_while_it_waits_it_finishes_on_on_demand() -> None:
+    world = given_up_without_money()
+    budget = world.budgets.budgets[run_holder(RUN)]
+    world.budgets.set_limits(budget, fallback=20 * USD, total=budget.total.limit)
+
+    assert reconcile(RUN, ports=world.ports, now=world.run.wait_until or "").outcome is Outcome.FELL_BACK
+    world.complete(job(4))
+    world.hear(job(4), minute=10_000)
+
+    assert (world.run.state, world.run.market) == (RunState.SUCCEEDED, "on-demand")
+    assert types_asked(world) == [*TYPES, "on-demand"]
 
 
 def test_the_sweeper_withdraws_a_job_whose_type_has_no_machines() -> None:

@@ -118,6 +118,33 @@ def test_without_capacity_a_spot_job_waits_until_its_wait_is_over(cloud: Trainin
     assert "BillableTimeInSeconds" not in done
 
 
+def test_a_wait_of_days_can_be_ended_at_once_for_a_job_without_machines_and_for_one_that_trains(
+    cloud: Training,
+) -> None:
+    cloud.create(WAITS, "trains")
+    cloud.writes("trains")
+    cloud.market.dry()
+    cloud.create("pass", "waits")
+    eventually(lambda: _message(cloud.describe("waits")))
+
+    for name in ("waits", "trains"):
+        cloud.service.end_wait(name)
+
+    told = {name: cloud.ended(name) for name in ("waits", "trains")}
+    assert {(one["TrainingJobStatus"], one["SecondaryStatus"]) for one in told.values()} == {
+        ("Stopped", "MaxWaitTimeExceeded")
+    }
+    assert secondary(told["waits"]) == ["Starting", "MaxWaitTimeExceeded"]
+    assert secondary(told["trains"])[-4:] == ["Training", "Stopping", "Uploading", "MaxWaitTimeExceeded"]
+
+
+def test_a_job_on_on_demand_has_no_wait_that_could_be_ended(cloud: Training) -> None:
+    cloud.create(WAITS, EnableManagedSpotTraining=False, StoppingCondition={"MaxRuntimeInSeconds": 36_000})
+
+    with pytest.raises(ValueError, match="job is not on spot"):
+        cloud.service.end_wait("job")
+
+
 def _message(description: Any) -> str:
     message = str(description["SecondaryStatusTransitions"][-1]["StatusMessage"])
     return message if message.startswith("Insufficient") else ""

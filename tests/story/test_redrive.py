@@ -11,6 +11,7 @@ from emulation.cloud import Cloud
 from emulation.events.router import Event
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.classify import Cause
+from tests.story.queues import all_is_handled
 from tests.story.user import User, eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -26,13 +27,7 @@ def redrive(cloud: Cloud, letters: Iterable[tuple[str, Event]]) -> None:
     queues = cloud.deployment.queues
     for queue_arn, event in letters:
         sqs.send_message(QueueUrl=queues[queue_arn].url, MessageBody=json.dumps(event))
-
-    def num_waiting() -> int:
-        names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        told = [sqs.get_queue_attributes(QueueUrl=queue.url, AttributeNames=names) for queue in queues.values()]
-        return sum(int(number) for one in told for number in one["Attributes"].values())
-
-    eventually(num_waiting, lambda number: number == 0)
+    all_is_handled(cloud)
 
 
 def ledger(cloud: Cloud, user: User) -> dict[str, Any]:
