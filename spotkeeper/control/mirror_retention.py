@@ -48,7 +48,7 @@ def let_go(before: Run, begun: Run, *, ports: Ports, now: str) -> None:
             num_deleted += len(page) - len(refused)
             if refused:
                 key, why = next(iter(refused.items()))
-                why_stopped = f"{len(refused)} were refused, as {key}: {why}"
+                why_stopped = f"refused: {len(refused)}, as {key}: {why}"
                 break  # what lies behind a manifest stays as long as that
     except Exception as error:  # noqa: BLE001  whatever it is, it costs space; the run must not wait for it
         why_stopped = f"{type(error).__name__}: {error}"
@@ -58,10 +58,10 @@ def let_go(before: Run, begun: Run, *, ports: Ports, now: str) -> None:
 
 
 def _told(run: Run, num_deleted: int, why_stopped: str, now: str) -> HistoryEvent:
-    message = f"before submission {run.submission}: {num_deleted} objects of older checkpoints deleted from its mirror"
+    message = f"before submission {run.submission}: objects of older checkpoints deleted from its mirror: {num_deleted}"
     return HistoryEvent(
         at=now,
         event_id=f"mirror-{run.submission}",
         kind=MIRROR_CLEARED,
-        message=f"{message}; the others stay until the next one: {why_stopped}" if why_stopped else message,
+        message=f"{message}; the others stay for now: {why_stopped}" if why_stopped else message,
     )

@@ -259,7 +259,7 @@ def test_a_deletion_leaves_the_versions_to_the_buckets_lifecycle(mirrors: S3Mirr
     assert (len(told["Versions"]), len(told["DeleteMarkers"])) == (1, 1)
 
 
-def test_what_s3_refuses_in_a_reply_of_200_is_told_by_key(mirrors: S3Mirrors) -> None:
+def test_what_s3_refuses_in_a_reply_of_200_is_told_by_key() -> None:
     client = boto3.client("s3", region_name=REGION)
     asked = [data_key(1), data_key(2)]
     refused = {"Key": mirror_prefix(RUN) + data_key(2), "Code": "AccessDenied", "Message": "Access Denied"}
