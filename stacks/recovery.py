@@ -28,7 +28,7 @@ from spotkeeper.contract.names import descriptor_parameter
 from stacks.constructs.deployed_length import most_characters
 from stacks.constructs.event_function import EventFunction, own_events
 from stacks.constructs.handler_code import handler_code
-from stacks.constructs.mirror_reading import acknowledge_mirror_reading, mirror_reading
+from stacks.constructs.mirror_access import acknowledge_mirror_clearing, mirror_clearing, mirror_reading
 from stacks.constructs.nag_finding import wildcard_finding
 from stacks.constructs.spending_stop import SpendingStop
 from stacks.constructs.training_policies import allow_moving_training
@@ -151,9 +151,9 @@ class RecoveryStack(EnvironmentStack):
             self._allow_moving_runs(unit.role, checkpoints, queues, descriptor_parameter(environment.name))
             if training_role_arn is not None:
                 allow_moving_training(unit.role, environment, training_role_arn)
-                for statement in mirror_reading(checkpoints):
+                for statement in (*mirror_reading(checkpoints), mirror_clearing(checkpoints)):
                     unit.role.add_to_policy(statement)
-                acknowledge_mirror_reading(unit.role, checkpoints)
+                acknowledge_mirror_clearing(unit.role, checkpoints)
         if training_role_arn is not None:
             sweep_runs.role.add_to_policy(
                 iam.PolicyStatement(sid="ListTraining", actions=["sagemaker:ListTrainingJobs"], resources=["*"])

@@ -16,6 +16,8 @@ import re
 from typing import Any, Final, NotRequired, TypedDict
 
 FORMAT_VERSION: Final = 1
+DEFAULT_KEEP: Final = 2
+"""Valid checkpoints that are kept, unless a program says otherwise: the newest, and one in case it is damaged."""
 
 DATA_PREFIX: Final = "data/"
 COMMIT_PREFIX: Final = "commit/"
@@ -26,6 +28,7 @@ MIRROR_PREFIX: Final = "mirror/"
 COMPLETION_PREFIX: Final = "completion/"
 
 _MANIFEST_KEY = re.compile(r"commit/(?P<run>[^/]+)/(?P<epoch>\d{6})-(?P<step>\d{12})\.json")
+_DATA_FOLDER = re.compile(r"data/[^/]+/e(?P<epoch>\d{6})-s(?P<step>\d{12})-[^/]+/")
 
 
 class StoredObject(TypedDict):
@@ -130,6 +133,12 @@ def data_key(run_id: str, epoch: int, step: int, nonce: str, rank: int) -> str:
 def file_key(run_id: str, epoch: int, step: int, nonce: str, number: int) -> str:
     """Key of the content of one file of a checkpoint folder."""
     return f"{DATA_PREFIX}{run_id}/e{epoch:06d}-s{step:012d}-{nonce}/f{number:06d}"
+
+
+def parse_data_key(key: str) -> tuple[int, int] | None:
+    """Return (epoch, step) of the save in whose folder an object lies, whatever it is; None for any other key."""
+    match = _DATA_FOLDER.match(key)
+    return (int(match["epoch"]), int(match["step"])) if match else None
 
 
 def source_key(sha256: str) -> str:

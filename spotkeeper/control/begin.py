@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from spotkeeper.contract.budgets import run_holder
-from spotkeeper.control import isolated, outlook, reserve, standby
+from spotkeeper.control import isolated, mirror_retention, outlook, reserve, standby
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Lack, Run
@@ -35,7 +35,7 @@ def on_spot(run: Run, *, ports: Ports, now: str, **changes: Any) -> Run | Held:
         "standby_ended_at": None,
         "num_failed_standbys": 0,
     }
-    return reserve.spot(run, placed, ports=ports, now=now)
+    return _with_room(run, reserve.spot(run, placed, ports=ports, now=now), ports, now)
 
 
 def on_demand(run: Run, *, ports: Ports, now: str, **changes: Any) -> Run | Held:
@@ -45,7 +45,13 @@ def on_demand(run: Run, *, ports: Ports, now: str, **changes: Any) -> Run | Held
         Conflict: somebody wrote in between; decide anew.
     """
     placed = {**next_submission(run, now=now), **standby.forgotten(), **changes}
-    return reserve.on_demand(run, placed, ports=ports, now=now)
+    return _with_room(run, reserve.on_demand(run, placed, ports=ports, now=now), ports, now)
+
+
+def _with_room(run: Run, begun: Run | Held, ports: Ports, now: str) -> Run | Held:
+    if isinstance(begun, Run):
+        mirror_retention.let_go(run, begun, ports=ports, now=now)
+    return begun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

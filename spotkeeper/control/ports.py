@@ -290,13 +290,22 @@ class Checkpoints(Protocol):
 
 
 class Mirrors(Protocol):
-    """What has arrived in S3 of runs whose containers reach no network."""
+    """What has arrived in S3 of runs whose containers reach no network; keys are those within a run's mirror."""
 
     def newest_whole(self, run_id: str) -> "Commit | None":
         """Return the newest checkpoint of which everything has arrived, at the time when it was made; None: none."""
 
     def completion(self, run_id: str) -> "CompletionRecord | None":
         """Return the record by which an attempt says that its program has finished, or None."""
+
+    def outlived(self, run_id: str, *, keep: int) -> Iterator[Sequence[str]]:
+        """Yield what belongs to checkpoints older than the `keep` newest of which everything has arrived, in pages.
+
+        Pages are to be deleted in this order. Where fewer have arrived whole, there are none.
+        """
+
+    def delete(self, run_id: str, keys: Sequence[str]) -> Mapping[str, str]:
+        """Delete a page of `outlived`; return what was refused, and why. What is not there counts as deleted."""
 
 
 class Budgets(Protocol):

@@ -30,6 +30,7 @@ from spotkeeper.contract.checkpoint_layout import (
     epoch_prefix,
     file_key,
     manifest_key,
+    parse_data_key,
     parse_manifest_key,
 )
 from spotkeeper.contract.exit_codes import EXIT_FENCED
@@ -45,7 +46,6 @@ MAX_EPOCH_RACES: Final = 100
 """Attempts that start at the same moment without a ledger; each race has a winner, so this is never reached."""
 
 _FILE = re.compile(r"/f\d{6}$")
-_DATA_FOLDER = re.compile(r"e(?P<epoch>\d{6})-s(?P<step>\d{12})-[^/]+/")
 
 
 class FencedError(SystemExit):
@@ -429,9 +429,9 @@ class Checkpoints:
             self._unreferenced.discard(key)
 
     def _manifest_of(self, data: str) -> str:
-        folder = _DATA_FOLDER.match(data.removeprefix(f"{DATA_PREFIX}{self._run_id}/"))
-        assert folder is not None
-        return manifest_key(self._run_id, int(folder["epoch"]), int(folder["step"]))
+        position = parse_data_key(data)
+        assert position is not None
+        return manifest_key(self._run_id, *position)
 
     def _named_by(self, manifest: str) -> list[str]:
         return [stored["key"] for stored in unseal(self._store.get(manifest), manifest, self._run_id)["objects"]]
@@ -439,14 +439,12 @@ class Checkpoints:
     def _sweep_orphans(self) -> None:
         """Delete data of earlier attempts that were killed before they could commit it."""
         committed = {_position(key) for key in self._manifest_keys()}
-        prefix = f"{DATA_PREFIX}{self._run_id}/"
-        keys = self._store.list(prefix)
+        keys = self._store.list(f"{DATA_PREFIX}{self._run_id}/")
         shared = self._named_by_folders() if any(_FILE.search(key) for key in keys) else set()
         for key in keys:
-            folder = _DATA_FOLDER.match(key.removeprefix(prefix))
-            if folder is None:
+            position = parse_data_key(key)
+            if position is None:
                 continue
-            position = (int(folder["epoch"]), int(folder["step"]))
             if position[0] < self.epoch and position not in committed and key not in shared:
                 self._store.delete(key)
 

@@ -10,8 +10,9 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
+from spotkeeper.contract.checkpoint_layout import DEFAULT_KEEP
 from spotkeeper.contract.exit_codes import EXIT_COMPLETED, EXIT_YIELDED
 from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.trainer.checkpoint import Checkpoints
@@ -25,9 +26,6 @@ from spotkeeper.trainer.interruption_watch import InterruptionWatch
 from spotkeeper.trainer.lingering import linger
 from spotkeeper.trainer.store import StoreRefusedError
 from spotkeeper.trainer.store_address import open_store
-
-KEEP: Final = 2
-"""Checkpoints of a folder that are kept; the framework decides how many of its own each one holds."""
 
 
 class CheckpointsUnavailableError(Exception):
@@ -58,7 +56,8 @@ class FolderMode:
         self._folder = folder.absolute()
         _refuse_overlap(self._folder, uri)
         try:
-            checkpoints = Checkpoints(open_store(uri), run_id=run_id, keep=KEEP, epoch=epoch)
+            # The framework decides how many of its own each one holds.
+            checkpoints = Checkpoints(open_store(uri), run_id=run_id, keep=DEFAULT_KEEP, epoch=epoch)
             self._log = EventLog(run_id, checkpoints.epoch)
             restored = restore_folder(self._folder, checkpoints)
         except StoreRefusedError as error:

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NoReturn
 
 from torch.utils.data import Dataset
 
+from spotkeeper.contract.checkpoint_layout import DEFAULT_KEEP
 from spotkeeper.contract.exit_codes import EXIT_YIELDED
 from spotkeeper.contract.log_lines import LogEvent
 from spotkeeper.contract.metrics import CHECKPOINT_AGE
@@ -77,7 +78,7 @@ class Run:
         self,
         *,
         max_lost: str | float | None = None,
-        keep: int = 2,
+        keep: int = DEFAULT_KEEP,
         per_rank: Collection[str] = (),
         **objects: Stateful,
     ) -> None:

@@ -1,5 +1,6 @@
 """A run without network: claimed for its attempts, complete by the record in its mirror, in one job at a time."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,6 +38,12 @@ class MemoryMirrors:
 
     def completion(self, run_id: str) -> CompletionRecord | None:
         return self.completions.get(run_id)
+
+    def outlived(self, run_id: str, *, keep: int) -> Iterator[Sequence[str]]:
+        raise AssertionError(f"nothing of {run_id} may go, {keep} or not")
+
+    def delete(self, run_id: str, keys: Sequence[str]) -> Mapping[str, str]:
+        raise AssertionError(f"nothing of {run_id} may go: {keys}")
 
 
 class NoCommits:

@@ -4,10 +4,11 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 from moto import mock_aws
 
 from spotkeeper.contract.checkpoint_layout import completion_key, manifest_key, mirror_prefix
-from spotkeeper.control.aws.mirrors import MOST_LOOKED_AT, S3Mirrors
+from spotkeeper.control.aws.mirrors import MOST_LOOKED_AT, PAGE, S3Mirrors
 from spotkeeper.control.condition import Commit
 
 REGION = "us-east-1"
@@ -27,8 +28,8 @@ def bring(key: str, body: bytes, run_id: str = RUN) -> None:
     boto3.client("s3", region_name=REGION).put_object(Bucket="checkpoints", Key=mirror_prefix(run_id) + key, Body=body)
 
 
-def data_key(step: int) -> str:
-    return f"data/{RUN}/e000001-s{step:012d}-abc/r0.safetensors"
+def data_key(step: int, epoch: int = 1) -> str:
+    return f"data/{RUN}/e{epoch:06d}-s{step:012d}-abc/r0.safetensors"
 
 
 def bring_manifest(step: int, *, epoch: int = 1, **changes: Any) -> None:
@@ -121,3 +122,157 @@ def test_what_is_no_completion_record_of_the_run_proves_nothing(mirrors: S3Mirro
     bring(completion_key(RUN), body)
 
     assert mirrors.completion(RUN) is None
+
+
+def bring_checkpoint(step: int, *, epoch: int = 1, **changes: Any) -> None:
+    bring_manifest(step, epoch=epoch, objects=[{"key": data_key(step, epoch), "bytes": 4}], **changes)
+    bring(data_key(step, epoch), b"1234")
+
+
+def let_go(mirrors: S3Mirrors, keep: int = 2) -> None:
+    for page in mirrors.outlived(RUN, keep=keep):
+        assert mirrors.delete(RUN, page) == {}
+
+
+def keys(prefix: str = "") -> list[str]:
+    listed = boto3.client("s3", region_name=REGION).get_paginator("list_objects_v2")
+    pages = listed.paginate(Bucket="checkpoints", Prefix=prefix)
+    return [stored["Key"] for page in pages for stored in page.get("Contents", [])]
+
+
+def checkpoint_keys(*steps: int) -> set[str]:
+    return {mirror_prefix(RUN) + key for step in steps for key in (manifest_key(RUN, 1, step), data_key(step))}
+
+
+def test_the_newest_whole_checkpoints_stay_and_older_ones_go_with_all_that_they_have(mirrors: S3Mirrors) -> None:
+    for step in (1, 2, 3, 4):
+        bring_checkpoint(step)
+
+    let_go(mirrors)
+
+    assert set(keys()) == checkpoint_keys(3, 4)
+
+
+def test_what_did_not_arrive_whole_is_not_counted_and_stays_as_long_as_it_is_newer(mirrors: S3Mirrors) -> None:
+    for step in (1, 2, 3, 4, 5, 6):
+        bring_checkpoint(step)
+    for late in (1, 4, 6):
+        bring(data_key(late), b"12")
+
+    let_go(mirrors)
+
+    assert set(keys()) == checkpoint_keys(3, 4, 5, 6)
+
+
+@pytest.mark.parametrize("num_whole", [0, 1])
+def test_with_fewer_whole_checkpoints_than_are_kept_nothing_goes(mirrors: S3Mirrors, num_whole: int) -> None:
+    for step in (1, 2, 3):
+        bring_manifest(step)
+    for step in range(1, num_whole + 1):
+        bring(data_key(step), b"1234")
+
+    assert list(mirrors.outlived(RUN, keep=2)) == []
+
+
+def test_all_that_is_no_old_checkpoint_stays(mirrors: S3Mirrors) -> None:
+    for step in (1, 2, 3):
+        bring_checkpoint(step)
+    bring(data_key(4), b"its manifest has not arrived")
+    others = [completion_key(RUN), f"epoch/{RUN}/000001", f"data/{RUN}/notes.txt", "data/somebody.txt", "model.pt"]
+    for key in others:
+        bring(key, b"{}")
+    bring(data_key(1), b"1234", run_id=f"{RUN}.output")
+    bring(manifest_key(RUN, 1, 1), b"{}", run_id="digits-7fq2-x")
+    before = set(keys())
+
+    let_go(mirrors)
+
+    assert before - set(keys()) == checkpoint_keys(1)
+
+
+def test_what_an_old_save_left_goes_though_no_manifest_names_it(mirrors: S3Mirrors) -> None:
+    for step in (2, 3):
+        bring_checkpoint(step)
+    left = [data_key(1), f"{data_key(1)}.sagemaker-uploading", f"{data_key(1)}.a1b2c3d4.partial"]
+    for key in left:
+        bring(key, b"12")
+
+    let_go(mirrors)
+
+    assert set(keys()) == checkpoint_keys(2, 3)
+
+
+def test_a_file_that_a_newer_checkpoint_of_a_folder_shares_stays(mirrors: S3Mirrors) -> None:
+    for step in (1, 2):
+        bring_checkpoint(step)
+    for step in (3, 4):
+        bring_manifest(step, objects=[{"key": data_key(key), "bytes": 4} for key in (1, step)])
+        bring(data_key(step), b"1234")
+
+    let_go(mirrors)
+
+    assert set(keys()) == checkpoint_keys(3, 4) | {mirror_prefix(RUN) + data_key(1)}
+
+
+def test_where_nobody_knows_what_a_checkpoint_that_stays_needs_nothing_goes(mirrors: S3Mirrors) -> None:
+    for step in (1, 2, 3):
+        bring_checkpoint(step)
+    bring(manifest_key(RUN, 1, 4), b'{"objects": ')
+
+    assert list(mirrors.outlived(RUN, keep=2)) == []
+
+
+def test_manifests_go_before_data_and_never_with_it_so_what_is_cut_off_between_is_found_again(
+    mirrors: S3Mirrors,
+) -> None:
+    for step in (1, 2, 3, 4):
+        bring_checkpoint(step)
+    first, second = mirrors.outlived(RUN, keep=2)
+    assert set(first) == {manifest_key(RUN, 1, step) for step in (1, 2)}
+    assert set(second) == {data_key(step) for step in (1, 2)}
+
+    mirrors.delete(RUN, first)
+
+    assert list(mirrors.outlived(RUN, keep=2)) == [second]
+
+
+def test_more_objects_than_one_call_takes_go_in_several(mirrors: S3Mirrors) -> None:
+    for step in (2, 3):
+        bring_checkpoint(step)
+    for number in range(PAGE + 1):
+        bring(f"data/{RUN}/e000001-s{1:012d}-abc/f{number:06d}", b"")
+
+    assert [len(page) for page in mirrors.outlived(RUN, keep=2)] == [PAGE, 1]
+    let_go(mirrors)
+
+    assert set(keys()) == checkpoint_keys(2, 3)
+
+
+def test_a_deletion_leaves_the_versions_to_the_buckets_lifecycle(mirrors: S3Mirrors) -> None:
+    client = boto3.client("s3", region_name=REGION)
+    client.put_bucket_versioning(Bucket="checkpoints", VersioningConfiguration={"Status": "Enabled"})
+    bring_checkpoint(1)
+
+    mirrors.delete(RUN, [data_key(1)])
+
+    told = client.list_object_versions(Bucket="checkpoints", Prefix=mirror_prefix(RUN) + data_key(1))
+    assert (len(told["Versions"]), len(told["DeleteMarkers"])) == (1, 1)
+
+
+def test_what_s3_refuses_in_a_reply_of_200_is_told_by_key() -> None:
+    client = boto3.client("s3", region_name=REGION)
+    asked = [data_key(1), data_key(2)]
+    refused = {"Key": mirror_prefix(RUN) + data_key(2), "Code": "AccessDenied", "Message": "Access Denied"}
+    with Stubber(client) as stubber:
+        stubber.add_response(
+            "delete_objects",
+            {"Errors": [refused]},
+            {
+                "Bucket": "checkpoints",
+                "Delete": {"Objects": [{"Key": mirror_prefix(RUN) + key} for key in asked], "Quiet": True},
+            },
+        )
+        told = S3Mirrors(client, "s3://checkpoints").delete(RUN, asked)
+        stubber.assert_no_pending_responses()
+
+    assert told == {data_key(2): "AccessDenied: Access Denied"}

@@ -117,6 +117,27 @@ def test_a_job_never_deletes_a_version_however_much_is_attached_to_its_role(
     assert not job_may(any_environment, action, key, HTTPS, EVERYTHING)
 
 
+@pytest.mark.parametrize("function", ["ObserveJob", "SweepRuns"])
+@pytest.mark.parametrize(
+    ("action", "key", "expected"),
+    [
+        ("DeleteObject", f"mirror/mine/{COMMIT}", True),
+        ("DeleteObject", f"mirror/mine/{DATA}", True),
+        *(("DeleteObject", f"mirror/mine/{key}", False) for key in ("completion/mine.json", EPOCH, "model.pt")),
+        *(("DeleteObject", key, False) for key in (COMMIT, DATA, EPOCH, SOURCE, "mirrors/mine/" + DATA)),
+        *((action, f"mirror/mine/{DATA}", False) for action in ("DeleteObjectVersion", "PutObject", "GetObject")),
+    ],
+)
+def test_who_moves_runs_takes_old_checkpoints_out_of_mirrors_and_nothing_else_from_the_bucket(
+    dev: Assembly, function: str, action: str, key: str, expected: bool
+) -> None:
+    policy = dev.one("recovery", "AWS::IAM::Policy", f"{function}Role")
+    statements = dev.resolved("recovery", policy["PolicyDocument"]["Statement"])
+    request = Request(action=f"s3:{action}", resource=f"{BUCKET}/{key}", context=HTTPS)
+
+    assert is_allowed(request, statements, bucket_policy(dev)) is expected
+
+
 @pytest.mark.parametrize(("action", "context"), [("PutObject", CREATES), ("GetObject", HTTPS), ("DeleteObject", HTTPS)])
 def test_iam_does_not_tell_runs_apart_as_the_decision_says(
     any_environment: Assembly, action: str, context: dict[str, str]

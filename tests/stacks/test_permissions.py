@@ -155,6 +155,10 @@ MOVES_RUNS = {
         ("s3:GetObject", f"arn:aws:service:us-east-1:123456789012:Checkpoints620E2F20.Arn/mirror/*/{part}/*")
         for part in ("commit", "completion")
     ),
+    *(
+        ("s3:DeleteObject", f"arn:aws:service:us-east-1:123456789012:Checkpoints620E2F20.Arn/mirror/*/{part}/*")
+        for part in ("commit", "data")
+    ),
     ("ssm:GetParameter", "arn:aws:ssm:us-east-1:123456789012:parameter/spotkeeper/dev/descriptor"),
 }
 MOVES_MONEY = {"ConditionCheckItem", "GetItem", "PutItem", "Query", "UpdateItem"}

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from spotkeeper.contract.checkpoint_layout import DEFAULT_KEEP
 from spotkeeper.contract.ledger import RUN_SORT_KEY, run_partition
 from spotkeeper.contract.log_lines import parse_line
+from spotkeeper.control.aws.mirrors import S3Mirrors
 from spotkeeper.trainer.manifest import unseal
 from tests.emulation.compute import eventually
 from tests.emulation.training import IMAGE, ROLE, TYPE, Training, training
@@ -262,9 +264,42 @@ def test_an_isolated_run_goes_on_from_its_mirror_without_a_word_to_aws(story: St
     assert [line["event"] for line in story.lines()].count("resumed") == 1
     assert "claimed_job_id" not in story.item()
 
+    assert mirrored_state(story.cloud) == peaceful
+
+
+def test_a_job_after_which_old_checkpoints_went_is_followed_by_one_that_ends_the_same(
+    story: Story, peaceful: list[Any]
+) -> None:
+    own = ISOLATED | {"SAVE_AT": "1,2,3,4", "STEP_SECONDS": "0.3"}
+    isolated: dict[str, Any] = {"CheckpointConfig": CHECKPOINTS, "EnableNetworkIsolation": True}
+    story.create(Environment=own, **isolated)
+    eventually(lambda: len(whole_in_s3(story.cloud)) >= 3, timeout_seconds=60)
+    story.cloud.sagemaker.stop_training_job(TrainingJobName=JOB)
+    story.cloud.ended(JOB)
+    arrived = sorted(whole_in_s3(story.cloud))
+
+    mirrors = S3Mirrors(story.cloud.s3, "s3://bucket")
+    for page in mirrors.outlived(RUN, keep=DEFAULT_KEEP):
+        assert mirrors.delete(RUN, page) == {}
+    assert sorted(whole_in_s3(story.cloud)) == arrived[-DEFAULT_KEEP:]
+    data = story.cloud.keys(f"mirror/{RUN}/data/")
+    assert len(data) == DEFAULT_KEEP, data
+    story.create(TrainingJobName=f"dev-{RUN}-2", Environment=own, **isolated)
+    done = story.cloud.ended(f"dev-{RUN}-2")
+
+    output = story.cloud.service.output(f"dev-{RUN}-2")
+    assert done["TrainingJobStatus"] == "Completed", output
+    (resumed,) = [line for line in map(parse_line, output.splitlines()) if line and line["event"] == "resumed"]
+    assert resumed["step"] == arrived[-1]
+    assert mirrored_state(story.cloud) == peaceful
+
+
+def mirrored_state(cloud: Training) -> list[Any]:
+    """Return the final state that the mirror has brought."""
+
     def mirrored(key: str) -> bytes:
-        found = story.cloud.s3.get_object(Bucket="bucket", Key=f"mirror/{RUN}/{key}")
+        found = cloud.s3.get_object(Bucket="bucket", Key=f"mirror/{RUN}/{key}")
         return bytes(found["Body"].read())
 
-    manifests = [key.removeprefix(f"mirror/{RUN}/") for key in story.cloud.keys(f"mirror/{RUN}/commit/")]
-    assert final_state(manifests, RUN, mirrored) == peaceful
+    manifests = [key.removeprefix(f"mirror/{RUN}/") for key in cloud.keys(f"mirror/{RUN}/commit/")]
+    return final_state(manifests, RUN, mirrored)

@@ -8,12 +8,14 @@ from emulation.alarms.metric_alarm import ALARM, OK
 from emulation.alarms.metric_data import read_embedded
 from emulation.cloud import Cloud
 from spotkeeper.contract.budgets import run_holder
+from spotkeeper.contract.checkpoint_layout import commit_prefix, mirror_prefix, parse_manifest_key
 from spotkeeper.contract.events import SAGEMAKER_SOURCE
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.log_lines import parse_line
 from spotkeeper.contract.metrics import SPOT_DOLLARS
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import Cause
+from spotkeeper.control.mirror_retention import MIRROR_CLEARED
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.run import Run
 from spotkeeper.ops.spending import Spending
@@ -187,6 +189,36 @@ def test_a_run_without_network_is_claimed_for_and_succeeds_by_the_record_in_its_
     assert '"event":"resumed"' in cloud.training.output(training_job(run))
     assert user.num_commits(run) == 0, "all that it saved went through the mirror"
     assert "checkpoint" in user.types("status", run.run_id)
+
+
+def test_a_run_without_network_that_goes_on_in_another_job_finds_the_newest_checkpoints_alone(
+    cloud: Cloud, user: User
+) -> None:
+    run = user.submit(library_program(total=60, in_loop="run.save_now()"), service=SAGEMAKER, is_isolated=True)
+    is_claimed(user, run)
+    prefix = mirror_prefix(run.run_id) + commit_prefix(run.run_id)
+
+    def mirrored() -> list[str]:
+        s3, bucket = user.connection.s3, user.connection.descriptor.checkpoint_bucket
+        return [stored["Key"] for stored in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])]
+
+    eventually(mirrored, lambda found: len(found) >= 6)
+    user.types("pause", run.run_id)
+    eventually(lambda: user.run(run).state, lambda state: state is RunState.PAUSED)
+    before = mirrored()
+    user.types("resume", run.run_id)
+    ended = user.ended(run)
+
+    assert (ended.state, ended.submission) == (RunState.SUCCEEDED, 2)
+    lines = map(parse_line, cloud.training.output(training_job(ended)).splitlines())
+    (resumed,) = [line for line in lines if line is not None and line["event"] == "resumed"]
+    went = [key for key in before if key not in mirrored()]
+    assert len(went) >= len(before) - 3, "two that are whole stay, and one that may not be"
+    assert went == before[: len(went)]
+    newest = parse_manifest_key(before[-1].removeprefix(mirror_prefix(run.run_id)))
+    assert newest is not None
+    assert resumed["step"] >= newest[1] - 1
+    assert MIRROR_CLEARED in user.types("status", run.run_id)
 
 
 def test_a_run_without_network_whose_mirror_stops_is_told_of_by_its_alarm_and_goes_on_from_what_had_arrived(

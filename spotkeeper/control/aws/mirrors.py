@@ -1,14 +1,17 @@
 """What SageMaker's mirrors have brought to S3, whole or in part, and in whatever order."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from spotkeeper.contract.checkpoint_layout import (
+    DATA_PREFIX,
     CompletionRecord,
     commit_prefix,
     completion_key,
     mirror_prefix,
+    parse_data_key,
     parse_manifest_key,
 )
 from spotkeeper.control.condition import Commit
@@ -22,6 +25,9 @@ MOST_LOOKED_AT: Final = 10
 MOST_FOLDERS: Final = 100
 """Of one checkpoint. The library makes one; a checkpoint folder shares files with the few checkpoints before."""
 
+PAGE: Final = 1000
+"""docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+
 
 class S3Mirrors:
     """Implements `ports.Mirrors`.
@@ -29,7 +35,8 @@ class S3Mirrors:
     Nothing is asked for that was not listed: of what is not there, S3 says so only to those who may list everything.
 
     Args:
-        client: Needs s3:ListBucket on `mirror/`, and s3:GetObject on the manifests and completion records there.
+        client: Needs s3:ListBucket on `mirror/`, and s3:GetObject on the manifests and completion records there; for
+            `delete` s3:DeleteObject on manifests and data.
         uri: `s3://bucket`.
     """
 
@@ -39,16 +46,11 @@ class S3Mirrors:
 
     def newest_whole(self, run_id: str) -> Commit | None:
         """Compare the newest manifests with the sizes of what they name, until one has everything."""
-        keys = [
-            key
-            for key in self._sizes(mirror_prefix(run_id), commit_prefix(run_id))
-            if parse_manifest_key(key) is not None
-        ]
-        for key in sorted(keys, reverse=True)[:MOST_LOOKED_AT]:
-            made_at = self._made_at(run_id, key)
-            if made_at is not None:
-                epoch, step = parse_manifest_key(key) or (0, 0)
-                return Commit(epoch=epoch, step=step, at=made_at)
+        for key in self._manifests(run_id)[:MOST_LOOKED_AT]:
+            told = self._told(run_id, key)
+            if told is not None and self._is_whole(run_id, told):
+                epoch, step = _position(key)
+                return Commit(epoch=epoch, step=step, at=told.made_at)
         return None
 
     def completion(self, run_id: str) -> CompletionRecord | None:
@@ -65,21 +67,68 @@ class S3Mirrors:
             return None
         return CompletionRecord(run_id=run_id, step=step, completed_at=told["completed_at"])
 
-    def _made_at(self, run_id: str, key: str) -> str | None:
-        """Return when a checkpoint was made, if all of it has arrived."""
+    def outlived(self, run_id: str, *, keep: int) -> Iterator[Sequence[str]]:
+        """Yield old manifests and then old data, none of which a manifest that stays names.
+
+        Manifests go first, and by themselves: so whatever is listed can be resumed, at every moment, and what is half
+        deleted is taken for no checkpoint. Data is told by its own place and not by its manifest, so what a deletion
+        that was cut off has left, or a save that was, is found the next time.
+        """
+        manifests = self._manifests(run_id)
+        named: set[str] = set()
+        num_whole = 0
+        for number, key in enumerate(manifests[:MOST_LOOKED_AT], start=1):
+            told = self._told(run_id, key)
+            if told is None:
+                return  # checkpoints of a folder share files, and nobody knows which this one needs
+            named |= told.sizes.keys()
+            num_whole += self._is_whole(run_id, told)
+            if num_whole == keep:
+                yield from _pages(manifests[number:])
+                yield from _pages(self._old_data(run_id, _position(key), named))
+                return
+
+    def delete(self, run_id: str, keys: Sequence[str]) -> Mapping[str, str]:
+        """Delete up to `PAGE` objects, whose versions the bucket's lifecycle then removes."""
+        prefix = mirror_prefix(run_id)
+        told = self._client.delete_objects(
+            Bucket=self._bucket, Delete={"Objects": [{"Key": prefix + key} for key in keys], "Quiet": True}
+        )
+        # One that fails is told in a reply that says 200.
+        return {
+            refused.get("Key", "").removeprefix(prefix): f"{refused.get('Code')}: {refused.get('Message')}"
+            for refused in told.get("Errors", [])
+        }
+
+    def _old_data(self, run_id: str, oldest_kept: tuple[int, int], named: set[str]) -> list[str]:
+        listed = self._sizes(mirror_prefix(run_id), f"{DATA_PREFIX}{run_id}/")
+        # What lies in no save's folder is not ours to judge.
+        return [key for key in listed if (parse_data_key(key) or oldest_kept) < oldest_kept and key not in named]
+
+    def _manifests(self, run_id: str) -> list[str]:
+        """Return the manifests' keys, newest first."""
+        listed = self._sizes(mirror_prefix(run_id), commit_prefix(run_id))
+        return sorted((key for key in listed if parse_manifest_key(key) is not None), reverse=True)
+
+    def _told(self, run_id: str, key: str) -> "_Told | None":
+        """Return what a manifest tells, if it tells that at all."""
         try:
             manifest = self._json(run_id, key)
-            needed = {str(stored["key"]): stored["bytes"] for stored in manifest["objects"]}
+            sizes = {str(stored["key"]): stored["bytes"] for stored in manifest["objects"]}
             made_at = manifest["created_at"]
         except (ValueError, KeyError, TypeError):
             return None  # damaged on its way, which the attempt that resumes finds out too
-        folders = {name.rpartition("/")[0] + "/" for name in needed}
-        if len(folders) > MOST_FOLDERS or not is_moment(made_at):
-            return None
+        return _Told(sizes=sizes, made_at=str(made_at)) if is_moment(made_at) else None
+
+    def _is_whole(self, run_id: str, told: "_Told") -> bool:
+        """Tell whether all that a manifest names has arrived."""
+        folders = {name.rpartition("/")[0] + "/" for name in told.sizes}
+        if len(folders) > MOST_FOLDERS:
+            return False
         there: dict[str, int] = {}
         for folder in sorted(folders):
             there |= self._sizes(mirror_prefix(run_id), folder)
-        return str(made_at) if all(there.get(name) == size for name, size in needed.items()) else None
+        return all(there.get(name) == size for name, size in told.sizes.items())
 
     def _sizes(self, prefix: str, part: str) -> dict[str, int]:
         """Return the sizes of the objects below a part of a mirror, by their keys within it."""
@@ -93,3 +142,24 @@ class S3Mirrors:
     def _json(self, run_id: str, key: str) -> Any:
         found = self._client.get_object(Bucket=self._bucket, Key=mirror_prefix(run_id) + key)
         return json.loads(found["Body"].read())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Told:
+    """What a manifest tells."""
+
+    sizes: Mapping[str, int]
+    """Bytes of each object, by its key within the mirror."""
+    made_at: str
+
+
+def _pages(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(keys), PAGE):
+        yield keys[start : start + PAGE]
+
+
+def _position(key: str) -> tuple[int, int]:
+    """Return (epoch, step) of a key that `_manifests` returned."""
+    position = parse_manifest_key(key)
+    assert position is not None
+    return position

@@ -1,4 +1,4 @@
-"""What looking at the mirrors of runs without network needs: names, manifests and completion records."""
+"""What looking at the mirrors of runs without network, and clearing them of old checkpoints, needs."""
 
 from typing import Final
 
@@ -11,6 +11,7 @@ from spotkeeper.contract import checkpoint_layout as layout
 from stacks.constructs.nag_finding import objects_finding
 
 _READ: Final = tuple(f"{layout.MIRROR_PREFIX}*/{part}*" for part in (layout.COMMIT_PREFIX, layout.COMPLETION_PREFIX))
+_CLEARED: Final = tuple(f"{layout.MIRROR_PREFIX}*/{part}*" for part in (layout.COMMIT_PREFIX, layout.DATA_PREFIX))
 
 
 def mirror_reading(checkpoints: s3.IBucket) -> list[iam.PolicyStatement]:
@@ -30,8 +31,26 @@ def mirror_reading(checkpoints: s3.IBucket) -> list[iam.PolicyStatement]:
     ]
 
 
+def mirror_clearing(checkpoints: s3.IBucket) -> iam.PolicyStatement:
+    """Return the statement by which old checkpoints are deleted there: not their versions, nor what is none."""
+    return iam.PolicyStatement(
+        sid="ClearMirrored",
+        actions=["s3:DeleteObject"],
+        resources=[checkpoints.arn_for_objects(keys) for keys in _CLEARED],
+    )
+
+
 def acknowledge_mirror_reading(construct: Construct, checkpoints: s3.IBucket) -> None:
     """Say why they end at the kind of object."""
+    _acknowledge(construct, checkpoints, _READ)
+
+
+def acknowledge_mirror_clearing(construct: Construct, checkpoints: s3.IBucket) -> None:
+    """Say the same of both, where both are allowed."""
+    _acknowledge(construct, checkpoints, tuple(dict.fromkeys((*_READ, *_CLEARED))))
+
+
+def _acknowledge(construct: Construct, checkpoints: s3.IBucket, objects: tuple[str, ...]) -> None:
     cdk.Validations.of(construct).acknowledge(
         *(
             cdk.Acknowledgment(
@@ -39,6 +58,6 @@ def acknowledge_mirror_reading(construct: Construct, checkpoints: s3.IBucket) ->
                 reason="Keys in a mirror begin with the run, whose id is made when it is submitted, and what follows "
                 "the kind of object is made by its attempts.",
             )
-            for keys in _READ
+            for keys in objects
         )
     )
