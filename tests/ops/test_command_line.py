@@ -644,9 +644,9 @@ def test_ctrl_c_while_a_log_is_followed_says_that_the_run_goes_on(
 
     session = boto3.Session()
     session.events.register("before-call.cloudwatch-logs.GetLogEvents", break_off)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
-
-    result = spotkeeper("-e", "dev", "logs", "--follow", run.run_id)
+    with monkeypatch.context() as until_then:  # the session's credentials are moto's, which ends before this test does
+        until_then.setattr(boto3, "DEFAULT_SESSION", session)
+        result = spotkeeper("-e", "dev", "logs", "--follow", run.run_id)
 
     assert result.exit_code == 130
     assert f"run {run.run_id} goes on" in result.stderr
@@ -663,9 +663,9 @@ def test_ctrl_c_while_submit_waits_says_that_the_run_goes_on(
     session = boto3.Session()
     # Waiting describes the job; submitting does not.
     session.events.register("before-call.batch.DescribeJobs", break_off)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
-
-    result = spotkeeper("submit", "--wait", "--", "python", "train.py")
+    with monkeypatch.context() as until_then:  # as above
+        until_then.setattr(boto3, "DEFAULT_SESSION", session)
+        result = spotkeeper("submit", "--wait", "--", "python", "train.py")
 
     assert result.exit_code == 130
     assert f"run {only_run(environment).run_id} goes on without you" in result.stderr

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import count
 from pathlib import Path
 
+import boto3
 import pytest
 from mypy_boto3_s3 import S3Client
 
@@ -57,6 +58,7 @@ def proxy(seaweed: str, direct: S3Client, monkeypatch: pytest.MonkeyPatch) -> It
             monkeypatch.setenv(name, value)
         for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
             monkeypatch.setenv(name, "/nonexistent")
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which keeps the first credentials that it finds
         yield server
 
 
