@@ -6,6 +6,8 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 
 from spotkeeper.contract.checkpoint_layout import completion_key, manifest_key, mirror_prefix
 from spotkeeper.control.aws.mirrors import MOST_LOOKED_AT, PAGE, S3Mirrors
@@ -239,8 +241,10 @@ def test_manifests_go_before_data_and_never_with_it_so_what_is_cut_off_between_i
 def test_more_objects_than_one_call_takes_go_in_several(mirrors: S3Mirrors) -> None:
     for step in (2, 3):
         bring_checkpoint(step)
+    stored = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]  # a thousand requests would take a while
     for number in range(PAGE + 1):
-        bring(f"data/{RUN}/e000001-s{1:012d}-abc/f{number:06d}", b"")
+        key = f"{mirror_prefix(RUN)}data/{RUN}/e000001-s{1:012d}-abc/f{number:06d}"
+        stored.put_object("checkpoints", key, b"")
 
     assert [len(page) for page in mirrors.outlived(RUN, keep=2)] == [PAGE, 1]
     let_go(mirrors)
