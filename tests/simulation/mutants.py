@@ -503,7 +503,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {
                 begin: (
                     (
-                        "    return reserve.on_demand(run, placed, ports=ports, now=now)",
+                        "    return _with_room(run, reserve.on_demand(run, placed, ports=ports, now=now), ports, now)",
                         """
     queue = ports.terms.profiles[run.profile].on_demand_queue
     return ports.ledger.advance(run, **{**placed, "market": "on-demand", "job_queue": queue})""",
