@@ -27,6 +27,7 @@ from spotkeeper.ops.source import pack
 from tests.control.fakes import NOW, new_run
 from tests.control.ledger_table import REGION
 from tests.ops.deployed_environment import BUCKET, DIGEST, LOG_GROUP, SECRET, descriptor
+from tests.ops.intercepted import intercepted
 
 
 def spotkeeper(*words: str) -> Any:
@@ -634,18 +635,13 @@ def test_every_command_has_help_that_asks_no_aws() -> None:
         assert spotkeeper(command, "--help").exit_code == 0
 
 
-def test_ctrl_c_while_a_log_is_followed_says_that_the_run_goes_on(
-    environment: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_while_a_log_is_followed_says_that_the_run_goes_on(environment: Connection) -> None:
     run = with_history(environment)
 
     def break_off(**_: Any) -> None:
         raise KeyboardInterrupt
 
-    session = boto3.Session()
-    session.events.register("before-call.cloudwatch-logs.GetLogEvents", break_off)
-    with monkeypatch.context() as until_then:  # the session's credentials are moto's, which ends before this test does
-        until_then.setattr(boto3, "DEFAULT_SESSION", session)
+    with intercepted("cloudwatch-logs.GetLogEvents", break_off):
         result = spotkeeper("-e", "dev", "logs", "--follow", run.run_id)
 
     assert result.exit_code == 130
@@ -654,17 +650,12 @@ def test_ctrl_c_while_a_log_is_followed_says_that_the_run_goes_on(
     assert f"`spotkeeper --environment dev cancel {run.run_id}`" in result.stderr
 
 
-def test_ctrl_c_while_submit_waits_says_that_the_run_goes_on(
-    environment: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_while_submit_waits_says_that_the_run_goes_on(environment: Connection) -> None:
     def break_off(**_: Any) -> None:
         raise KeyboardInterrupt
 
-    session = boto3.Session()
     # Waiting describes the job; submitting does not.
-    session.events.register("before-call.batch.DescribeJobs", break_off)
-    with monkeypatch.context() as until_then:  # as above
-        until_then.setattr(boto3, "DEFAULT_SESSION", session)
+    with intercepted("batch.DescribeJobs", break_off):
         result = spotkeeper("submit", "--wait", "--", "python", "train.py")
 
     assert result.exit_code == 130

@@ -20,6 +20,7 @@ from spotkeeper.ops.plan import Plan, Request
 from spotkeeper.ops.submission import prepare, submit
 from tests.control.fakes import NOW
 from tests.control.ledger_table import REGION
+from tests.ops.intercepted import intercepted
 
 Answer = Callable[[], Any]
 """What botocore is given instead of sending a call: a reply, an exception, or None to send it."""
@@ -108,17 +109,12 @@ def test_a_long_outage_ends_with_the_run_named_and_what_to_do(environment: Conne
     assert "`spotkeeper cancel python-0a1b2c` and submit again (Could not connect" in str(refusal.value)
 
 
-def test_the_id_of_a_recorded_run_is_printed_even_if_the_user_breaks_off(
-    environment: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_id_of_a_recorded_run_is_printed_even_if_the_user_breaks_off(environment: Connection) -> None:
     def break_off(**_: Any) -> None:
         raise KeyboardInterrupt
 
-    session = boto3.Session()
-    session.events.register("before-call.batch.SubmitJob", break_off)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
-
-    result = CliRunner().invoke(app, ["submit", "--", "python", "-c", "1"])
+    with intercepted("batch.SubmitJob", break_off):
+        result = CliRunner().invoke(app, ["submit", "--", "python", "-c", "1"])
 
     (run,) = environment.ledger.list_runs("open", 10)
     assert result.exit_code != 0

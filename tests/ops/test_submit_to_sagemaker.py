@@ -26,6 +26,7 @@ from tests.control.fakes import NOW
 from tests.control.ledger_table import REGION
 from tests.ops.deployed_environment import BUCKET, DIGEST, SECRET
 from tests.ops.deployed_environment import descriptor as described
+from tests.ops.intercepted import intercepted
 
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/spotkeeper-dev-training"
@@ -148,16 +149,14 @@ def test_logs_are_those_of_the_first_node_of_each_attempt_oldest_first(with_trai
 
 
 @pytest.mark.usefixtures("with_training")
-def test_a_name_that_somebody_elses_job_has_is_told_and_the_run_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_somebody_elses_job_has_is_told_and_the_run_named() -> None:
     def taken(**_: Any) -> Any:
         body = {"Error": {"Code": "ResourceInUse", "Message": "it exists"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
         return SimpleNamespace(status_code=400), body
 
-    session = boto3.Session()
-    session.events.register("before-call.sagemaker.CreateTrainingJob", taken)  # moto gives a name twice
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
-    connection = connect("dev", region=REGION)
     request = Request(service=SAGEMAKER, without_source=True, command=("nvidia-smi",))
+    with intercepted("sagemaker.CreateTrainingJob", taken):  # moto gives a name twice
+        connection = connect("dev", region=REGION)
     plan = prepare(request, connection=connection, source_directory=None, suffix="0a1b2c", now=NOW)
     pauses: list[float] = []
 
@@ -170,7 +169,7 @@ def test_a_name_that_somebody_elses_job_has_is_told_and_the_run_named(monkeypatc
 
 
 @pytest.mark.usefixtures("with_training")
-def test_cancel_stops_a_training_job_that_runs_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancel_stops_a_training_job_that_runs_and_says_why() -> None:
     run_id = submitted()
     job = sagemaker_backends[ACCOUNT][REGION].training_jobs[f"dev-{run_id}-1"]
     # moto completes jobs at once, and cannot stop one.
@@ -181,11 +180,8 @@ def test_cancel_stops_a_training_job_that_runs_and_says_why(monkeypatch: pytest.
         stopped.append(json.loads(params["body"]))
         return SimpleNamespace(status_code=200), {}
 
-    session = boto3.Session()
-    session.events.register("before-call.sagemaker.StopTrainingJob", stop)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
-
-    assert spotkeeper("cancel", run_id).exit_code == 0
+    with intercepted("sagemaker.StopTrainingJob", stop):
+        assert spotkeeper("cancel", run_id).exit_code == 0
 
     assert stopped == [{"TrainingJobName": f"dev-{run_id}-1"}]
     tags = boto3.client("sagemaker", region_name=REGION).list_tags(ResourceArn=job.arn)["Tags"]
