@@ -5,6 +5,7 @@ into the folder before the containers of the next period start. Files that are r
 """
 
 import logging
+import os
 import threading
 from pathlib import Path
 from random import Random
@@ -119,13 +120,14 @@ class Mirror:
 
     def _look(self) -> dict[str, tuple[int, int]]:
         seen = {}
-        for path in self._folder.rglob("*"):
-            try:
-                if path.is_file():
+        # Not rglob, which raises when the program removes a folder between its name being read and its being entered.
+        for parent, _, names in os.walk(self._folder):
+            for path in (Path(parent, name) for name in names):
+                try:
                     stat = path.stat()
-                    seen[path.relative_to(self._folder).as_posix()] = (stat.st_mtime_ns, stat.st_size)
-            except FileNotFoundError:
-                continue
+                except FileNotFoundError:
+                    continue
+                seen[path.relative_to(self._folder).as_posix()] = (stat.st_mtime_ns, stat.st_size)
         return seen
 
     def _key(self, name: str) -> str:

@@ -1,5 +1,6 @@
 """Checkpoints in a local folder, safe against a kill or a power cut at any moment."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -77,8 +78,13 @@ class LocalStore:
             return None
 
     def list(self, prefix: str) -> list[str]:
-        """Walk the folder."""
-        found = (self._root / prefix).rglob("*")
+        """Walk the folder; what another process deletes meanwhile is left out."""
+        # Not rglob, which raises when a folder is deleted between its name being read and its being entered.
+        found = (
+            Path(parent, name)
+            for parent, _, names in os.walk(self._root / prefix, onerror=_unless_gone)
+            for name in names
+        )
         return sorted(path.relative_to(self._root).as_posix() for path in found if path.is_file())
 
     def delete(self, key: str) -> None:
@@ -86,10 +92,14 @@ class LocalStore:
         target = self._root / key
         target.unlink(missing_ok=True)
         self._written.pop(key, None)
-        # Durable before whatever is deleted next: a manifest must not outlive its data.
-        if target.parent.exists():
+        try:
+            # Durable before whatever is deleted next: a manifest must not outlive its data.
             _sync_folder(target.parent)
-        _remove_if_empty(target.parent)
+            target.parent.rmdir()
+        except OSError as error:
+            # Something else is in it, or another process has removed it.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise
 
     def _make_folder(self, folder: Path) -> None:
         """Create the folder and make each new name in its path durable."""
@@ -110,6 +120,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_if_empty(folder: Path) -> None:
-    if folder.exists() and not any(folder.iterdir()):
-        folder.rmdir()
+def _unless_gone(error: OSError) -> None:
+    """A folder that cannot be read is no empty folder; one that is gone is."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error

@@ -106,6 +106,34 @@ def test_a_folder_counts_no_checksum_again_of_what_it_has_written_unless_the_siz
     assert LocalStore(tmp_path).head("data/a/1") == Stat(bytes=3, crc64nvme=crc64nvme(b"cut"))
 
 
+def test_a_folder_is_listed_while_somebody_else_deletes_checkpoints_in_it(tmp_path: Path) -> None:
+    outlived = [f"data/{number}/a" for number in range(300)]
+    for key in [*outlived, "data/newest"]:
+        put(LocalStore(tmp_path), key, CONTENT)
+
+    def remove() -> None:
+        for key in outlived:
+            LocalStore(tmp_path).delete(key)
+
+    remover = threading.Thread(target=remove)
+
+    remover.start()
+    found = [LocalStore(tmp_path).list("data/")]
+    while remover.is_alive():
+        found.append(LocalStore(tmp_path).list("data/"))
+    remover.join()
+
+    assert all("data/newest" in keys for keys in found)
+    assert LocalStore(tmp_path).list("data/") == ["data/newest"]
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(tmp_path / "data")
+
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        LocalStore(tmp_path).list("data/")
+
+
 def test_crc64nvme_is_the_published_one() -> None:
     # "123456789" -> AE8B14860A799888, the check value of CRC-64/NVME in the catalogue of parametrised CRCs
     assert crc64nvme(b"123456789") == "rosUhgp5mIg="
