@@ -55,7 +55,7 @@ def _observed(run: Run, job_id: str, *, ports: Ports, now: str) -> Run:
             return seen.run
         # This may be the first look at an adopted job that comes to its end.
         held = first_lease.hold(seen.run, seen.job, ports=ports, now=now)
-        return close_if_over(held, ledger=ports.ledger, at=seen.job.stopped_at or now) or held
+        return close_if_over(held, ports=ports, at=seen.job.stopped_at or now) or held
     except Conflict:
         # Somebody observes at this moment.
         return ports.ledger.get(run.run_id) or run
@@ -63,6 +63,6 @@ def _observed(run: Run, job_id: str, *, ports: Ports, now: str) -> Run:
 
 def _close(run: Run, *, ports: Ports, now: str) -> Run:
     try:
-        return close_if_over(run, ledger=ports.ledger, at=now, reason="while it had no job") or run
+        return close_if_over(run, ports=ports, at=now, reason="while it had no job") or run
     except Conflict:
         return cancel(run.run_id, ports=ports, now=now)

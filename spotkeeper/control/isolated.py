@@ -16,7 +16,9 @@ from spotkeeper.control.run import Completion, Run
 
 RECORD_SECONDS: Final = 900
 """So long after a job that exited 0 its completion record may still be on its way: the mirror takes minutes."""
-_UNPROVED: Final = "the program exited 0, but its mirror never brought the completion record, and perhaps not its end"
+_UNPROVED: Final = (
+    "the program exited 0, but its mirror never brought both its completion record and its last checkpoint"
+)
 
 
 def claim(run: Run, job: Job, *, ledger: Ledger) -> Run:
@@ -29,7 +31,8 @@ def claim(run: Run, job: Job, *, ledger: Ledger) -> Run:
     is_wanted = run.is_live and run.cancel_requested_at is None and run.pause_requested_at is None
     if not run.is_isolated or not number or not is_wanted or run.completion is not None:
         return run
-    if (run.claimed_job_id, run.claimed_attempt) == (job.job_id, number):
+    # An attempt that is later than the job as it was read may have claimed since: that one trains, and stays.
+    if run.claimed_job_id == job.job_id and number <= (run.claimed_attempt or 0):
         return run
     return ledger.advance(
         run,

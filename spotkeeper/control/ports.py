@@ -296,7 +296,7 @@ class Mirrors(Protocol):
         """Return the newest checkpoint of which everything has arrived, at the time when it was made; None: none."""
 
     def completion(self, run_id: str) -> "CompletionRecord | None":
-        """Return the record by which an attempt says that its program has finished, or None."""
+        """Return the record by which an attempt says that its program has finished; None until all of that is there."""
 
     def outlived(self, run_id: str, *, keep: int) -> Iterator[Sequence[str]]:
         """Yield what belongs to checkpoints older than the `keep` newest of which everything has arrived, in pages.

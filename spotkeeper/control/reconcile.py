@@ -70,23 +70,28 @@ def reconcile(run_id: str, *, ports: Ports, now: str) -> Observation:
         return _unchanged(run, f"it has ended: {run.state}")
     if run.is_live and run.job_id is not None:
         seen = _look_at_job(run, run.job_id, ports, now)
-    elif run.is_complete:
-        # Its last attempt was given up for lost and finished all the same, before another had begun.
-        seen = _closed(close(run, RunState.SUCCEEDED, ledger=ports.ledger, at=now))
-    elif run.cancel_requested_at is not None:
-        seen = _as_wished(cancel.cancel(run_id, ports=ports, now=now))
-    elif run.pause_requested_at is not None:
-        seen = _as_wished(pause.pause(run_id, ports=ports, now=now))
-    elif run.state is RunState.SUBMITTING:
-        seen = _finish_submission(run, ports, now)
-    elif run.state is RunState.WAITING and is_due(run, now):
-        seen = _after_wait(run, ports, now)
     else:
-        seen = _unchanged(run, run.reason or run.state)
+        # The record of a run without network may come when its job has ended long ago.
+        seen = _without_job(isolated.complete(run, ports=ports), ports, now)
     attempts = ports.ledger.attempts(run_id)
     if observe.correct_causes(attempts, ledger=ports.ledger, now=now) and seen.outcome is Outcome.UNCHANGED:
         return Observation(outcome=Outcome.RECORDED, reason="a warning came late", run=seen.run)
     return seen
+
+
+def _without_job(run: Run, ports: Ports, now: str) -> Observation:
+    if run.is_complete:
+        # Its last attempt was given up for lost and finished all the same, before another had begun.
+        return _closed(close(run, RunState.SUCCEEDED, ledger=ports.ledger, at=now))
+    if run.cancel_requested_at is not None:
+        return _as_wished(cancel.cancel(run.run_id, ports=ports, now=now))
+    if run.pause_requested_at is not None:
+        return _as_wished(pause.pause(run.run_id, ports=ports, now=now))
+    if run.state is RunState.SUBMITTING:
+        return _finish_submission(run, ports, now)
+    if run.state is RunState.WAITING and is_due(run, now):
+        return _after_wait(run, ports, now)
+    return _unchanged(run, run.reason or run.state)
 
 
 def _look_at_job(run: Run, job_id: str, ports: Ports, now: str) -> Observation:
@@ -176,10 +181,9 @@ def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
     """Do what follows from the end of the run's job: its completion first, then the user's word, then the budgets."""
     run, job = folded.run, folded.job
     ended_at = job.stopped_at or now
-    run = isolated.complete(run, ports=ports)
     if run.is_complete or run.cancel_requested_at is not None or run.pause_requested_at is not None:
         standby.dismiss(run, ports.batch)
-    closed = close_if_over(run, ledger=ports.ledger, at=ended_at)
+    closed = close_if_over(run, ports=ports, at=ended_at)
     if closed is not None:
         return _closed(closed)
     newest_step = isolated.newest_step(run, ports)

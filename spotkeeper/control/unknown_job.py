@@ -35,7 +35,7 @@ def tend(run: Run, *, ports: Ports, now: str) -> Observation:
     if settled_at is None or _is_recent(run.job_unknown_since, now) or _is_recent(settled_at, now):
         return Observation(outcome=Outcome.UNCHANGED, reason=run.why or "", run=run)
     reason = f"AWS Batch has not known its job {run.job_id} since {run.job_unknown_since}"
-    closed = close_if_over(run, ledger=ports.ledger, at=now, reason=reason)
+    closed = close_if_over(run, ports=ports, at=now, reason=reason)
     if closed is not None:
         return Observation(outcome=Outcome.CLOSED, reason=reason, run=closed)
     resting = ports.ledger.advance(run, **{**paused(), **waits.forgotten()})

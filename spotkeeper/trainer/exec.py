@@ -191,7 +191,7 @@ class _Attempt:
 
     def _take_run(self) -> bool:
         """Claim the run where there is a ledger; tell whether it is ours. Its standby waits for that."""
-        if self._record is not None and (record := self._record.read()) is not None:
+        if self._record is not None and (record := self._record.read(self._log)) is not None:
             raise AlreadyCompleteError(record["step"])
         if self._settings.claim is not None and self._follows:
             self._follow_claim()

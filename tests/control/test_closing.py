@@ -13,7 +13,7 @@ def test_what_is_neither_complete_nor_cancelled_goes_on() -> None:
     ledger = MemoryLedger()
     run = ledger.create(new_run(epoch=3, completion=DONE))
 
-    assert close_if_over(run, ledger=ledger, at=NOW) is None
+    assert close_if_over(run, ports=memory_ports(ledger), at=NOW) is None
     assert ledger.runs[run.run_id] == run
 
 
@@ -21,7 +21,7 @@ def test_an_ended_run_neither_pauses_nor_waits() -> None:
     ledger = MemoryLedger()
     run = ledger.create(new_run(epoch=2, completion=DONE, pause_requested_at=NOW, wait_until=NOW))
 
-    ended = close_if_over(run, ledger=ledger, at=NOW)
+    ended = close_if_over(run, ports=memory_ports(ledger), at=NOW)
 
     assert ended is not None
     assert (ended.state, ended.pause_requested_at, ended.wait_until) == (RunState.SUCCEEDED, None, None)

@@ -8,9 +8,11 @@ import pytest
 
 from spotkeeper.contract.checkpoint_layout import CompletionRecord
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.control import isolated
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import OVER_BUDGET_REASON, PAUSE_REASON, STUCK_REASON, WAITED_REASON
 from spotkeeper.control.condition import Commit
+from spotkeeper.control.glance import RESTING_HOURS
 from spotkeeper.control.isolated import RECORD_SECONDS
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.pause import pause, resume
@@ -176,6 +178,20 @@ def test_each_attempt_that_sagemaker_starts_in_the_same_job_has_an_epoch_of_its_
     assert len(world.batch.requests) == 1
 
 
+def test_who_read_a_job_before_it_was_interrupted_claims_nothing_back_for_the_attempt_that_is_over(
+    world: Isolated,
+) -> None:
+    world.change(job(), JobStatus.RUNNING, BEGUN)
+    before = world.batch.jobs[job()]
+    world.change(job(), JobStatus.RUNNING, INTERRUPTED, JobAttempt(started_at=after(6)))
+    world.hear(job())
+
+    late = isolated.claim(world.run, before, ledger=world.ledger)
+
+    assert (late.claimed_attempt, late.epoch) == (2, 1)
+    assert world.run == late
+
+
 def test_nothing_is_claimed_against_the_users_word(world: Isolated) -> None:
     pause(RUN, ports=world.ports, now=NOW)
     world.change(job(), JobStatus.RUNNING, BEGUN)
@@ -203,6 +219,31 @@ def test_a_record_counts_above_what_people_say(world: Isolated) -> None:
     world.arrives_complete()
 
     world.hear(job(), minute=21)
+
+    assert world.run.state is RunState.SUCCEEDED
+
+
+def test_a_cancelled_run_whose_record_is_there_has_succeeded_though_nobody_has_seen_its_end(world: Isolated) -> None:
+    world.change(job(), JobStatus.RUNNING, BEGUN)
+    world.hear(job())
+    world.exits_0()
+    world.arrives_complete()
+
+    assert cancel(RUN, ports=world.ports, now=after(21)).state is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_record_that_comes_after_a_pause_ends_the_run_in_its_own_time(world: Isolated, is_cancelled: bool) -> None:
+    world.exits_0()
+    pause(RUN, ports=world.ports, now=after(20))
+    world.sweep(21)
+    assert world.summary == (RunState.PAUSED, 1)
+
+    world.arrives_complete()
+    if is_cancelled:
+        cancel(RUN, ports=world.ports, now=after(22))
+    for minute in range(25, 25 + RESTING_HOURS * 60, 30):
+        world.sweep(minute)
 
     assert world.run.state is RunState.SUCCEEDED
 
@@ -237,7 +278,7 @@ def test_a_mirror_that_brings_nothing_is_paid_for_three_times_at_most(world: Iso
         world.hear(job(number), minute=100 * number + 20)
 
     assert world.run.state is RunState.PARKED
-    assert "its mirror never brought the completion record" in (world.run.reason or "")
+    assert "its mirror never brought both its completion record and its last checkpoint" in (world.run.reason or "")
     assert len(world.batch.requests) == 3
 
 

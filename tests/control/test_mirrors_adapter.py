@@ -116,9 +116,35 @@ def test_a_completion_record_is_read_once_it_has_arrived(mirrors: S3Mirrors) -> 
     assert mirrors.completion(RUN) == {"run_id": RUN, "step": 16, "completed_at": MADE_AT}
 
 
+@pytest.mark.parametrize("lacks", ["manifest", "data", "the end of its data"])
+def test_a_completion_record_proves_nothing_before_its_last_checkpoint_has_arrived_whole(
+    mirrors: S3Mirrors, lacks: str
+) -> None:
+    bring_checkpoint(12)
+    bring(completion_key(RUN), record(manifest=manifest_key(RUN, 1, 16)))
+    if lacks != "manifest":
+        bring_manifest(16, objects=[{"key": data_key(16), "bytes": 4}])
+    if lacks == "the end of its data":
+        bring(data_key(16), b"12")
+    assert mirrors.completion(RUN) is None
+
+    bring_checkpoint(16)
+
+    assert mirrors.completion(RUN) == {"run_id": RUN, "step": 16, "completed_at": MADE_AT}
+
+
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"null", record(run_id="other"), record(step="16"), record(completed_at="yesterday")],
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'"record"',
+        record(run_id="other"),
+        record(manifest=7),
+        record(step="16"),
+        record(completed_at="yesterday"),
+    ],
 )
 def test_what_is_no_completion_record_of_the_run_proves_nothing(mirrors: S3Mirrors, body: bytes) -> None:
     bring(completion_key(RUN), body)

@@ -154,11 +154,9 @@ class Container:
         if self._is_signalled and self._job.survives_its_containers:
             return EXIT_YIELDED
         try:
-            if not self._is_ours():
-                code = self._stand_by()
-                if code is not None:
-                    return code
-                self._claim()
+            code = self._begin()
+            if code is not None:
+                return code
             self._invariants.given(self, self._environment.get(PARAMETER))
             returncode, outcome, step = self._train_plainly() if self._kind == "plain" else self._train()
             return self._end(returncode, outcome, step)
@@ -179,6 +177,15 @@ class Container:
         return code
 
     # Standby and handover
+
+    def _begin(self) -> int | None:
+        """Claim the run, as its standby once it is free; return the exit code to leave with instead, if it never is."""
+        if self._is_ours():
+            return None
+        code = self._stand_by()
+        if code is None:
+            self._claim()
+        return code
 
     def _is_ours(self) -> bool:
         """Claim the run; tell whether it is ours, or waited for as its standby."""
@@ -346,7 +353,7 @@ class Container:
     def _train(self) -> tuple[int, str | None, int | None]:
         """Return code, outcome and last step, as `spotkeeper.Run` leaves them."""
         newest = self._invariants.newest_checkpoint(self.run_id)
-        checkpoints = self._programs.checkpoint.Checkpoints(self._store, run_id=self.run_id, keep=2, epoch=self._epoch)
+        checkpoints = self._checkpoints()
         found = checkpoints.newest_valid()
         step = 0 if found is None else found.manifest["step"]
         self._invariants.resumed(self, step, at_least=newest)
@@ -372,6 +379,9 @@ class Container:
         except _Yield:
             pass
         return EXIT_YIELDED, YIELDED, step
+
+    def _checkpoints(self) -> Any:
+        return self._programs.checkpoint.Checkpoints(self._store, run_id=self.run_id, keep=2, epoch=self._epoch)
 
     def _save(self, checkpoints: Any, step: int, committed: int) -> int:
         """Commit the step if that was not done yet; return the step that is known to be committed."""

@@ -14,8 +14,13 @@ TEARDOWN_SECONDS: Final = 600.0
 """What EC2 bills of a host after Batch had use for it. What it bills before is from the launch of the host on."""
 
 
-def terms_with(month_fallback_microusd: int, month_total_microusd: int | None) -> EnvironmentTerms:
-    """Return the terms of an environment that may spend so much on on-demand, and in all, in a month."""
+def terms_with(
+    month_fallback_microusd: int, month_total_microusd: int | None, *, is_isolated: bool = False
+) -> EnvironmentTerms:
+    """Return the terms of an environment that may spend so much on on-demand, and in all, in a month.
+
+    `is_isolated`: its training jobs reach no network.
+    """
     return EnvironmentTerms(
         placement=Terms(
             fallback_after_seconds=1800,
@@ -48,6 +53,7 @@ def terms_with(month_fallback_microusd: int, month_total_microusd: int | None) -
                     ledger_table="ledger",
                     volume_gb=50,
                     starting_seconds=training.STARTING_SECONDS,
+                    is_isolated=is_isolated,
                 ),
             ),
         },

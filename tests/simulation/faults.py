@@ -20,6 +20,8 @@ REFUSED: Final = "refused"
 NOT_ALLOWED: Final = "not allowed"
 STALE: Final = "stale"
 CROWDED: Final = "others take every slot of this second"
+STOPPED_MIRROR: Final = "stops"
+LATE_RECORD: Final = "the completion record comes late"
 SLOW_SECONDS: Final = (0.5, 3.0, 20.0, 100.0)
 """How long a call takes when it is slow; a number in a fault table is this fault."""
 
@@ -93,6 +95,7 @@ class Swarm:
     image: Table = ()
     start: Table = ()
     quota: Table = ()
+    mirror: Table = ()
 
     @classmethod
     def of(cls, seed: int) -> "Swarm":
@@ -125,6 +128,7 @@ class Swarm:
             image=_table(random, IMAGE),
             start=_table(random, START),
             quota=_table(random, {"reached": 0.3}),
+            mirror=_table(random, {STOPPED_MIRROR: 0.4, LATE_RECORD: 0.5}),
         )
 
 

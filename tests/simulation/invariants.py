@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final, Protocol
 
 from spotkeeper.contract.budgets import environment_holder, run_holder, sweep_holder
-from spotkeeper.contract.checkpoint_layout import EPOCH_PREFIX, parse_manifest_key
+from spotkeeper.contract.checkpoint_layout import DEFAULT_KEEP, EPOCH_PREFIX, parse_manifest_key
 from spotkeeper.contract.ledger import RESTING_STATES, RunState
 from spotkeeper.contract.names import array_job_name, job_name, member_id, parse_array_job_name
 from spotkeeper.control.budget import UNLIMITED_MICROUSD, Cap
@@ -56,6 +56,7 @@ class Truth(Protocol):
     def has_told(self, run_id: str, event_id: str) -> bool: ...
     def has_deadline(self, run_id: str) -> bool: ...
     def has_job_of(self, run_id: str, submission: int) -> bool: ...
+    def is_mirrored(self, run_id: str) -> bool: ...
     def is_wanted(self, run_id: str) -> bool: ...
     def is_of_others(self, job_id: str) -> bool: ...
     def is_job_of(self, job_id: str, run_id: str, submission: int) -> bool: ...
@@ -92,7 +93,7 @@ class Invariants:
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
         self.finished: set[tuple[str, int]] = set()
-        """(run, epoch) of attempts that really trained to the end."""
+        """(run, epoch) of attempts that really trained to the end; the epoch is 0 for those without network."""
         self._epochs: dict[str, int] = {}
         self._holders: dict[str, list[Holder]] = {}
         self._claimed_jobs: dict[tuple[str, str], str] = {}
@@ -118,6 +119,8 @@ class Invariants:
         """By queue: when a job got a machine, and when the ledger learnt of it."""
         self._starts: dict[str, list[int]] = {}
         """The newest checkpoint when each submission of a run began."""
+        self._whole: dict[str, list[tuple[int, int]]] = {}
+        """(epoch, step) of all that has arrived whole in a run's mirror, oldest first."""
         self._typed: set[tuple[str, int]] = set()
         """Submissions after which the next type was asked for."""
 
@@ -271,7 +274,10 @@ class Invariants:
     def _check_end(self, run: Run, who: str) -> None:
         if run.state is RunState.SUCCEEDED:
             require(run.is_complete, "success needs a completion record", f"{who}: record {run.completion}")
-            require((run.run_id, run.epoch) in self.finished, "success needs a finished training", who)
+            require(self._has_finished(run), "success needs a finished training", who)
+            last_step = run.completion.step if run.is_isolated and run.completion is not None else None
+            is_kept = last_step is None or last_step <= self.newest_checkpoint(run.run_id)
+            require(is_kept, "I9 committed work is kept", f"{who}: step {last_step} has not left its host")
         if run.job_id is not None:
             require(self._truth.has_ended(run.job_id), "I5 unknown is no end", f"{who}: {run.state}, its job goes on")
         if run.state is RunState.FAILED:
@@ -443,6 +449,13 @@ class Invariants:
         self._epochs[holder.name] = run.epoch
         return run
 
+    def trains_alone(self, holder: Holder) -> None:
+        """Check the fence of an attempt that can claim nothing: that nobody else trains for its run."""
+        holders = self._holders.setdefault(holder.run_id, [])
+        require(not holders, "I2 never two", f"{holder.name} starts while {[one.name for one in holders]} trains")
+        holders.append(holder)
+        self._epochs[holder.name] = 0
+
     def given(self, holder: Holder, parameter: str | None) -> None:
         """Check that the program of an attempt is given what is its run's own."""
         own = self._truth.parameter_of(holder.run_id)
@@ -457,6 +470,9 @@ class Invariants:
     def trained(self, holder: Holder) -> None:
         """Note that an attempt has trained to the end."""
         self.finished.add((holder.run_id, self._epochs[holder.name]))
+
+    def _has_finished(self, run: Run) -> bool:
+        return (run.run_id, 0 if run.is_isolated else run.epoch) in self.finished
 
     # Checkpoints
 
@@ -486,6 +502,18 @@ class Invariants:
         self._steps[run_id, epoch] = step
         self._newest[run_id] = max(self._newest.get(run_id, (0, 0)), position)
 
+    def mirror_changed(self, run_id: str, whole: list[tuple[int, int]]) -> None:
+        """Check that of what has arrived whole in a mirror, the newest stays."""
+        kept = self._whole.get(run_id, [])[-DEFAULT_KEEP:]
+        require(set(kept) <= set(whole), "I9 committed work is kept", f"mirror of {run_id}: of {kept}, {whole} is left")
+        self._whole[run_id] = whole
+        self._newest[run_id] = max([self._newest.get(run_id, (0, 0)), *whole])
+
+    def mirror_cleared(self, run_id: str, writer: str) -> None:
+        """Check that whoever deletes in a mirror does so while nobody mirrors."""
+        is_mirrored = self._truth.is_mirrored(run_id)
+        require(not is_mirrored, "a mirror is cleared between jobs", f"{writer} does, and a job of {run_id} goes on")
+
     # The end
 
     def check_settled(self, runs: Iterable[Run], *, unable: Container[str]) -> None:
@@ -493,7 +521,7 @@ class Invariants:
         for run in runs:
             is_parked = run.state is RunState.PARKED and run.run_id in unable and run.num_stalls >= MAX_STALLS
             require(run.is_closed or is_parked, "I1 no run is lost", f"{run.run_id} is {run.state} for ever")
-            trained = (run.run_id, run.epoch) in self.finished and run.is_complete
+            trained = self._has_finished(run) and run.is_complete
             if trained:
                 require(run.state is RunState.SUCCEEDED, "I1 finished work counts", f"{run.run_id} is {run.state}")
             elif run.cancel_requested_at is not None:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from multiprocessing import get_context
@@ -28,8 +28,8 @@ class Summary:
 
 
 def quietly(seed: int, programs: Programs, *, trace: bool = False) -> Result:
-    """Simulate without what the commit protocol says to people about a store that fails."""
-    with redirect_stderr(StringIO()):
+    """Simulate without what the commit protocol says of a store that fails, or of a checkpoint that is damaged."""
+    with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
         return simulate(seed, programs=programs, trace=trace)
 
 

@@ -24,8 +24,10 @@ from spotkeeper.control import (
     cost,
     first_lease,
     glance,
+    isolated,
     kill_switch,
     lookup,
+    mirror_retention,
     month,
     observe,
     others,
@@ -46,7 +48,7 @@ from spotkeeper.control import (
     unknown_job,
     waits,
 )
-from spotkeeper.control.aws import job_services, training_jobs
+from spotkeeper.control.aws import job_services, mirrors, training_jobs
 from spotkeeper.control.budget import Reservation, Switch
 from spotkeeper.control.listing import Listed
 from spotkeeper.control.run import Run
@@ -115,8 +117,9 @@ class LastWriteWins(LedgerTable):
 
 CONTROL: Final = (
     classify, waits, lookup, cost, submission_rate, reserve, month, first_lease, training_request, training_types,
-    submit, standby, closing, observe, others,
-    adoption, cancel, begin, pause, requeue, choice, settle, array, renew, kill_switch, reservations, unknown_job,
+    submit, standby, isolated, closing, observe, others,
+    adoption, cancel, mirror_retention, begin, pause, requeue, choice, settle, array, renew, kill_switch,
+    reservations, unknown_job,
     reconcile, glance, rounds, sweep,
 )  # fmt: skip
 """Each imports those before it only."""
@@ -295,11 +298,11 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {
                 reconcile: (
                     (
-                        "    closed = close_if_over(run, ledger=ports.ledger, at=ended_at)\n",
+                        "    closed = close_if_over(run, ports=ports, at=ended_at)\n",
                         """
     if job.status == "SUCCEEDED":
         return _closed(close(run, RunState.SUCCEEDED, ledger=ports.ledger, at=ended_at))
-    closed = close_if_over(run, ledger=ports.ledger, at=ended_at)
+    closed = close_if_over(run, ports=ports, at=ended_at)
 """,
                     ),
                 )
@@ -377,11 +380,18 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "half-a-sweeper": _mutant(
             "the sweeper looks at jobs only, not at submissions that were cut off",
-            {reconcile: (("    elif run.state is RunState.SUBMITTING:", "    elif False:"),)},
+            {
+                reconcile: (
+                    (
+                        "    if run.state is RunState.SUBMITTING:\n        return _fin",
+                        "    if False:\n        return _fin",
+                    ),
+                )
+            },
         ),
         "nobody-wakes-the-waiting": _mutant(
             "a run that waits is not submitted when it is due",
-            {reconcile: (("elif run.state is RunState.WAITING and is_due(run, now):", "elif False:"),)},
+            {reconcile: (("    if run.state is RunState.WAITING and is_due(run, now):", "    if False:"),)},
         ),
         "requeue-unconditional": _mutant(
             "the next submission begins whatever version was read",
@@ -727,6 +737,32 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
                     ("max(run.intent_at or run.created_at, job.order.created_at)", "run.intent_at or run.created_at"),
                 )
             },
+        ),
+        # Runs without network
+        "record-before-checkpoint": _mutant(
+            "a run is complete by its record alone, though its last checkpoint was lost on its way",
+            mirrors=_of(
+                mirrors,
+                ("    if manifest is not None and not self._has_arrived", "    if not told and self._has_arrived"),
+            ),
+        ),
+        "half-arrived-counts": _mutant(
+            "a checkpoint of which only the manifest has arrived counts as whole",
+            mirrors=_of(
+                mirrors,
+                (
+                    "        return all(there.get(name) == size for",
+                    "        return True or all(there.get(name) == size for",
+                ),
+            ),
+        ),
+        "late-observer-claims": _mutant(
+            "who has read a job before it was interrupted claims for the attempt that is over",
+            {isolated: (("number <= (run.claimed_attempt or 0)", "number == run.claimed_attempt"),)},
+        ),
+        "mirror-cleared-too-far": _mutant(
+            "of a mirror, only the newest checkpoint stays",
+            {mirror_retention: (("keep=DEFAULT_KEEP)", "keep=1)"),)},
         ),
         "never-settled": _mutant(
             "nobody tends reservations",

@@ -22,7 +22,7 @@ from spotkeeper.control import (
     submit,
     sweep,
 )
-from spotkeeper.control.aws import job_services, training_jobs
+from spotkeeper.control.aws import job_services, mirrors, training_jobs
 from spotkeeper.control.events import InstanceNotice
 from spotkeeper.control.ports import Sweeps
 from spotkeeper.policy import standby as standby_policy
@@ -65,6 +65,7 @@ class Programs:
     checkpoint: Any = checkpoint
     job_services: Any = job_services
     training_jobs: Any = training_jobs
+    mirrors: Any = mirrors
     table: type[LedgerTable] = LedgerTable
 
 

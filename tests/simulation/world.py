@@ -16,6 +16,7 @@ from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import JobStatus, Ports
 from spotkeeper.control.reconcile import GIVE_UP_SECONDS
 from spotkeeper.control.run import Run
+from spotkeeper.control.terms import EnvironmentTerms
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
 from spotkeeper.policy.placement import Mode, longest_wait_seconds
 from spotkeeper.policy.reservation import HANG_SECONDS, LISTED_SECONDS, UNSEEN_SECONDS
@@ -23,11 +24,13 @@ from tests.simulation.attempt import PARAMETER, TRAINING_SECONDS, Container
 from tests.simulation.batch import CAPACITY_CANCEL, LISTED_AFTER_SECONDS, Batch, BatchJob, Hooks
 from tests.simulation.choices import Choices
 from tests.simulation.clock import iso
+from tests.simulation.closed_container import ClosedContainer
 from tests.simulation.delivery import Delivery, Message
 from tests.simulation.environment import ON_DEMAND_USD_PER_HOUR, TEARDOWN_SECONDS, terms_with
 from tests.simulation.fakes import Link, LinkedBatch, LinkedBudgets, LinkedCheckpoints, LinkedLedger, ObjectStore
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants, require
+from tests.simulation.mirror import Folder, LinkedS3, Mirrors
 from tests.simulation.older_release import OlderBudgets, OlderLedger
 from tests.simulation.operators import GENEROUS_USD, Operator, as_shaped, wanted
 from tests.simulation.others import (
@@ -92,9 +95,9 @@ class World:
             else choices.among("total cap of a month", (None, None, None, 60, 4))
         )
         self._is_deployed_slowly = choices.shape("functions of two releases", (*[False] * 7, True))
-        self._terms = terms_with(self._fallback_cap, self._total_usd and self._total_usd * MICROUSD_PER_USD)
         sweep_usd = choices.among("total cap of a sweep", (None, None, None, 20, 4))
         self._store = ObjectStore(self.invariants)
+        self._mirrors = Mirrors(self.invariants)
         hooks = Hooks(
             start_container=self._start_container,
             job_created=self._job_created,
@@ -155,8 +158,22 @@ class World:
             for number in range(choices.among("turned so often", (2, 8, 24))):
                 self.scheduler.after(period_seconds * (number + 1), partial(self._turn, is_off=number % 2 == 0))
         self._is_training_unread_longer = choices.shape("SageMaker describes nothing until later", (*[False] * 3, True))
+        self._is_isolated = self._isolates_training()
+        self._terms = self._terms_with(self._total_usd)
         for name, (period_seconds, limit_seconds, body) in PERIODIC.items():
             self._every(name, period_seconds, limit_seconds, body)
+
+    def _isolates_training(self) -> bool:
+        """Settle whether training jobs reach no network, and have those of runs that are wanted be so."""
+        is_isolated: bool = self._choices.shape("training jobs reach no network", (False, False, True))
+        for operator in self._operators:
+            if is_isolated and operator.run.profile == PROFILE:
+                operator.run = replace(operator.run, is_isolated=True, num_nodes=1)
+        return is_isolated
+
+    def _terms_with(self, total_usd: int | None) -> EnvironmentTerms:
+        total = None if total_usd is None else total_usd * MICROUSD_PER_USD
+        return terms_with(self._fallback_cap, total, is_isolated=self._is_isolated)
 
     def _add_others(self, kind: str, run_id: str, tended: dict[str, Any]) -> None:
         """Let somebody else submit a job of a kind, whose name is that of a run's first, to the same service."""
@@ -187,7 +204,7 @@ class World:
         self._delivery.cease()
         self._training.raise_quotas()
         if self._terms.limits.total_microusd is not None:  # a new month begins with more
-            self._terms = terms_with(self._fallback_cap, GENEROUS_USD * MICROUSD_PER_USD)
+            self._terms = self._terms_with(GENEROUS_USD)
         if self._is_training_unread_longer and self._has_both_services():
             self._training.is_unread = True
             self._settle()
@@ -287,6 +304,10 @@ class World:
         """Tell whether a job that was submitted for this submission has not ended."""
         jobs = (job for job in self.batch.jobs.values() if job.array_size is None and not job.has_ended)
         return any(self.is_job_of(job.job_id, run_id, submission) for job in jobs)
+
+    def is_mirrored(self, run_id: str) -> bool:
+        """Tell whether a job of the run has not ended."""
+        return any(_run_id_of(job) == run_id and not job.has_ended for job in self.batch.jobs.values())
 
     def is_wanted(self, run_id: str) -> bool:
         """Tell whether somebody has asked for the run."""
@@ -475,6 +496,9 @@ class World:
                 sagemaker=LinkedBatch(self._training, link, self.invariants),
             ),
             checkpoints=LinkedCheckpoints(self._store, link),
+            mirrors=self._programs.mirrors.S3Mirrors(
+                LinkedS3(self._mirrors, link, self.invariants), "s3://checkpoints"
+            ),
             terms=self._terms,
             # Who has no jobs of others has no list of them either: reading it takes time, and chances from the seed.
             others=LinkedOthers(self._others, link) if self._others_run_ids else None,
@@ -579,20 +603,24 @@ class World:
         run_id = _run_id_of(job)
         if knows_no_run(job):
             return StrangersContainer(batch, job, number, scheduler=self.scheduler, trace=self._trace)
-        return Container(
-            batch,
-            job,
-            number,
-            kind=self._operator(run_id).program if self.is_wanted(run_id) else None,
-            scheduler=self.scheduler,
-            choices=self._choices,
-            swarm=self._swarm,
-            programs=self._programs,
-            table=self.table,
-            store=self._store,
-            invariants=self.invariants,
-            trace=self._trace,
-        )
+        world: dict[str, Any] = {
+            "scheduler": self.scheduler,
+            "choices": self._choices,
+            "swarm": self._swarm,
+            "trace": self._trace,
+        }
+        taken: dict[str, Any] = {
+            "kind": self._operator(run_id).program if self.is_wanted(run_id) else None,
+            "programs": self._programs,
+            "table": self.table,
+            "store": self._store,
+            "invariants": self.invariants,
+            **world,
+        }
+        if not job.request.get("EnableNetworkIsolation"):
+            return Container(batch, job, number, **taken)
+        folder = Folder(self._mirrors, run_id, name=f"{job.label}#{number}", **world)
+        return ClosedContainer(batch, job, number, folder=folder, **taken)
 
     def _job_changed(self, job: BatchJob) -> None:
         if job.has_ended and not job.attempts and self._choices.draw(f"{job.job_id}: switch", self._swarm.switch):

@@ -259,7 +259,39 @@ def test_a_run_whose_completion_came_back_from_the_mirror_is_not_trained_again(
     assert (done.code, done.events()) == (EXIT_COMPLETED, ["completed"]), done.output
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"run_id": "other", "step": 1}'])
+COMMITS = """
+from pathlib import Path
+from spotkeeper.trainer.checkpoint import Checkpoints
+from spotkeeper.trainer.local_store import LocalStore
+import os
+checkpoints = Checkpoints(LocalStore(Path(os.environ["SPOTKEEPER_URI"])), run_id="tiny", keep=2, epoch=None)
+for step in (12, 16):
+    stored = checkpoints.write_data(step=step, chunks=[memoryview(b"weights")], total_bytes=7)
+    checkpoints.commit(step=step, cause="periodic", stored=stored, state={})
+"""
+
+
+@pytest.mark.parametrize("lost", ["data/tiny/*-s000000000016-*/*", "commit/tiny/*-000000000016.json"])
+def test_a_completion_that_came_back_without_its_last_checkpoint_is_trained_again(
+    environ: dict[str, str], tmp_path: Path, lost: str
+) -> None:
+    """Files are mirrored in no order, and what was on its way goes with its host."""
+    base = base_folder(tmp_path / "ml")
+    assert run_exec(python(COMMITS + says("completed", 16)), isolated(environ, base)).code == EXIT_COMPLETED
+    assert run_exec(python("raise SystemExit(3)"), isolated(environ, base)).code == EXIT_COMPLETED
+    (gone,) = (base / "checkpoints").glob(lost)
+    gone.unlink()
+
+    done = run_exec(python("raise SystemExit(3)"), isolated(environ, base))
+
+    assert done.code == 3, done.output
+    assert done.events()[0] == "damaged"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b'{"run_id": "other", "step": 1}', b"[]", b'{"run_id": "tiny", "step": 1, "manifest": "../x"}'],
+)
 def test_what_is_no_completion_record_of_the_run_does_not_keep_it_from_training(
     environ: dict[str, str], tmp_path: Path, content: bytes
 ) -> None:

@@ -54,7 +54,10 @@ class S3Mirrors:
         return None
 
     def completion(self, run_id: str) -> CompletionRecord | None:
-        """Read the record, if it is listed. One that says something else than a record does is none."""
+        """Read the record, if it is listed. One that says something else than a record does is none.
+
+        Nor is one of a checkpoint that has not arrived whole: with its host, the rest of that may have been lost.
+        """
         key = completion_key(run_id)
         if key not in self._sizes(mirror_prefix(run_id), key):
             return None
@@ -63,7 +66,10 @@ class S3Mirrors:
             step = told["step"]
             if told["run_id"] != run_id or not is_moment(told["completed_at"]) or not isinstance(step, int | None):
                 return None
-        except (ValueError, KeyError, TypeError):
+            manifest = told.get("manifest")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+        if manifest is not None and not self._has_arrived(run_id, manifest):
             return None
         return CompletionRecord(run_id=run_id, step=step, completed_at=told["completed_at"])
 
@@ -104,6 +110,10 @@ class S3Mirrors:
         listed = self._sizes(mirror_prefix(run_id), f"{DATA_PREFIX}{run_id}/")
         # What lies in no save's folder is not ours to judge.
         return [key for key in listed if (parse_data_key(key) or oldest_kept) < oldest_kept and key not in named]
+
+    def _has_arrived(self, run_id: str, manifest: str) -> bool:
+        told = self._told(run_id, manifest) if manifest in self._manifests(run_id) else None
+        return told is not None and self._is_whole(run_id, told)
 
     def _manifests(self, run_id: str) -> list[str]:
         """Return the manifests' keys, newest first."""
