@@ -324,7 +324,9 @@ class _Attempt:
 
     def _reason_to_stop(self, watch: HandoverWatch | None, folder: FolderMode | None) -> str | None:
         if self._terminate_at is not None and time.monotonic() >= self._terminate_at:
-            return f"Batch ends this attempt {self._settings.limit_seconds:g} s after its start and would not retry it"
+            return (
+                f"its time limit ends this attempt {self._settings.limit_seconds:g} s after its start, without a retry"
+            )
         if watch is not None and watch.must_give_way:
             return "a standby on spot has asked for this run"
         return folder.reason_to_stop() if folder else None

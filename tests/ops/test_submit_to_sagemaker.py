@@ -199,6 +199,10 @@ REFUSALS = [
     (("--on", "sagemaker", "--profile", "cpu"), "--profile must be one of train-cpu on SageMaker"),
     (("--profile", "train-cpu"), "--profile 'train-cpu' is one of SageMaker: `submit --on sagemaker` takes it"),
     (("--on", "sagemaker", "--secret", f"KEY={SECRET}"), "--secret: SageMaker has no way to inject secrets"),
+    (
+        ("--on", "sagemaker", "--env", "HF_TOKEN=abc"),
+        "reader of the job: let the program read Secrets Manager itself (or --force if it is none)",
+    ),
     (("--on", "sagemaker", "--priority", "7"), "--priority: SageMaker has no queue"),
     (("--on", "sagemaker", "--name", "x" * 60), "--name"),
     (("--on", "sagemaker", "--env", "LONG=" + "x" * 513), "variable LONG has 513 characters, and SageMaker takes 512"),
