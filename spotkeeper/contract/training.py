@@ -23,6 +23,11 @@ def is_queue(queue: str) -> bool:
     return _QUEUE.fullmatch(queue) is not None
 
 
+def service_of(queue: str) -> str:
+    """Return the name of the service that runs a queue's jobs, for people."""
+    return "SageMaker" if is_queue(queue) else "AWS Batch"
+
+
 def job_of_arn(job_id: str) -> str | None:
     """Return the name of the training job whose ARN this is; None for the id of a job on AWS Batch."""
     match = _JOB_ARN.fullmatch(job_id)

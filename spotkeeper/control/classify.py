@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from spotkeeper.contract.duration import format_elapsed
 from spotkeeper.contract.events import HOST_LOST_STATUS_REASON
 from spotkeeper.contract.exit_codes import (
     EXIT_COMPLETED,
@@ -19,6 +20,8 @@ from spotkeeper.contract.exit_codes import (
     EXIT_REFUSED,
     EXIT_YIELDED,
 )
+from spotkeeper.contract.training import is_queue
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Job, JobStatus
 from spotkeeper.control.run import Attempt
 
@@ -221,6 +224,15 @@ _EXPLANATIONS: Final = {
     Cause.FAILED: "the program failed {how}",
     Cause.UNKNOWN: "the attempt ended and AWS gave no reason",
 }
+_ON_SAGEMAKER: Final = {
+    Cause.INTERRUPTED: "SageMaker's machines were taken back",
+    Cause.NO_CAPACITY: "no {machine}",
+    Cause.MISCONFIGURED: "SageMaker could not prepare the job; mend what it says, then `spotkeeper resume RUN`: {text}",
+    Cause.COULD_NOT_START: "the container could not start, or SageMaker itself failed: {text}",
+    Cause.YIELDED: "the attempt stopped on request",
+    Cause.TERMINATED: "somebody stopped the job, and SageMaker does not tell why",
+}
+"""Where the words for AWS Batch would be wrong: SageMaker has no queue and no retries, and a stop takes no reason."""
 
 
 def classify(attempt: Attempt) -> Cause | None:
@@ -242,7 +254,7 @@ class Ending:
 def ending_of(job: Job, last: Attempt | None) -> Ending:
     """Return how a job ended, from its last attempt (None: none started) and the job's own reason.
 
-    A job that Batch or somebody ended while it waited for its retry ended for that reason, not for that of the
+    A job that AWS or somebody ended while it waited for its retry ended for that reason, not for that of the
     attempt before.
     """
     if job.status is JobStatus.SUCCEEDED:
@@ -254,7 +266,25 @@ def ending_of(job: Job, last: Attempt | None) -> Ending:
     cause = next(cause for cause, applies in _RULES if applies(attempt))
     text = attempt.reason or attempt.job_status_reason or attempt.status_reason
     how = f"with exit code {attempt.exit_code}" if attempt.exit_code is not None else f"in these words: {text}"
-    return Ending(cause=cause, words=_EXPLANATIONS[cause].format(text=text, how=how))
+    is_training = is_queue(job.order.queue)
+    words = _ON_SAGEMAKER.get(cause, _EXPLANATIONS[cause]) if is_training else _EXPLANATIONS[cause]
+    machine = _machine_lacked(job, last) if is_training and cause is Cause.NO_CAPACITY else ""
+    return Ending(cause=cause, words=words.format(text=text, how=how, machine=machine))
+
+
+def _machine_lacked(job: Job, last: Attempt | None) -> str:
+    """Return which machine a training job had none of, since it was asked for or lost its last one."""
+    type_ = job.order.instance_type
+    machine = f"{type_} on spot" if type_ is not None else "machine on on-demand"
+    since = job.order.created_at if last is None else last.stopped_at
+    # One that was withdrawn as it got its machines has not lacked them since.
+    is_withdrawn_late = last is not None and not (last.status_reason or "").startswith(_INTERRUPTED)
+    if since is not None and job.stopped_at is not None and not is_withdrawn_late:
+        machine += f" for {format_elapsed(seconds_between(since, job.stopped_at))}"
+    words = job.status_reason or ""
+    if words.startswith(_MAX_WAIT):
+        return f"{machine}, after which SageMaker gave up ({_MAX_WAIT})"
+    return machine if words.startswith(WAITED_REASON) else f"{machine}: {words}"
 
 
 def instance_of(attempt: Attempt) -> str | None:

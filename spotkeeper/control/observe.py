@@ -108,7 +108,7 @@ def fold(job_id: str, *, ledger: Ledger, batch: Batch) -> Folded | Unowned:
     # of its job has the record if there is one.
     job = batch.describe(job_id)
     if job is None:
-        return Unowned(reason=f"Batch does not know job {job_id}", is_unknown=True)
+        return Unowned(reason=f"AWS does not know job {job_id}", is_unknown=True)
     if job.array_size is not None:
         return Unowned(reason=f"job {job_id} is an array; its children have events of their own")
     named = submission_of(job)

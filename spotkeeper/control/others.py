@@ -9,6 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
+from spotkeeper.contract.training import service_of
 from spotkeeper.control.cost import container_seconds
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Observation, Outcome
@@ -68,7 +69,9 @@ def record(job: Job, *, why_not_adopted: str, ports: Ports, now: str) -> Observa
 def forget(job: OthersJob, *, ports: Ports, now: str) -> None:
     """Record that Batch does not know the job, once it has not for a day: it keeps ended jobs for about a week."""
     if ports.others is not None and seconds_between(job.observed_at, now) > FORGOTTEN_SECONDS:
-        told = replace(job, status=UNKNOWN, reason="AWS Batch does not know it any more", facts=job.facts + 1)
+        told = replace(
+            job, status=UNKNOWN, reason=f"{service_of(job.queue)} does not know it any more", facts=job.facts + 1
+        )
         ports.others.record(replace(told, observed_at=now), expires_at=_expiry(now))
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.training import service_of
 from spotkeeper.control import (
     adoption,
     begin,
@@ -320,7 +321,7 @@ def _finish_submission(run: Run, ports: Ports, now: str) -> Observation:
         jobs = find_jobs(run, run.submission, queue=run.job_queue, batch=ports.batch)
         if not jobs:
             because = run.reason or "AWS did not answer"
-            reason = f"no job on on-demand came of SubmitJob in {GIVE_UP_SECONDS // 60} minutes: {because}"
+            reason = f"no job on on-demand could be submitted in {GIVE_UP_SECONDS // 60} minutes: {because}"
             waiting = _wait(run, reason, after(now, 0), None, {}, ports)
             return Observation(outcome=Outcome.WAITING, reason=reason, run=waiting)
     return _submit(run.run_id, ports, now, done=Outcome.SUBMITTED)
@@ -355,7 +356,8 @@ def _submit(run_id: str, ports: Ports, now: str, *, done: Outcome, reason: str =
         raise  # no run's affair: whoever runs the environment is to hear of it
     except Refused as refusal:
         run = ports.ledger.get(run_id) or run
-        return Observation(outcome=_unsubmitted(run, done), reason=f"AWS Batch refused the job: {refusal}", run=run)
+        reason = f"{service_of(run.job_queue)} refused the job: {refusal}"
+        return Observation(outcome=_unsubmitted(run, done), reason=reason, run=run)
     outcome = _unsubmitted(run, done)
     because = reason if outcome is done else run.reason
     return Observation(outcome=outcome, reason=because or f"submission {run.submission}", run=run)

@@ -14,6 +14,7 @@ from spotkeeper.contract.ledger import (
     RESTING_STATES,
     RunState,
 )
+from spotkeeper.contract.training import service_of
 from spotkeeper.policy.placement import Mode
 from spotkeeper.policy.reservation import longest_start_seconds
 
@@ -168,9 +169,9 @@ class Run:
     starting_since: str | None = None
     """Since when its job was seen STARTING: it has a machine, and its container does not run yet."""
     waits_why: str | None = None
-    """What AWS Batch says of that, if it says anything."""
+    """What AWS says of that, if it says anything."""
     job_unknown_since: str | None = None
-    """Since when AWS Batch does not know its job."""
+    """Since when AWS does not know its job."""
     closed_at: str | None = None
     reason: str | None = None
     """Why the run is in its state, for people; `why` says more of a run with a job."""
@@ -214,7 +215,7 @@ class Run:
     def why(self) -> str | None:
         """Why the run is where it is, for people: what its job waits for, where it has one that does."""
         if self.is_live and self.job_unknown_since is not None:
-            return f"AWS Batch does not know job {self.job_id} (since {self.job_unknown_since})"
+            return f"{service_of(self.job_queue)} does not know job {self.job_id} (since {self.job_unknown_since})"
         if self.is_live and self.waits_since is not None:
             because = f": {self.waits_why}" if self.waits_why else ""
             return f"its job waits for a machine ({self.market}) since {self.waits_since}{because}"

@@ -230,7 +230,7 @@ def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
     except QuotaReached as refusal:
         return ledger.advance(run, **training_types.without_quota(run, str(refusal), ports.terms, now=now))
     except Refused as refusal:
-        reason = f"{'SageMaker' if training.is_queue(run.job_queue) else 'AWS Batch'} refused the job: {refusal}"
+        reason = f"{training.service_of(run.job_queue)} refused the job: {refusal}"
         if is_first:
             close_refused(run, reason, ledger=ledger, now=now)
         else:
@@ -255,7 +255,7 @@ def _noted(run: Run, ports: Ports, now: str) -> Run:
 def _counted(run: Run, ports: Ports, now: str) -> Run:
     """Count a call of SubmitJob on on-demand before it is made; or let the run wait, if on-demand is switched off."""
     if run.num_sends > MOST_TWINS:
-        raise ReplyLost(f"SubmitJob was called {run.num_sends} times and no look-up shows a job yet")
+        raise ReplyLost(f"its job was asked for {run.num_sends} times and no look-up shows one yet")
     if ports.budgets.switch().is_off:
         reason = "on-demand was switched off before its job was submitted"
         return ports.ledger.advance(run, state=RunState.WAITING, wait_until=now, reason=reason)

@@ -21,6 +21,8 @@ CHECKPOINT_FOLDER: Final = "/opt/ml/checkpoints"
 SOURCE_CHANNEL: Final = "spotkeeper-source"
 MOST_CHANNELS: Final = 20
 """docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html, of InputDataConfig."""
+LONGEST_CHANNEL_NAME: Final = 64
+"""docs.aws.amazon.com/sagemaker/latest/APIReference/API_Channel.html"""
 _CHANNELS_FOLDER: Final = "/opt/ml/input/data"
 MAX_RUNTIME_SECONDS: Final = 28 * 86400
 """docs.aws.amazon.com/sagemaker/latest/APIReference/API_StoppingCondition.html"""
@@ -120,8 +122,13 @@ def _environment(run: Run, training: TrainingTerms) -> dict[str, str]:
 
 
 def _channels(run: Run) -> list[dict[str, Any]]:
-    """Return what SageMaker brings into a container that cannot fetch it: the source, and each data set."""
-    wanted = {name.removeprefix(variables.DATA_PREFIX).lower(): uri for name, uri in _data(run).items()}
+    """Return what SageMaker brings into a container that cannot fetch it: the source, and each data set.
+
+    A data set is a folder: all whose keys begin with the address come, and the role may list what its slash ends.
+    """
+    wanted = {
+        name.removeprefix(variables.DATA_PREFIX).lower(): f"{uri.rstrip('/')}/" for name, uri in _data(run).items()
+    }
     if (source := run.variables.get(variables.SOURCE_URI)) is not None:
         wanted[SOURCE_CHANNEL] = source
     return [

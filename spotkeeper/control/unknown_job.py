@@ -6,6 +6,7 @@ run has it ended or resting a day later: its job cannot claim from the moment of
 
 from typing import Final
 
+from spotkeeper.contract.training import service_of
 from spotkeeper.control import waits
 from spotkeeper.control.closing import close_if_over
 from spotkeeper.control.moments import seconds_between
@@ -34,7 +35,7 @@ def tend(run: Run, *, ports: Ports, now: str) -> Observation:
         settled_at = run.completion.completed_at
     if settled_at is None or _is_recent(run.job_unknown_since, now) or _is_recent(settled_at, now):
         return Observation(outcome=Outcome.UNCHANGED, reason=run.why or "", run=run)
-    reason = f"AWS Batch has not known its job {run.job_id} since {run.job_unknown_since}"
+    reason = f"{service_of(run.job_queue)} has not known its job {run.job_id} since {run.job_unknown_since}"
     closed = close_if_over(run, ports=ports, at=now, reason=reason)
     if closed is not None:
         return Observation(outcome=Outcome.CLOSED, reason=reason, run=closed)

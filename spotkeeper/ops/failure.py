@@ -63,7 +63,7 @@ def sentence(error: Exception) -> str:
         case Throttled():
             return f"AWS refuses calls for their rate: try again in a minute ({error})"
         case Refused():
-            return f"AWS Batch refused the job: {error}"
+            return f"the job was refused: {error}"
         case Conflict():
             return "somebody else changed the run at the same moment: try again"
     return str(error)

@@ -324,10 +324,13 @@ def _check_variables(request: Request) -> None:
     for name, value in request.environment_variables.items():
         reason = None if request.force else looks_secret(name, value)
         if reason is not None:
-            raise ValueError(
-                f"--env {name} looks like a secret ({reason}), and Batch shows variables to every reader of the job: "
-                f"use --secret {name}=arn:aws:secretsmanager:… (or --force if it is none)"
+            shown = f"--env {name} looks like a secret ({reason}), and AWS shows variables to every reader of the job"
+            instead = (
+                "let the program read Secrets Manager itself"
+                if request.service == SAGEMAKER
+                else f"use --secret {name}=arn:aws:secretsmanager:…"
             )
+            raise ValueError(f"{shown}: {instead} (or --force if it is none)")
 
 
 def _check_grants(request: Request, descriptor: Descriptor) -> None:

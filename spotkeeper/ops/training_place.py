@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING, Final
 from spotkeeper.contract.descriptor import Descriptor, Training
 from spotkeeper.contract.names import training_job_name
 from spotkeeper.control.run import Run
-from spotkeeper.control.training_request import MAX_RUNTIME_SECONDS, MOST_CHANNELS, WAIT_SECONDS
+from spotkeeper.control.training_request import (
+    LONGEST_CHANNEL_NAME,
+    MAX_RUNTIME_SECONDS,
+    MOST_CHANNELS,
+    WAIT_SECONDS,
+)
 
 if TYPE_CHECKING:
     from spotkeeper.ops.plan import Request
@@ -91,6 +96,12 @@ def is_isolated(request: "Request", descriptor: Descriptor) -> bool:
             f"--data is given {len(request.data)} times: {because}, so SageMaker brings each as a channel, of which it "
             f"takes {MOST_CHANNELS - 1} beside the source"
         )
+    for name in request.data:
+        if len(name) > LONGEST_CHANNEL_NAME:
+            raise ValueError(
+                f"--data {name}: {because}, so SageMaker brings it as a channel, whose name may have "
+                f"{LONGEST_CHANNEL_NAME} characters, and it has {len(name)}: choose a shorter name"
+            )
     return True
 
 

@@ -41,7 +41,7 @@ from spotkeeper.trainer.event_log import EventLog
 from spotkeeper.trainer.folder_mode import CheckpointsUnavailableError, FolderMode
 from spotkeeper.trainer.handover import HandoverWatch
 from spotkeeper.trainer.imds import Imds
-from spotkeeper.trainer.node_claim import NodeMissingError, ask_node, tell_nodes
+from spotkeeper.trainer.node_claim import ClaimResult, NodeMissingError, ask_node, tell_nodes
 from spotkeeper.trainer.outcome_file import Outcome, OutcomeFile
 from spotkeeper.trainer.placement import read_placement
 from spotkeeper.trainer.run_settings import DEFAULT_CHECKPOINT_URI, run_id_of
@@ -227,7 +227,12 @@ class _Attempt:
 
     def _claim(self, ledger: AttemptLedger, claim: Claim) -> None:
         placement = self._placement()
-        claimed = ledger.claim()
+        try:
+            claimed = ledger.claim()
+        except AlreadyCompleteError as error:
+            # Otherwise the others would wait for this node, on machines that are paid for.
+            self._tell_nodes(ClaimResult(is_complete=True, completed_step=error.step))
+            raise
         self._epoch, self._market = claimed.epoch, claimed.market
         self._log = EventLog(self._log.run_id, self._epoch)
         self._log.write(
@@ -237,7 +242,7 @@ class _Attempt:
         self._environ |= given
         with suppress(LedgerUnavailableError, ValueError):  # the run is ours; where it runs, Batch can tell as well
             ledger.record_placement(self._epoch, placement)
-        self._tell_nodes(given)
+        self._tell_nodes(ClaimResult(variables=given))
 
     def _placement(self) -> dict[str, str]:
         if self._container is None:
@@ -245,17 +250,20 @@ class _Attempt:
         # SageMaker's hosts are not the account's, and their metadata service is out of reach.
         return {"instance_type": self._container.instance_type} if self._container.instance_type else {}
 
-    def _tell_nodes(self, given: Mapping[str, str]) -> None:
+    def _tell_nodes(self, result: ClaimResult) -> None:
         container = self._container
         if container is not None and len(container.hosts) > 1:
             port = container.port(self._environ)
-            tell_nodes(given, host=container.current_host, port=port, others=len(container.hosts) - 1)
+            tell_nodes(result, host=container.current_host, port=port, others=len(container.hosts) - 1)
 
     def _follow_claim(self) -> None:
         container = self._container
         assert container is not None
         port = container.port(self._environ)
-        self._environ |= ask_node(name=container.current_host, host=container.hosts[0], port=port)
+        result = ask_node(name=container.current_host, host=container.hosts[0], port=port)
+        if result.is_complete:
+            raise AlreadyCompleteError(result.completed_step)
+        self._environ |= result.variables
         self._epoch = int(self._environ[names.EPOCH])
         self._log = EventLog(self._log.run_id, self._epoch)
 
@@ -324,7 +332,9 @@ class _Attempt:
 
     def _reason_to_stop(self, watch: HandoverWatch | None, folder: FolderMode | None) -> str | None:
         if self._terminate_at is not None and time.monotonic() >= self._terminate_at:
-            return f"Batch ends this attempt {self._settings.limit_seconds:g} s after its start and would not retry it"
+            return (
+                f"its time limit ends this attempt {self._settings.limit_seconds:g} s after its start, without a retry"
+            )
         if watch is not None and watch.must_give_way:
             return "a standby on spot has asked for this run"
         return folder.reason_to_stop() if folder else None

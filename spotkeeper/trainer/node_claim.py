@@ -1,14 +1,16 @@
-"""One claim for all nodes: node 0 claims the run and tells the others what it was given, before any program starts.
+"""One claim for all nodes: node 0 claims the run and tells the others what came of it, before any program starts.
 
 The nodes meet at the port where their programs will: those need one another anyway, so nobody starts before all are
-there. What is told is no secret: an epoch, and settings of the run.
+there. What is told is no secret: an epoch, and settings of the run; or that the run is complete already, which ends all
+of them.
 """
 
 import json
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import asdict, dataclass, field
+from typing import Final
 
 PATIENCE_SECONDS: Final = 900.0
 """SageMaker starts the nodes together, but each pulls the image by itself."""
@@ -20,8 +22,20 @@ class NodeMissingError(Exception):
     """Another node of the job was not there in time."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimResult:
+    """What came of node 0's claim."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What the attempt was given, as environment variables."""
+    is_complete: bool = False
+    """The run is complete already: nobody was given anything, and there is nothing left to do."""
+    completed_step: int | None = None
+    """Last step of a complete run, of a program that uses the library."""
+
+
 def tell_nodes(
-    claim: Mapping[str, Any], *, host: str, port: int, others: int, patience_seconds: float = PATIENCE_SECONDS
+    result: ClaimResult, *, host: str, port: int, others: int, patience_seconds: float = PATIENCE_SECONDS
 ) -> None:
     """Tell so many other nodes, once each.
 
@@ -30,7 +44,7 @@ def tell_nodes(
     """
     give_up_at = time.monotonic() + patience_seconds
     told: set[str] = set()
-    body = json.dumps(claim).encode()
+    body = json.dumps(asdict(result)).encode()
     with socket.create_server((host, port)) as server:
         while len(told) < others:
             server.settimeout(max(0.001, give_up_at - time.monotonic()))
@@ -52,8 +66,8 @@ def tell_nodes(
                 continue  # it will come again
 
 
-def ask_node(*, name: str, host: str, port: int, patience_seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
-    """Return what node 0 was given, once it was.
+def ask_node(*, name: str, host: str, port: int, patience_seconds: float = PATIENCE_SECONDS) -> ClaimResult:
+    """Return what came of node 0's claim, once it has.
 
     Raises:
         NodeMissingError: if it does not tell in time.
@@ -64,9 +78,8 @@ def ask_node(*, name: str, host: str, port: int, patience_seconds: float = PATIE
             with socket.create_connection((host, port), timeout=_ANSWER_SECONDS) as connection:
                 connection.sendall(f"{name}\n".encode())
                 with connection.makefile("r") as file:
-                    claim: dict[str, Any] = json.load(file)
-                return claim
-        except (OSError, ValueError) as error:
+                    return ClaimResult(**json.load(file))
+        except (OSError, ValueError, TypeError) as error:
             if time.monotonic() + PAUSE_SECONDS > give_up_at:
                 raise NodeMissingError(
                     f"node 0 ({host}:{port}) did not tell its claim within {patience_seconds:g} s: {error}"

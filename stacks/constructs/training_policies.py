@@ -54,8 +54,9 @@ class SubmitTrainingPolicy(iam.ManagedPolicy):
     """What `SubmitPolicy` is for AWS Batch, for SageMaker; attach both.
 
     IAM has no condition for managed spot, so this policy cannot keep its holder from on-demand as `SubmitPolicy` does.
-    It bounds what one job may cost instead: instance types of the settings, named one by one, and the environment's
-    longest time. Caps guard against accidents, not against colleagues.
+    It bounds what one machine of a job may cost instead: every instance type is one of the settings', and the longest
+    time is the environment's. How many machines, no condition tells; the account's quotas do. Caps guard against
+    accidents, not against colleagues.
     """
 
     def __init__(
@@ -74,16 +75,18 @@ class SubmitTrainingPolicy(iam.ManagedPolicy):
         logs = f"arn:{cdk.Aws.PARTITION}:logs:{stack.region}:{cdk.Aws.ACCOUNT_ID}:log-group:{LOG_GROUP}"
         streams = f"{logs}:log-stream:{environment.name}-*"
         service_jobs = stack.format_arn(service="batch", resource="service-job", resource_name="*")
+        protections = _protections(training)
         statements = [
             iam.PolicyStatement(
                 sid="CreateBoundedTrainingJobs",
                 actions=["sagemaker:CreateTrainingJob"],
                 resources=[jobs],
-                # ForAnyValue is false where the key is absent, and a spot job names its one type.
                 conditions={
-                    "ForAnyValue:StringEquals": {"sagemaker:InstanceTypes": list(training.instance_types)},
+                    "ForAllValues:StringEquals": {"sagemaker:InstanceTypes": list(training.instance_types)},
                     "NumericLessThanEquals": {"sagemaker:MaxRuntimeInSeconds": str(environment.max_attempt_seconds)},
-                    **_protections(training),
+                    **protections,
+                    # ForAllValues holds for a request that names no type at all, and a spot job names its one.
+                    "Null": {**protections.get("Null", {}), "sagemaker:InstanceTypes": "false"},
                 },
             ),
             _follow(jobs),

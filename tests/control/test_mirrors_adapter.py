@@ -74,6 +74,45 @@ def test_one_of_several_objects_that_is_missing_keeps_a_checkpoint_from_being_wh
     assert mirrors.newest_whole(RUN) == Commit(epoch=1, step=2, at=MADE_AT)
 
 
+NUM_SAVES = 150
+ALL_SAVES = [{"key": data_key(step), "bytes": 4} for step in range(1, NUM_SAVES + 1)]
+
+
+def bring_data(*steps: int) -> None:
+    stored = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]  # hundreds of requests would take a while
+    for step in steps:
+        stored.put_object("checkpoints", mirror_prefix(RUN) + data_key(step), b"1234")
+
+
+def test_a_checkpoint_whose_files_are_of_more_than_a_hundred_saves_counts_once_all_of_them_have_arrived(
+    mirrors: S3Mirrors,
+) -> None:
+    bring_manifest(NUM_SAVES, objects=ALL_SAVES)
+    bring_data(*range(1, NUM_SAVES))
+    assert mirrors.newest_whole(RUN) is None
+
+    bring_data(NUM_SAVES)
+    assert mirrors.newest_whole(RUN) == Commit(epoch=1, step=NUM_SAVES, at=MADE_AT)
+
+
+def test_one_look_lists_no_folder_twice_and_many_folders_at_once() -> None:
+    with mock_aws():
+        client = boto3.client("s3", region_name=REGION)
+        client.create_bucket(Bucket="checkpoints")
+        for step in (2, 3, NUM_SAVES, NUM_SAVES + 1):
+            bring_manifest(step, objects=ALL_SAVES[:step])
+        bring_data(1)
+        lists: list[str] = []
+        client.meta.events.register(
+            "before-parameter-build.s3.ListObjectsV2", lambda params, **_: lists.append(params["Prefix"])
+        )
+
+        assert S3Mirrors(client, "s3://checkpoints").newest_whole(RUN) is None
+
+    folders = [data_key(step).removesuffix("r0.safetensors") for step in (1, 2, 3)]
+    assert lists == [mirror_prefix(RUN) + part for part in (f"commit/{RUN}/", f"data/{RUN}/", *folders)]
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b"null", b'{"objects": 7}', b'{"objects": [{"key": 7}]}', b'{"objects": [], "created_at": "x"}'],
@@ -240,6 +279,18 @@ def test_a_file_that_a_newer_checkpoint_of_a_folder_shares_stays(mirrors: S3Mirr
     let_go(mirrors)
 
     assert set(keys()) == checkpoint_keys(3, 4) | {mirror_prefix(RUN) + data_key(1)}
+
+
+def test_files_that_a_hundred_saves_share_do_not_keep_older_checkpoints_from_going(mirrors: S3Mirrors) -> None:
+    bring_data(*range(1, NUM_SAVES + 1))
+    for step in (NUM_SAVES - 2, NUM_SAVES - 1, NUM_SAVES):
+        bring_manifest(step, objects=[stored for stored in ALL_SAVES[:step] if stored["key"] != data_key(7)])
+
+    let_go(mirrors)
+
+    gone = {manifest_key(RUN, 1, NUM_SAVES - 2), data_key(7)}
+    assert not {mirror_prefix(RUN) + key for key in gone} & set(keys())
+    assert len(keys()) == NUM_SAVES - 1 + 2
 
 
 def test_where_nobody_knows_what_a_checkpoint_that_stays_needs_nothing_goes(mirrors: S3Mirrors) -> None:

@@ -310,4 +310,5 @@ def test_what_a_running_job_of_others_costs_grows_and_one_that_batch_forgets_is_
     for minute, status in ((200, "RUNNING"), (100 + 24 * 60 + 1, "UNKNOWN")):
         sweep(ports=world.ports, clock=partial(after, minute), has_time=lambda: True)
         assert world.others.jobs["theirs-1"].status == status
+    assert world.others.jobs["theirs-1"].reason == "AWS Batch does not know it any more"
     assert unended(world.ports) == ()

@@ -7,6 +7,7 @@ import pytest
 
 from spotkeeper.contract.budgets import run_holder
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import WAITED_REASON, Cause
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import JobAttempt, JobStatus
@@ -76,6 +77,62 @@ def test_a_type_without_machines_for_twenty_minutes_makes_way_for_the_next_with_
     assert is_stopped_for_capacity(world, 2, minute=43) is Outcome.REQUEUED
     assert types_asked(world) == list(TYPES)
     assert world.run.instance_type == TYPES[2]
+
+
+def told_of_submissions(world: World) -> list[str]:
+    return [event.message for event in world.ledger.history(RUN)]
+
+
+def test_what_it_is_told_of_a_type_without_machines_names_it_how_long_it_was_asked_for_and_what_is_next() -> None:
+    world = submitted()
+    is_stopped_for_capacity(world, 1, minute=21)
+    waits(world, 2)
+    failed = "CapacityError: Unable to provision requested ML compute capacity."
+    world.created(job(2), minute=21.5)
+    world.change(job(2), JobStatus.FAILED, status_reason=failed, stopped_at=after(25))
+    world.hear(job(2), minute=25)
+    world.created(job(3), minute=25)
+    world.change(job(3), JobStatus.FAILED, status_reason="MaxWaitTimeExceeded", stopped_at=after(25 + 49 * 60))
+    world.hear(job(3), minute=26 + 49 * 60)
+
+    assert told_of_submissions(world) == [
+        f"submission 1: no {TYPES[0]} on spot for 21m00s; {TYPES[1]} is next",
+        f"submission 2: no {TYPES[1]} on spot for 3m30s: {failed}; {TYPES[2]} is next",
+        f"submission 3: no {TYPES[2]} on spot for 2d01h, after which SageMaker gave up (MaxWaitTimeExceeded)",
+    ]
+
+
+def test_a_job_that_lost_its_machines_is_told_to_have_waited_since_then() -> None:
+    world = submitted()
+    lost = JobAttempt(started_at=after(1), stopped_at=after(60), status_reason="Interrupted: no reason given")
+    world.change(job(1), JobStatus.FAILED, lost, status_reason=WAITED_REASON, stopped_at=after(81))
+    world.hear(job(1), minute=82)
+
+    assert told_of_submissions(world) == [f"submission 1: no {TYPES[0]} on spot for 21m00s; {TYPES[1]} is next"]
+
+
+def test_on_demand_without_machines_is_told_as_such() -> None:
+    world = submitted(fallback_cap_microusd=20 * USD)
+    for number in (1, 2, 3):
+        is_stopped_for_capacity(world, number, minute=number * 22)
+    assert world.run.market == "on-demand"
+    world.created(job(4), minute=67)
+    world.change(job(4), JobStatus.FAILED, status_reason=WAITED_REASON, stopped_at=after(97))
+    world.hear(job(4), minute=98)
+
+    assert told_of_submissions(world)[-1] == "submission 4: no machine on on-demand for 30m00s; back to spot"
+
+
+def test_a_job_that_sagemaker_forgot_is_told_so() -> None:
+    world = submitted()
+    del world.batch.jobs[job(1)]
+    world.sweep(5)
+    assert world.run.why == f"SageMaker does not know job {job(1)} (since {after(5)})"
+
+    cancel(RUN, ports=world.ports, now=after(6))
+    world.sweep(24 * 60 + 7)
+
+    assert world.run.reason == f"SageMaker has not known its job {job(1)} since {after(5)}"
 
 
 def test_after_the_last_type_it_falls_back_if_it_has_the_money() -> None:
@@ -194,6 +251,40 @@ def test_what_follows_the_end_of_a_training_job(
 
     assert world.hear(job(1)) is outcome
     assert world.run.state is state
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "told"),
+    [
+        ("Interrupted: no reason given", None, "SageMaker's machines were taken back; "),
+        ("AlgorithmError: , exit code: 75", 75, "the attempt stopped on request; "),
+        (WAITED_REASON, None, f"no {TYPES[0]} on spot; {TYPES[1]} is next"),
+        ("Stopped", None, "somebody stopped the job, and SageMaker does not tell why"),
+        (
+            "InternalServerError: We encountered an error.",
+            None,
+            "the container could not start, or SageMaker itself failed: InternalServerError: We encountered an error.",
+        ),
+        (
+            "ClientError: Data",
+            None,
+            "SageMaker could not prepare the job; mend what it says, then `spotkeeper resume RUN`: ClientError: Data",
+        ),
+    ],
+)
+def test_why_a_training_job_ended_is_told_without_the_queue_and_retries_that_sagemaker_has_not(
+    words: str, exit_code: int | None, told: str
+) -> None:
+    # Of a container that was stopped nothing is told.
+    status_reason = None if words in ("Stopped", WAITED_REASON) else words
+    ran = JobAttempt(started_at=after(1), stopped_at=after(9), status_reason=status_reason, exit_code=exit_code)
+    world = submitted()
+    world.change(job(1), JobStatus.FAILED, ran, status_reason=words, stopped_at=after(9))
+    world.hear(job(1))
+
+    (message,) = told_of_submissions(world)
+    assert message.startswith(f"submission 1: {told}")
+    assert not any(word in message for word in ("Batch", "queue", "EC2"))
 
 
 @pytest.mark.parametrize(

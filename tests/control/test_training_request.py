@@ -129,7 +129,7 @@ def test_an_isolated_container_is_brought_its_source_and_its_data_as_channels() 
     given = {
         "SPOTKEEPER_SOURCE_URI": "s3://spotkeeper-dev-checkpoints/source/abc.tar.gz",
         "SPOTKEEPER_SOURCE_SHA256": "abc",
-        "SPOTKEEPER_DATA_MNIST": "s3://data/mnist",
+        "SPOTKEEPER_DATA_MNIST": "s3://data/mnist/",
         "SEED": "7",
     }
     request = training_request(training_run(is_isolated=True, variables=given), profile=PROFILE)
@@ -137,11 +137,21 @@ def test_an_isolated_container_is_brought_its_source_and_its_data_as_channels() 
     assert is_valid(request)
     assert {
         channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in request["InputDataConfig"]
-    } == {"mnist": "s3://data/mnist", "spotkeeper-source": "s3://spotkeeper-dev-checkpoints/source/abc.tar.gz"}
+    } == {"mnist": "s3://data/mnist/", "spotkeeper-source": "s3://spotkeeper-dev-checkpoints/source/abc.tar.gz"}
     told = request["Environment"]
     assert told["SPOTKEEPER_SOURCE_URI"] == "/opt/ml/input/data/spotkeeper-source/abc.tar.gz"
     assert (told["SPOTKEEPER_SOURCE_SHA256"], told["SEED"]) == ("abc", "7")
     assert "SPOTKEEPER_DATA_MNIST" not in told, "the trainer sets it to the channel's folder"
+
+
+@pytest.mark.parametrize("given", ["s3://data/digits", "s3://data/digits/"])
+def test_a_data_set_is_brought_as_the_folder_that_the_role_may_list_and_not_what_only_begins_like_it(
+    given: str,
+) -> None:
+    run = training_run(is_isolated=True, variables={"SPOTKEEPER_DATA_DIGITS": given})
+    (channel,) = training_request(run, profile=PROFILE)["InputDataConfig"]
+
+    assert channel["DataSource"]["S3DataSource"]["S3Uri"] == "s3://data/digits/"
 
 
 def test_a_run_that_began_isolated_stays_so_and_one_that_did_not_is_not_isolated_later() -> None:

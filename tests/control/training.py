@@ -55,6 +55,7 @@ class MemoryTraining(MemoryBatch):
             definition=request["AlgorithmSpecification"]["TrainingImage"],
             created_at="2026-11-23T18:00:00.000+00:00",
             variables=told,
+            instance_type=request["ResourceConfig"].get("InstanceType"),
             is_isolated=request.get("EnableNetworkIsolation", False),
             copies_first="InputDataConfig" in request or "CheckpointConfig" in request,
         )

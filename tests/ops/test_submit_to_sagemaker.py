@@ -24,7 +24,7 @@ from spotkeeper.ops.submission import prepare, submit
 from spotkeeper.ops.training_place import SAGEMAKER
 from tests.control.fakes import NOW
 from tests.control.ledger_table import REGION
-from tests.ops.deployed_environment import BUCKET, DIGEST, SECRET
+from tests.ops.deployed_environment import BUCKET, DATA, DIGEST, SECRET
 from tests.ops.deployed_environment import descriptor as described
 from tests.ops.intercepted import intercepted
 
@@ -199,6 +199,10 @@ REFUSALS = [
     (("--on", "sagemaker", "--profile", "cpu"), "--profile must be one of train-cpu on SageMaker"),
     (("--profile", "train-cpu"), "--profile 'train-cpu' is one of SageMaker: `submit --on sagemaker` takes it"),
     (("--on", "sagemaker", "--secret", f"KEY={SECRET}"), "--secret: SageMaker has no way to inject secrets"),
+    (
+        ("--on", "sagemaker", "--env", "HF_TOKEN=abc"),
+        "reader of the job: let the program read Secrets Manager itself (or --force if it is none)",
+    ),
     (("--on", "sagemaker", "--priority", "7"), "--priority: SageMaker has no queue"),
     (("--on", "sagemaker", "--name", "x" * 60), "--name"),
     (("--on", "sagemaker", "--env", "LONG=" + "x" * 513), "variable LONG has 513 characters, and SageMaker takes 512"),
@@ -281,6 +285,7 @@ def test_a_run_without_network_stays_so_and_is_brought_its_source(isolated: Conn
     [
         (("--nodes", "2"), "--nodes 2: environment 'dev' isolates training jobs from the network"),
         (("--requirements", "requirements.txt"), "--requirements: environment 'dev' isolates training jobs"),
+        (("--data", f"{'x' * 65}={DATA}"), "whose name may have 64 characters, and it has 65: choose a shorter name"),
     ],
 )
 def test_what_only_a_network_can_bring_is_refused_without_one(

@@ -202,6 +202,13 @@ def test_other_functions_create_no_training_jobs(any_environment: Assembly) -> N
         ({"sagemaker:InstanceTypes": ["ml.m5.xlarge"], "sagemaker:MaxRuntimeInSeconds": "21600"}, True),
         ({"sagemaker:InstanceTypes": ["ml.m5.xlarge"], "sagemaker:MaxRuntimeInSeconds": "21601"}, False),
         ({"sagemaker:InstanceTypes": ["ml.p5.48xlarge"], "sagemaker:MaxRuntimeInSeconds": "60"}, False),
+        (
+            {
+                "sagemaker:InstanceTypes": ["ml.m5.xlarge", "ml.p5.48xlarge"],  # of InstanceGroups
+                "sagemaker:MaxRuntimeInSeconds": "60",
+            },
+            False,
+        ),
         ({"sagemaker:MaxRuntimeInSeconds": "60"}, False),
         ({"sagemaker:InstanceTypes": ["ml.m5.xlarge"]}, False),
     ],
@@ -212,6 +219,24 @@ def test_people_create_training_jobs_of_the_settings_types_and_length_only(
     request = Request(action="sagemaker:CreateTrainingJob", resource=job("dev-mine-1"), context=context)
 
     assert is_allowed(request, person(dev)) is expected
+
+
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [
+        ({**CLOSED, "sagemaker:InstanceTypes": ["ml.g5.xlarge"]}, True),
+        (CLOSED, False),
+        ({"sagemaker:InterContainerTrafficEncryption": "true", "sagemaker:InstanceTypes": ["ml.g5.xlarge"]}, False),
+    ],
+    ids=["closed", "without a type", "without a network"],
+)
+def test_people_name_a_type_and_a_network_where_the_settings_want_one(
+    prod: Assembly, context: dict[str, Any], expected: bool
+) -> None:
+    context = {**context, "sagemaker:MaxRuntimeInSeconds": "60"}
+    request = Request(action="sagemaker:CreateTrainingJob", resource=job("prod-mine-1"), context=context)
+
+    assert is_allowed(request, person(prod)) is expected
 
 
 def test_people_read_log_lines_of_the_environments_jobs_only(dev: Assembly) -> None:

@@ -334,7 +334,7 @@ def test_before_its_time_limit_the_program_is_told_to_save_so_that_batch_goes_on
     done = run_exec(program, {**clean_environ(), "SPOTKEEPER_ATTEMPT_SECONDS": "4"})
 
     assert done.code == EXIT_YIELDED, done.output
-    assert "Batch ends this attempt 4 s after its start" in done.output
+    assert "its time limit ends this attempt 4 s after its start" in done.output
     assert done.lines[-1]["reason"] == "SIGTERM"
 
 

@@ -21,7 +21,7 @@ from spotkeeper.contract.exit_codes import (
     EXIT_YIELDED,
 )
 from spotkeeper.contract.ledger import attempt_sort_key
-from spotkeeper.trainer.node_claim import NodeMissingError, ask_node, tell_nodes
+from spotkeeper.trainer.node_claim import ClaimResult, NodeMissingError, ask_node, tell_nodes
 from spotkeeper.trainer.training_container import TrainingContainer
 from tests.trainer.conftest import REPOSITORY, closed_port
 from tests.trainer.run_ledger import RunLedger
@@ -133,6 +133,31 @@ def test_nodes_are_told_where_to_meet_whatever_order_their_names_come_in(tmp_pat
 def test_of_two_nodes_one_claims_and_both_have_its_epoch(
     environ: dict[str, str], ledger: RunLedger, tmp_path: Path
 ) -> None:
+    done = run_two_nodes(environ, tmp_path / "ml")
+
+    assert [code for code, _ in done] == [EXIT_COMPLETED, EXIT_COMPLETED], done
+    (_, first), (_, second) = done
+    assert "node 0 epoch 1" in first
+    assert "node 1 epoch 1" in second
+    assert ledger.item()["epoch"]["N"] == "1"
+    assert "claimed" not in second
+
+
+def test_of_two_nodes_that_are_started_again_for_a_run_that_is_complete_neither_waits_for_the_other(
+    environ: dict[str, str], ledger: RunLedger, tmp_path: Path
+) -> None:
+    run_two_nodes(environ, tmp_path / "first")
+    again = run_two_nodes(environ, tmp_path / "again")
+
+    assert [code for code, _ in again] == [EXIT_COMPLETED, EXIT_COMPLETED], again
+    for _, output in again:
+        assert "the run is complete already" in output
+        assert "node" not in output
+    assert ledger.item()["epoch"]["N"] == "1"
+
+
+def run_two_nodes(environ: dict[str, str], folder: Path) -> list[tuple[int, str]]:
+    """Run a program that tells its node and epoch; return each node's exit code and output."""
     hosts, port = ("127.0.0.1", "127.0.0.2"), str(closed_port())
     program = python("import os; print('node', os.environ['NODE_RANK'], 'epoch', os.environ['SPOTKEEPER_EPOCH'])")
     nodes = [
@@ -140,7 +165,7 @@ def test_of_two_nodes_one_claims_and_both_have_its_epoch(
             [*EXEC, *program],
             env=sagemaker(
                 environ,
-                base_folder(tmp_path / host, current=host, hosts=hosts),
+                base_folder(folder / host, current=host, hosts=hosts),
                 MASTER_PORT=port,
                 SPOTKEEPER_URI="s3://bucket",
             ),
@@ -149,21 +174,21 @@ def test_of_two_nodes_one_claims_and_both_have_its_epoch(
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for host in reversed(hosts)
+        for host in hosts
     ]
-    outputs = [node.communicate(timeout=60)[0] for node in nodes]
-
-    assert [node.returncode for node in nodes] == [0, 0], outputs
-    assert "node 1 epoch 1" in outputs[0]
-    assert "node 0 epoch 1" in outputs[1]
-    assert ledger.item()["epoch"]["N"] == "1"
-    assert "claimed" not in outputs[0]
+    try:
+        outputs = [node.communicate(timeout=60)[0] for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+            node.wait()
+    return [(node.returncode, output) for node, output in zip(nodes, outputs, strict=True)]
 
 
 def test_a_node_that_does_not_come_is_named() -> None:
     port = closed_port()
     with pytest.raises(NodeMissingError, match="1 of 1 other nodes"):
-        tell_nodes({}, host="127.0.0.1", port=port, others=1, patience_seconds=0.1)
+        tell_nodes(ClaimResult(), host="127.0.0.1", port=port, others=1, patience_seconds=0.1)
     with pytest.raises(NodeMissingError, match="did not tell its claim"):
         ask_node(name="algo-2", host="127.0.0.1", port=port, patience_seconds=0.1)
 

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 MOST_LOOKED_AT: Final = 10
 """Manifests at one look, newest first. That none of so many is whole is told as that none is."""
-MOST_FOLDERS: Final = 100
-"""Of one checkpoint. The library makes one; a checkpoint folder shares files with the few checkpoints before."""
+MOST_FOLDERS: Final = 10
+"""Of one checkpoint, to be listed each for itself. A file of a checkpoint folder that never changes stays in the folder
+of the save that sent it, so a checkpoint can have one for each save of the run: they are listed all at once then."""
 
 PAGE: Final = 1000
 """docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+
+_Listed = dict[str, dict[str, int]]
+"""By part of a mirror, as listed at this look: the sizes of its objects. What arrives later is seen at the next."""
 
 
 class S3Mirrors:
@@ -46,9 +50,10 @@ class S3Mirrors:
 
     def newest_whole(self, run_id: str) -> Commit | None:
         """Compare the newest manifests with the sizes of what they name, until one has everything."""
+        listed: _Listed = {}
         for key in self._manifests(run_id)[:MOST_LOOKED_AT]:
             told = self._told(run_id, key)
-            if told is not None and self._is_whole(run_id, told):
+            if told is not None and self._is_whole(run_id, told, listed):
                 epoch, step = _position(key)
                 return Commit(epoch=epoch, step=step, at=told.made_at)
         return None
@@ -82,13 +87,14 @@ class S3Mirrors:
         """
         manifests = self._manifests(run_id)
         named: set[str] = set()
+        listed: _Listed = {}
         num_whole = 0
         for number, key in enumerate(manifests[:MOST_LOOKED_AT], start=1):
             told = self._told(run_id, key)
             if told is None:
                 return  # checkpoints of a folder share files, and nobody knows which this one needs
             named |= told.sizes.keys()
-            num_whole += self._is_whole(run_id, told)
+            num_whole += self._is_whole(run_id, told, listed)
             if num_whole == keep:
                 yield from _pages(manifests[number:])
                 yield from _pages(self._old_data(run_id, _position(key), named))
@@ -130,21 +136,22 @@ class S3Mirrors:
             return None  # damaged on its way, which the attempt that resumes finds out too
         return _Told(sizes=sizes, made_at=str(made_at)) if is_moment(made_at) else None
 
-    def _is_whole(self, run_id: str, told: "_Told") -> bool:
-        """Tell whether all that a manifest names has arrived."""
+    def _is_whole(self, run_id: str, told: "_Told", listed: _Listed) -> bool:
+        """Tell whether all that a manifest names has arrived, and add to what was listed at this look."""
         folders = {name.rpartition("/")[0] + "/" for name in told.sizes}
-        if len(folders) > MOST_FOLDERS:
-            return False
+        parts = sorted(folders) if len(folders) <= MOST_FOLDERS else [f"{DATA_PREFIX}{run_id}/"]
         there: dict[str, int] = {}
-        for folder in sorted(folders):
-            there |= self._sizes(mirror_prefix(run_id), folder)
+        for part in parts:
+            if part not in listed:
+                listed[part] = self._sizes(mirror_prefix(run_id), part)
+            there |= listed[part]
         return all(there.get(name) == size for name, size in told.sizes.items())
 
     def _sizes(self, prefix: str, part: str) -> dict[str, int]:
         """Return the sizes of the objects below a part of a mirror, by their keys within it."""
-        return {stored["Key"].removeprefix(prefix): stored["Size"] for stored in self._listed(prefix + part)}
+        return {stored["Key"].removeprefix(prefix): stored["Size"] for stored in self._objects(prefix + part)}
 
-    def _listed(self, prefix: str) -> Iterator[Any]:
+    def _objects(self, prefix: str) -> Iterator[Any]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
         for page in pages:
             yield from page.get("Contents", [])
