@@ -11,6 +11,7 @@ from spotkeeper.control.classify import WAITED_REASON, Cause
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import JobAttempt, JobStatus
 from spotkeeper.control.reconcile import reconcile
+from spotkeeper.control.terms import EnvironmentTerms
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
 from spotkeeper.policy.reservation import lease_microusd, on_demand_microusd
 from tests.control.reconciled import RUN, World, after
@@ -33,8 +34,13 @@ def job(submission: int) -> str:
     return arn_of(f"dev-{RUN}-{submission}")
 
 
-def submitted(**changes: Any) -> World:
-    world = World(batch=MemoryTraining(), terms=TRAINING_TERMS)
+ONE_TYPE_TERMS = replace(
+    TRAINING_TERMS, profiles={"train-cpu": replace(TRAINING_TERMS.profiles["train-cpu"], spot_instance_types=TYPES[:1])}
+)
+
+
+def submitted(*, terms: EnvironmentTerms = TRAINING_TERMS, **changes: Any) -> World:
+    world = World(batch=MemoryTraining(), terms=terms)
     world.submit(training_run(**changes))
     return world
 
@@ -88,6 +94,18 @@ def test_after_the_last_type_it_falls_back_if_it_has_the_money() -> None:
     reservation = next(one for one in world.budgets.reservations(RUN) if one.submission == 4)
     assert reservation.microusd == on_demand_microusd(USD_PER_HOUR, 3600)
     assert "EnableManagedSpotTraining" not in world.batch.requests[-1]
+
+
+def test_machines_that_other_jobs_of_the_profile_get_keep_no_run_of_its_only_type_from_on_demand() -> None:
+    world = submitted(terms=ONE_TYPE_TERMS, fallback_cap_microusd=20 * USD)
+    waits(world, 1)
+    for minute in range(0, 35, 5):
+        world.ledger.record_start(SPOT, at=after(minute))
+        world.sweep(minute)
+        assert world.batch.withdrawn == ([(job(1), WAITED_REASON)] if minute >= 30 else [])
+
+    world.change(job(1), JobStatus.FAILED, status_reason=WAITED_REASON, stopped_at=after(30))
+    assert world.hear(job(1), minute=31) is Outcome.FELL_BACK
 
 
 def test_after_the_last_type_it_waits_if_it_has_no_money_and_begins_with_the_first_again() -> None:

@@ -16,6 +16,7 @@ from spotkeeper.contract import ledger as contract
 from spotkeeper.control import (
     adoption,
     array,
+    backlog,
     begin,
     cancel,
     choice,
@@ -116,8 +117,8 @@ class LastWriteWins(LedgerTable):
 CONTROL: Final = (
     classify, waits, lookup, cost, submission_rate, reserve, month, first_lease, training_request, training_types,
     submit, standby, closing, observe, others,
-    adoption, cancel, begin, pause, requeue, choice, settle, array, renew, kill_switch, reservations, unknown_job,
-    reconcile, glance, rounds, sweep,
+    adoption, backlog, cancel, begin, pause, requeue, choice, settle, array, renew, kill_switch, reservations,
+    unknown_job, reconcile, glance, rounds, sweep,
 )  # fmt: skip
 """Each imports those before it only."""
 
@@ -768,9 +769,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "backlog-is-drought": _mutant(
             "a job is withdrawn for want of capacity although its queue gives machines to others",
             {
-                reconcile: (
-                    ("    started_at = ports.ledger.last_start(run.job_queue)", "    started_at: str | None = None"),
-                )
+                backlog: (("    started_at = last_start(queue)", "    started_at: str | None = None"),),
             },
         ),
         "spot-never-again": _mutant(
