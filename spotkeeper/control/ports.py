@@ -81,6 +81,14 @@ class JobAttempt:
     log_stream: str | None = None
 
 
+class ContainerInput(StrEnum):
+    """What a training job brings into its containers beside command and variables, as CreateTrainingJob names it."""
+
+    CHANNELS = "InputDataConfig"
+    CHECKPOINTS = "CheckpointConfig"
+    HYPERPARAMETERS = "HyperParameters"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobOrder:
     """What the submitter of a job asked for, together with what its definition says."""
@@ -106,8 +114,12 @@ class JobOrder:
     num_nodes: int = 1
     is_isolated: bool = False
     """Its containers reach no network."""
-    copies_first: bool = False
-    """SageMaker copies channels or checkpoints to its machines before its containers start."""
+    inputs: frozenset[ContainerInput] = frozenset()
+
+    @property
+    def copies_first(self) -> bool:
+        """Whether SageMaker copies channels or checkpoints to the machines before the containers start."""
+        return not self.inputs.isdisjoint({ContainerInput.CHANNELS, ContainerInput.CHECKPOINTS})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

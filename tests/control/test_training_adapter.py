@@ -230,6 +230,7 @@ def test_a_job_tells_from_when_to_when_its_machines_were_prepared() -> None:
         ({}, False),
         ({"CheckpointConfig": {"S3Uri": "s3://bucket/mirror/r-1"}}, True),
         ({"InputDataConfig": [{"ChannelName": "train", "DataSource": {}}]}, True),
+        ({"HyperParameters": {"lr": "0.1"}}, False),
     ],
 )
 def test_a_job_tells_whether_data_or_checkpoints_are_copied_before_its_containers_start(

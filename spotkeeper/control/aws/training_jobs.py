@@ -12,6 +12,7 @@ from spotkeeper.contract.training import STOP_REASON_TAG, job_of_arn
 from spotkeeper.control.aws.batch import NOT_ALLOWED, SERVER_ERROR, is_throttle
 from spotkeeper.control.classify import NORMAL_EXIT
 from spotkeeper.control.ports import (
+    ContainerInput,
     Job,
     JobAttempt,
     JobOrder,
@@ -201,7 +202,7 @@ def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -
             instance_type=machines.get("InstanceType") if detail.get("EnableManagedSpotTraining") else None,
             num_nodes=machines.get("InstanceCount", 1),
             is_isolated=bool(detail.get("EnableNetworkIsolation")),
-            copies_first=bool(detail.get("InputDataConfig") or detail.get("CheckpointConfig")),
+            inputs=frozenset(each for each in ContainerInput if detail.get(each)),
         ),
     )
 
