@@ -256,6 +256,35 @@ def test_a_completed_job_has_exited_0_and_tells_what_is_billed() -> None:
     assert [(one.exit_code, one.stopped_at) for one in job.attempts] == [(0, text(20))]
 
 
+PREFERRED = [{"InstanceType": name, "InstanceCount": 2} for name in ("ml.m5.xlarge", "ml.c5.2xlarge")]
+
+
+@pytest.mark.parametrize(
+    ("machines", "instance_type", "num_nodes"),
+    [
+        ({"InstanceType": "ml.m5.xlarge", "InstanceCount": 2}, "ml.m5.xlarge", 2),
+        ({"InstancePreferences": PREFERRED}, None, 2),
+        (
+            {
+                "InstancePreferences": PREFERRED,
+                "SelectedInstanceType": "ml.c5.2xlarge",
+                "SelectedInstanceCount": 2,
+            },
+            "ml.c5.2xlarge",
+            2,
+        ),
+        ({"InstanceGroups": [{**each, "InstanceGroupName": "a"} for each in PREFERRED]}, None, 4),
+    ],
+    ids=["the one asked for", "none selected yet", "the one selected", "somebody else's groups"],
+)
+def test_a_job_tells_what_machines_it_has_and_how_many(
+    machines: dict[str, Any], instance_type: str | None, num_nodes: int
+) -> None:
+    job = described(detail(ResourceConfig={"VolumeSizeInGB": 50, **machines}))
+
+    assert (job.instance_type, job.order.num_nodes) == (instance_type, num_nodes)
+
+
 @pytest.mark.parametrize(
     ("reason", "exit_code"),
     [

@@ -34,6 +34,16 @@ def job(submission: int) -> str:
     return arn_of(f"dev-{RUN}-{submission}")
 
 
+CHEAP = TRAINING_TERMS.profiles["train-cpu"].on_demand_instance_types[1]
+PRICED_TERMS = replace(
+    TRAINING_TERMS,
+    profiles={
+        "train-cpu": replace(
+            TRAINING_TERMS.profiles["train-cpu"],
+            usd_per_hour={**TRAINING_TERMS.profiles["train-cpu"].usd_per_hour, CHEAP: USD_PER_HOUR / 4},
+        )
+    },
+)
 ONE_TYPE_TERMS = replace(
     TRAINING_TERMS, profiles={"train-cpu": replace(TRAINING_TERMS.profiles["train-cpu"], spot_instance_types=TYPES[:1])}
 )
@@ -251,6 +261,23 @@ def test_a_finished_run_succeeds_by_its_record_and_is_settled_by_what_sagemaker_
     assert world.run.state is RunState.SUCCEEDED
     (settled,) = world.budgets.reservations(RUN)
     assert settled.spent_microusd == cost_microusd(USD_PER_HOUR * 2, 360)
+
+
+@pytest.mark.parametrize("has_trained", [True, False])
+def test_what_sagemaker_bills_is_booked_at_the_price_of_the_machines_that_it_tells(has_trained: bool) -> None:
+    """An attempt without network writes no type, nor does a job that ends before its container claims."""
+    world = submitted(terms=PRICED_TERMS, total_cap_microusd=50 * USD, num_nodes=2)
+    ran = [JobAttempt(started_at=after(1), stopped_at=after(9))] if has_trained else []
+    words = "ClientError: Data download failed"
+    told = {"instance_type": CHEAP, "billed_seconds": 360}
+    world.change(job(1), JobStatus.FAILED, *ran, status_reason=words, stopped_at=after(9), **told)
+
+    world.hear(job(1))
+    world.sweep(60)
+
+    assert [one.instance_type for one in world.ledger.attempts(RUN)] == [CHEAP] * len(ran)
+    (settled,) = world.budgets.reservations(RUN)
+    assert settled.spent_microusd == cost_microusd(USD_PER_HOUR / 4 * 2, 360)
 
 
 def test_a_job_whose_billed_time_is_not_told_is_settled_by_a_bound_from_above() -> None:

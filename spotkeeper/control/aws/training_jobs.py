@@ -191,6 +191,7 @@ def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -
         attempts=tuple(_attempts(detail, words)),
         preparations=tuple(_preparations(detail)),
         billed_seconds=detail.get("BillableTimeInSeconds") if has_ended else None,
+        instance_type=machines.get("SelectedInstanceType") or machines.get("InstanceType"),
         order=JobOrder(
             queue=told.get(variables.QUEUE, ""),
             definition=algorithm.get("TrainingImage", ""),
@@ -200,11 +201,19 @@ def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -
             attempt_seconds=detail["StoppingCondition"].get("MaxRuntimeInSeconds"),
             role=detail.get("RoleArn"),
             instance_type=machines.get("InstanceType") if detail.get("EnableManagedSpotTraining") else None,
-            num_nodes=machines.get("InstanceCount", 1),
+            num_nodes=_num_nodes(machines),
             is_isolated=bool(detail.get("EnableNetworkIsolation")),
             inputs=frozenset(each for each in ContainerInput if detail.get(each)),
         ),
     )
+
+
+def _num_nodes(machines: Mapping[str, Any]) -> int:
+    """Return how many machines a job has, or may have at most while SageMaker has yet to select their type."""
+    counts = [each["InstanceCount"] for each in machines.get("InstancePreferences", ())]
+    in_groups = sum(each["InstanceCount"] for each in machines.get("InstanceGroups", ()))
+    told = machines.get("SelectedInstanceCount") or machines.get("InstanceCount")
+    return told or in_groups or max(counts, default=1)
 
 
 def _status(secondary: str) -> JobStatus:
