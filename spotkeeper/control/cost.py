@@ -18,6 +18,9 @@ SageMaker tells itself what it bills, once a job has ended: BillableTimeInSecond
 on-demand, on spot too, where the discount shows as fewer seconds. Where it does not tell, as it may on a failure, the
 bound from above stands. It tells the type of the machines too; on AWS Batch each attempt does, and one that never
 claimed counts as one of the dearest type.
+
+What was reserved for on-demand covers all that can be billed, so the bounds of several containers together stop there.
+What SageMaker bills is no bound, and counts in full even where it is more.
 """
 
 from collections.abc import Iterable
@@ -47,7 +50,7 @@ def cost_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports
         if attempt.submission == reservation.submission
     }
     dearest, is_on_demand = Decimal(reservation.usd_per_hour), reservation.market is Market.ON_DEMAND
-    times, beside_microusd = [], 0
+    times, billed_microusd, prepared_microusd = [], 0, 0
     for job in jobs:
         before = _before_first(job, until) if is_on_demand else BOOT_SECONDS
         attempts = [known.pop((job.job_id, number), None) for number in range(1, len(job.attempts) + 1)]
@@ -56,10 +59,10 @@ def cost_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports
         price_of_job = _price(job.instance_type, run, dearest, ports)
         if job.billed_seconds is not None:
             price = max(prices, default=price_of_job)
-            beside_microusd += money.cost_microusd(price, job.billed_seconds)
+            billed_microusd += money.cost_microusd(price, job.billed_seconds)
             continue
         if not is_on_demand:
-            beside_microusd += money.cost_microusd(price_of_job, _prepared_seconds(job, until))
+            prepared_microusd += money.cost_microusd(price_of_job, _prepared_seconds(job, until))
         for price, seconds in zip(prices, container_seconds(job, until=until), strict=True):
             if seconds is not None:
                 times.append(MachineTime(seconds=seconds, usd_per_hour=price, before_seconds=before))
@@ -71,7 +74,10 @@ def cost_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports
         if seconds is not None:
             price = _price(attempt.instance_type, run, dearest, ports)
             times.append(MachineTime(seconds=seconds, usd_per_hour=price))
-    return beside_microusd + settled_microusd(times)
+    bound_microusd = prepared_microusd + settled_microusd(times)
+    if is_on_demand:
+        bound_microusd = min(bound_microusd, max(0, reservation.microusd - billed_microusd))
+    return billed_microusd + bound_microusd
 
 
 def container_seconds(job: Job, *, until: str) -> tuple[float | None, ...]:

@@ -11,6 +11,7 @@ from spotkeeper.control.classify import WAITED_REASON, Cause
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import JobAttempt, JobStatus
 from spotkeeper.control.reconcile import reconcile
+from spotkeeper.control.reserve import affords_on_demand
 from spotkeeper.control.terms import EnvironmentTerms
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
 from spotkeeper.policy.reservation import lease_microusd, on_demand_microusd
@@ -278,6 +279,26 @@ def test_what_sagemaker_bills_is_booked_at_the_price_of_the_machines_that_it_tel
     assert [one.instance_type for one in world.ledger.attempts(RUN)] == [CHEAP] * len(ran)
     (settled,) = world.budgets.reservations(RUN)
     assert settled.spent_microusd == cost_microusd(USD_PER_HOUR / 4 * 2, 360)
+
+
+def test_what_sagemaker_bills_beyond_the_reservation_is_booked_too_and_leaves_no_money_for_the_next() -> None:
+    world = submitted(fallback_cap_microusd=5 * USD)
+    for submission in (1, 2, 3):
+        is_stopped_for_capacity(world, submission, minute=22 * submission)
+    (reserved,) = world.budgets.reservations(RUN)
+    billed_seconds = 9 * 3600
+    assert reserved.microusd < cost_microusd(USD_PER_HOUR, billed_seconds)
+
+    ran = JobAttempt(started_at=after(70), stopped_at=after(610))
+    told = {"stopped_at": after(610), "billed_seconds": billed_seconds, "status_reason": "MaxRuntimeExceeded"}
+    world.change(job(4), JobStatus.FAILED, ran, **told)
+    world.hear(job(4), minute=611)
+    world.sweep(650)
+
+    (settled,) = [one for one in world.budgets.reservations(RUN) if one.submission == 4]
+    assert settled.spent_microusd == cost_microusd(USD_PER_HOUR, billed_seconds)
+    assert world.budgets.budgets[run_holder(RUN)].fallback.available == USD // 2
+    assert not affords_on_demand(world.run, ports=world.ports, now=after(650))
 
 
 def test_a_job_whose_billed_time_is_not_told_is_settled_by_a_bound_from_above() -> None:
