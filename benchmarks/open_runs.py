@@ -159,7 +159,7 @@ class World:
             self._lease(run)
 
     def _lease(self, run: Run) -> None:
-        price = self.terms.profiles["cpu"].dearest_usd_per_hour(Market.SPOT)
+        price = self.terms.profiles["cpu"].dearest_usd_per_hour(Market.SPOT, num_nodes=1)
         assert price is not None
         reservation = Reservation(
             run_id=run.run_id,

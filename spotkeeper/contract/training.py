@@ -10,7 +10,7 @@ LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
 """SageMaker's own, of all training jobs of an account and region. Streams: `<job>/algo-<node>-<milliseconds>`."""
 
 STOP_REASON_TAG: Final = "spotkeeper:stop-reason"
-"""Written before a job is stopped: StopTrainingJob takes no reason, and a stopped job tells none."""
+"""Why a job was stopped, and when: see `control.aws.stop_reason`."""
 
 
 def queue_of(profile: str, market: str) -> str:

@@ -16,7 +16,11 @@ than a start to prepare machines there counts, as data sets are copied for an ho
 
 SageMaker tells itself what it bills, once a job has ended: BillableTimeInSeconds of each machine, at the price of
 on-demand, on spot too, where the discount shows as fewer seconds. Where it does not tell, as it may on a failure, the
-bound from above stands.
+bound from above stands. It tells the type of the machines too; on AWS Batch each attempt does, and one that never
+claimed counts as one of the dearest type.
+
+What was reserved for on-demand covers all that can be billed, so the bounds of several containers together stop there.
+What SageMaker bills is no bound, and counts in full even where it is more.
 """
 
 from collections.abc import Iterable
@@ -26,7 +30,7 @@ from spotkeeper.control.budget import Reservation
 from spotkeeper.control.classify import has_waited_in_vain
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Job, Ports
-from spotkeeper.control.run import Attempt, Run
+from spotkeeper.control.run import Run
 from spotkeeper.policy import money
 from spotkeeper.policy.placement import Market
 from spotkeeper.policy.reservation import (
@@ -46,28 +50,34 @@ def cost_microusd(run: Run, reservation: Reservation, jobs: Iterable[Job], ports
         if attempt.submission == reservation.submission
     }
     dearest, is_on_demand = Decimal(reservation.usd_per_hour), reservation.market is Market.ON_DEMAND
-    times, beside_microusd = [], 0
+    times, billed_microusd, prepared_microusd = [], 0, 0
     for job in jobs:
         before = _before_first(job, until) if is_on_demand else BOOT_SECONDS
         attempts = [known.pop((job.job_id, number), None) for number in range(1, len(job.attempts) + 1)]
+        types = [job.instance_type or (attempt.instance_type if attempt is not None else None) for attempt in attempts]
+        prices = [_price(type_, run, dearest, ports) for type_ in types]
+        price_of_job = _price(job.instance_type, run, dearest, ports)
         if job.billed_seconds is not None:
-            price = max((_price(attempt, run, dearest, ports) for attempt in attempts), default=dearest)
-            beside_microusd += money.cost_microusd(price, job.billed_seconds)
+            price = max(prices, default=price_of_job)
+            billed_microusd += money.cost_microusd(price, job.billed_seconds)
             continue
         if not is_on_demand:
-            beside_microusd += money.cost_microusd(dearest, _prepared_seconds(job, until))
-        for attempt, seconds in zip(attempts, container_seconds(job, until=until), strict=True):
-            price = _price(attempt, run, dearest, ports)
+            prepared_microusd += money.cost_microusd(price_of_job, _prepared_seconds(job, until))
+        for price, seconds in zip(prices, container_seconds(job, until=until), strict=True):
             if seconds is not None:
                 times.append(MachineTime(seconds=seconds, usd_per_hour=price, before_seconds=before))
         if job.has_ended and not job.attempts and is_on_demand:
-            times.append(MachineTime(seconds=0, usd_per_hour=dearest, before_seconds=before))
+            times.append(MachineTime(seconds=0, usd_per_hour=price_of_job, before_seconds=before))
     # What Batch has forgotten, the ledger remembers.
     for attempt in known.values():
         seconds = _lasted(attempt.started_at, attempt.stopped_at, until)
         if seconds is not None:
-            times.append(MachineTime(seconds=seconds, usd_per_hour=_price(attempt, run, dearest, ports)))
-    return beside_microusd + settled_microusd(times)
+            price = _price(attempt.instance_type, run, dearest, ports)
+            times.append(MachineTime(seconds=seconds, usd_per_hour=price))
+    bound_microusd = prepared_microusd + settled_microusd(times)
+    if is_on_demand:
+        bound_microusd = min(bound_microusd, max(0, reservation.microusd - billed_microusd))
+    return billed_microusd + bound_microusd
 
 
 def container_seconds(job: Job, *, until: str) -> tuple[float | None, ...]:
@@ -104,10 +114,8 @@ def _lasted(started_at: str | None, stopped_at: str | None, until: str) -> float
     return end_seconds
 
 
-def _price(attempt: Attempt | None, run: Run, dearest: Decimal, ports: Ports) -> Decimal:
-    """Return the price of the attempt's own machines, or of the dearest where that is not known."""
-    if attempt is None or attempt.instance_type is None:
-        return dearest
+def _price(instance_type: str | None, run: Run, dearest: Decimal, ports: Ports) -> Decimal:
+    """Return the price of all the run's machines if they are of this type, or of the dearest where it is not known."""
     profile = ports.terms.profiles.get(run.profile)
-    price = profile.usd_per_hour.get(attempt.instance_type) if profile is not None else None
+    price = profile.usd_per_hour.get(instance_type) if profile is not None and instance_type is not None else None
     return dearest if price is None else min(price * run.num_nodes, dearest)

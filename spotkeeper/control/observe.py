@@ -211,10 +211,11 @@ def _fold_attempts(
 
 
 def _facts(job: Job, number: int, told: JobAttempt) -> dict[str, Any]:
-    """Return what Batch says of one attempt of a job, in the ledger's fields."""
+    """Return what AWS says of one attempt of a job, in the ledger's fields."""
     ends_job = job.has_ended and number == len(job.attempts)
     return {
         "job_id": job.job_id,
+        "instance_type": job.instance_type,
         "started_at": told.started_at,
         "stopped_at": told.stopped_at,
         "exit_code": told.exit_code,

@@ -86,7 +86,7 @@ def _expiry(now: str) -> int:
 
 
 def _looked_at(job: Job, order: JobOrder, why_no_run: str, terms: EnvironmentTerms, now: str) -> OthersJob:
-    price, pricing = _price(order.queue, terms)
+    price, pricing = _price(order, terms)
     seconds = [each for each in container_seconds(job, until=now) if each is not None]
     return OthersJob(
         job_id=job.job_id,
@@ -108,15 +108,16 @@ def _looked_at(job: Job, order: JobOrder, why_no_run: str, terms: EnvironmentTer
     )
 
 
-def _price(queue: str, terms: EnvironmentTerms) -> tuple[Decimal | None, str]:
-    place = terms.place_of(queue)
+def _price(order: JobOrder, terms: EnvironmentTerms) -> tuple[Decimal | None, str]:
+    place = terms.place_of(order.queue)
     if place is None:
         return None, "unpriced: the queue is not the environment's"
     profile, market = place
-    price = terms.profiles[profile].dearest_usd_per_hour(market)
+    price = terms.profiles[profile].dearest_usd_per_hour(market, num_nodes=order.num_nodes)
     if price is None:
         return None, f"unpriced: the price of a type of profile {profile} is not known"
-    return price, f"at most ${price}/h: the dearest type of profile {profile}, on demand"
+    machines = f"{order.num_nodes} machines of " if order.num_nodes > 1 else ""
+    return price, f"at most ${price}/h: {machines}the dearest type of profile {profile}, on demand"
 
 
 def _facts(job: Job) -> int:

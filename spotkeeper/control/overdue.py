@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.control import backlog
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.run import Lack, Run
 from spotkeeper.policy.placement import Market, Terms
@@ -41,8 +42,8 @@ def is_drought(run: Run, *, last_start: Callable[[str], str | None], terms: Term
     """
     if run.market != Market.SPOT or run.lacks == Lack.MONEY or not _lacks_capacity(run):
         return False
-    started_at = last_start(run.job_queue)
-    return started_at is None or seconds_between(started_at, now) > terms.fallback_after_seconds
+    within_seconds = terms.fallback_after_seconds
+    return not backlog.has_backlog(run.job_queue, last_start=last_start, within_seconds=within_seconds, now=now)
 
 
 def _lacks_capacity(run: Run) -> bool:

@@ -81,6 +81,14 @@ class JobAttempt:
     log_stream: str | None = None
 
 
+class ContainerInput(StrEnum):
+    """What a training job brings into its containers beside command and variables, as CreateTrainingJob names it."""
+
+    CHANNELS = "InputDataConfig"
+    CHECKPOINTS = "CheckpointConfig"
+    HYPERPARAMETERS = "HyperParameters"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobOrder:
     """What the submitter of a job asked for, together with what its definition says."""
@@ -106,8 +114,12 @@ class JobOrder:
     num_nodes: int = 1
     is_isolated: bool = False
     """Its containers reach no network."""
-    copies_first: bool = False
-    """SageMaker copies channels or checkpoints to its machines before its containers start."""
+    inputs: frozenset[ContainerInput] = frozenset()
+
+    @property
+    def copies_first(self) -> bool:
+        """Whether SageMaker copies channels or checkpoints to the machines before the containers start."""
+        return not self.inputs.isdisjoint({ContainerInput.CHANNELS, ContainerInput.CHECKPOINTS})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,6 +140,8 @@ class Job:
     """Which child of an array it is, if it is one; the id is then `<array's id>:<index>`, and the name the array's."""
     billed_seconds: float | None = None
     """What SageMaker bills of each machine, at its on-demand price, of a job that has ended; Batch does not tell."""
+    instance_type: str | None = None
+    """What SageMaker's machines of the job are, as soon as it is settled; of its hosts, Batch does not tell."""
     preparations: tuple[tuple[str, str | None], ...] = ()
     """From when to when SageMaker prepared machines on which no container ran yet; None: it still does."""
 

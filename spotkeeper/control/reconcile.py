@@ -18,6 +18,7 @@ from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.training import service_of
 from spotkeeper.control import (
     adoption,
+    backlog,
     begin,
     cancel,
     first_lease,
@@ -159,8 +160,7 @@ def _stop_unwanted(folded: Folded, ports: Ports, now: str) -> None:
 def _has_waited(folded: Folded, ports: Ports, now: str) -> bool:
     """Tell whether a job has waited in its queue for as long as placement lets it, and has somewhere else to go.
 
-    Batch's own limit acts only on the head of a queue, and not when it cannot tell why the job is stuck. A queue that
-    gave a machine to another job meanwhile has a backlog, not a drought: there the job's turn will come.
+    Batch's own limit acts only on the head of a queue, and not when it cannot tell why the job is stuck.
     """
     run = folded.run
     waited_seconds = max(0.0, seconds_between(waits.waiting_since(run, folded.job, folded.last), now))
@@ -169,8 +169,8 @@ def _has_waited(folded: Folded, ports: Ports, now: str) -> bool:
     limit_seconds = begin.longest_wait_seconds(run, waited_seconds=waited_seconds, ports=ports, now=now)
     if waited_seconds < limit_seconds:
         return False
-    started_at = ports.ledger.last_start(run.job_queue)
-    if started_at is not None and seconds_between(started_at, now) < limit_seconds:
+    last_start = ports.ledger.last_start
+    if backlog.has_backlog(run.job_queue, last_start=last_start, within_seconds=limit_seconds, now=now):
         return False
     # On-demand without capacity goes back to spot. Spot goes on waiting, which is free, unless on-demand can be paid.
     return run.market == Market.ON_DEMAND or (

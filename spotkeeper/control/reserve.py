@@ -149,8 +149,7 @@ def over_own_cap(run: Run, *, ports: Ports) -> int | None:
 
 def _dearest(run: Run, profile: ProfileTerms | None, market: Market) -> Decimal | None:
     """Return what an hour of all the run's machines costs at most; None where a price is not known."""
-    price = profile.dearest_usd_per_hour(market) if profile is not None else None
-    return None if price is None else price * run.num_nodes
+    return profile.dearest_usd_per_hour(market, num_nodes=run.num_nodes) if profile is not None else None
 
 
 def _asked(run: Run, budgets: list[Budget]) -> list[Budget]:

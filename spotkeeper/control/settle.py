@@ -17,7 +17,6 @@ from spotkeeper.control.lookup import LOOK_UP_SECONDS, find_jobs
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.run import Run
-from spotkeeper.policy.placement import Market
 
 BATCH_KEEPS_SECONDS: Final = 6 * 86400
 """Batch forgets a job some time after seven days."""
@@ -50,9 +49,6 @@ def _spent(
 ) -> tuple[int, Reservation]:
     """Return what is still to be booked, and the reservation as the month holds it in which that was spent."""
     cost = cost_microusd(run, reservation, jobs, ports, until=now)
-    if reservation.market is Market.ON_DEMAND:
-        # It covers all that can be billed; the bounds of two containers together may be above it.
-        cost = min(cost, reservation.microusd)
     if month.is_over(reservation, now=now):
         paid = month.paid_before(run, reservation, jobs, ports, now=now)
         if cost > paid:

@@ -1,4 +1,4 @@
-"""What spot cost in a pool at a time: the port, and the time of an attempt's machine at its prices."""
+"""What spot cost in a pool at a time: the port, and the time of an attempt's machines at its prices."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -57,12 +57,13 @@ class NoPriceHistory:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MachineTime:
-    """The time of an attempt's machine, from the start of its container to its end."""
+    """The time of an attempt's machines, from the start of its container to its end."""
 
     market: Market
     began_at: datetime
     ended_at: datetime
     periods: tuple[BilledTime, ...]
+    """All machines together: two that run for an hour are two hours."""
     is_price_known: bool
     """False: it is billed here at the on-demand price, the most that it can have cost."""
 
@@ -70,7 +71,7 @@ class MachineTime:
 def machine_time(
     run: Run, attempt: Attempt, terms: EnvironmentTerms, history: PriceHistory, *, now: datetime
 ) -> MachineTime | None:
-    """Return the time of an attempt that has started, at its prices; None where not even on-demand's is known."""
+    """Return the time of a started attempt's machines at their prices; None where not even on-demand's is known."""
     assert attempt.started_at is not None
     market = Market(attempt.market or Market.SPOT)
     on_demand = _on_demand_usd_per_hour(run, attempt, market, terms)
@@ -88,7 +89,9 @@ def machine_time(
         began_at=began_at,
         ended_at=ended_at,
         periods=tuple(
-            BilledTime(seconds=one.seconds, usd_per_hour=one.usd_per_hour, on_demand_usd_per_hour=on_demand)
+            BilledTime(
+                seconds=one.seconds * run.num_nodes, usd_per_hour=one.usd_per_hour, on_demand_usd_per_hour=on_demand
+            )
             for one in priced
         ),
         # Without the attempt's own word, its market is not known either.
@@ -103,10 +106,10 @@ def moment(text: str) -> datetime:
 
 
 def _on_demand_usd_per_hour(run: Run, attempt: Attempt, market: Market, terms: EnvironmentTerms) -> Decimal | None:
-    """Return the on-demand price of an attempt's machine; without a type, of the dearest of its profile."""
+    """Return the on-demand price of one of an attempt's machines; without a type, of the dearest of its profile."""
     profile = terms.profiles.get(run.profile)
     if profile is None:
         return None
     if attempt.instance_type is None:
-        return profile.dearest_usd_per_hour(market)
+        return profile.dearest_usd_per_hour(market, num_nodes=1)
     return profile.usd_per_hour.get(attempt.instance_type)

@@ -48,12 +48,12 @@ class ProfileTerms:
         """Return the ARN of the market's queue."""
         return self.spot_queue if market is Market.SPOT else self.on_demand_queue
 
-    def dearest_usd_per_hour(self, market: Market) -> Decimal | None:
-        """Return the price of the dearest type that Batch may choose; None if one of them is not known."""
+    def dearest_usd_per_hour(self, market: Market, *, num_nodes: int) -> Decimal | None:
+        """Return the price of so many machines of the dearest type that AWS may choose; None if one is not known."""
         types = self.spot_instance_types if market is Market.SPOT else self.on_demand_instance_types
         if not types or any(name not in self.usd_per_hour for name in types):
             return None
-        return max(self.usd_per_hour[name] for name in types)
+        return num_nodes * max(self.usd_per_hour[name] for name in types)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.entry_point import ENTRY_POINT
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import RUN_ID_PATTERN, job_name, parse_job_name
-from spotkeeper.control.ports import Job, JobStatus, Ports
+from spotkeeper.control.ports import ContainerInput, Job, JobStatus, Ports
 from spotkeeper.control.run import Run
 from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms, TrainingTerms
 from spotkeeper.policy.placement import Market
@@ -31,6 +31,22 @@ _NOT_KEPT: Final = frozenset(
         variables.LEDGER_TABLE,
     }
 )
+# A run goes on in jobs of its own requests, which say what a run knows: its command and its variables.
+_LEFT_BEHIND: Final = {
+    ContainerInput.CHANNELS: (
+        "its InputDataConfig holds channels, which the run's next job would lack: leave it out, and name the data by "
+        f"variables {variables.DATA_PREFIX}<NAME>=s3://... (`spotkeeper submit --data NAME=s3://...`)"
+    ),
+    ContainerInput.HYPERPARAMETERS: (
+        "it has HyperParameters, which the run's next job would lack: give them as arguments of the command or as "
+        "variables (`spotkeeper submit --env NAME=VALUE -- COMMAND`)"
+    ),
+    ContainerInput.CHECKPOINTS: (
+        "its CheckpointConfig holds a folder that the run's next job would lack: leave it out, since a run's "
+        f"checkpoints are at its {variables.CHECKPOINT_URI} (`spotkeeper submit --checkpoint-folder FOLDER` for a "
+        "program without the library)"
+    ),
+}
 
 
 def run_of(job: Job, *, terms: EnvironmentTerms) -> Run | str:
@@ -113,6 +129,7 @@ def _refusal(job: Job, profile: ProfileTerms, training: TrainingTerms, terms: En
             order.instance_type in profile.spot_instance_types,
             f"it asks for no spot type of its profile: {order.instance_type}",
         ),
+        *((each not in order.inputs, why) for each, why in _LEFT_BEHIND.items()),
         (is_ours, f"its container does not start {' '.join(ENTRY_POINT)} and a program"),
         (order.attempt_seconds is not None, "it has no time limit"),
         (job.status is not JobStatus.SUCCEEDED, "it has succeeded"),

@@ -155,22 +155,26 @@ def _machine(
     *,
     now: datetime,
 ) -> Machine | None:
-    """Return an attempt's machine; None where not even its on-demand price is known."""
+    """Return an attempt's machines; None where not even their on-demand price is known."""
     time = machine_time(run, attempt, connection.ports.terms, history, now=now)
     if time is None:
         return None
+    purposes = (
+        use.purposes(
+            started_at=time.began_at.timestamp(),
+            claimed_at=moment(attempt.claimed_at).timestamp() if attempt.claimed_at else None,
+            stopped_at=time.ended_at.timestamp(),
+        )
+        if use is not None
+        else {}
+    )
     return Machine(
         name=name_of(attempt),
         time=AttemptTime(
             market=time.market,
             periods=time.periods,
-            seconds={}
-            if use is None
-            else use.purposes(
-                started_at=time.began_at.timestamp(),
-                claimed_at=moment(attempt.claimed_at).timestamp() if attempt.claimed_at else None,
-                stopped_at=time.ended_at.timestamp(),
-            ),
+            # Nodes do everything together: what one was used for, each was.
+            seconds={purpose: seconds * run.num_nodes for purpose, seconds in purposes.items()},
         ),
         was_taken=attempt.cause == Cause.INTERRUPTED,
         is_price_known=time.is_price_known,

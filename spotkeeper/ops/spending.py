@@ -119,7 +119,7 @@ def warnings(run: Run, terms: EnvironmentTerms) -> tuple[str, ...]:
     if not run.fallback_cap_microusd:
         return ()
     profile = terms.profiles[run.profile]
-    price = profile.dearest_usd_per_hour(Market.ON_DEMAND)
+    price = profile.dearest_usd_per_hour(Market.ON_DEMAND, num_nodes=run.num_nodes)
     if price is None:
         unknown = _without_price(profile, Market.ON_DEMAND)
         return (f"{_NO_FALLBACK}: of profile {run.profile!r} the price of {unknown} is not known; {ADD_PRICES}",)

@@ -17,7 +17,7 @@ from spotkeeper.policy.savings_split import FREE_SECONDS, AttemptTime, Purpose, 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """One attempt's machine."""
+    """One attempt's machine; of one with several, all of them together."""
 
     name: str
     """`2.1`: the first attempt of the second submission."""

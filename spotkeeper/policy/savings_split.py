@@ -57,7 +57,7 @@ _OF_PURPOSE: Final = {purpose: Waste(purpose.value) for purpose in Purpose}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptTime:
-    """One machine of a run."""
+    """The machine of an attempt; of one with several, all of them together."""
 
     market: Market
     periods: tuple[BilledTime, ...]

@@ -97,6 +97,16 @@ def test_a_job_of_others_is_recorded_with_the_most_that_it_can_have_cost_and_nev
     assert (world.batch.requests, world.batch.terminated, world.batch.withdrawn) == ([], [], [])
 
 
+def test_of_a_job_of_others_with_several_machines_each_is_priced() -> None:
+    world = World(theirs(replace(PLAIN, num_nodes=4), status=JobStatus.RUNNING, attempts=(LOST,)))
+
+    world.hear(50)
+
+    noted = world.others.jobs["theirs-1"]
+    assert noted.most_microusd == settled_microusd([MachineTime(seconds=1800, usd_per_hour=Decimal(8))])
+    assert noted.pricing == "at most $8.0/h: 4 machines of the dearest type of profile cpu, on demand"
+
+
 def test_a_record_is_kept_for_ninety_days() -> None:
     world = World(theirs(PLAIN))
     world.hear()

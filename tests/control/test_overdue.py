@@ -7,6 +7,7 @@ from spotkeeper.control.overdue import is_drought, overdue
 from spotkeeper.control.run import Lack
 from spotkeeper.policy.placement import Terms
 from tests.control.fakes import new_run
+from tests.control.training import SPOT
 
 TERMS = Terms(
     fallback_after_seconds=1800,
@@ -52,6 +53,12 @@ def test_a_run_that_has_no_machine_beyond_the_limit_is_named_with_its_reason() -
         "asked-again": "submission 3 has not started yet",
         "retried": "its job waits for a machine (spot) since 2026-11-23T18:00:00+00:00: CAPACITY",
     }
+
+
+def test_on_sagemaker_a_machine_of_another_job_hides_no_drought() -> None:
+    run = new_run(state=RunState.WAITING, lacks=Lack.CAPACITY, job_queue=SPOT)
+
+    assert is_drought(run, last_start={SPOT: NOW}.get, terms=TERMS, now=NOW)
 
 
 @pytest.mark.parametrize(

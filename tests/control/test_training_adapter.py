@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from spotkeeper.control.aws.training_jobs import SageMakerTraining
@@ -60,7 +61,7 @@ def detail(status: str = "InProgress", secondary: str = "Training", **changes: A
 def stubbed() -> Iterator[tuple[SageMakerTraining, Stubber]]:
     client = boto3.client("sagemaker", region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
     with Stubber(client) as stubber:
-        yield SageMakerTraining(client, "dev"), stubber
+        yield SageMakerTraining(client, "dev", clock=lambda: at(7)), stubber
         stubber.assert_no_pending_responses()
 
 
@@ -230,6 +231,7 @@ def test_a_job_tells_from_when_to_when_its_machines_were_prepared() -> None:
         ({}, False),
         ({"CheckpointConfig": {"S3Uri": "s3://bucket/mirror/r-1"}}, True),
         ({"InputDataConfig": [{"ChannelName": "train", "DataSource": {}}]}, True),
+        ({"HyperParameters": {"lr": "0.1"}}, False),
     ],
 )
 def test_a_job_tells_whether_data_or_checkpoints_are_copied_before_its_containers_start(
@@ -253,6 +255,35 @@ def test_a_completed_job_has_exited_0_and_tells_what_is_billed() -> None:
 
     assert (job.status, job.billed_seconds, job.stopped_at) == (JobStatus.SUCCEEDED, 420, text(21))
     assert [(one.exit_code, one.stopped_at) for one in job.attempts] == [(0, text(20))]
+
+
+PREFERRED = [{"InstanceType": name, "InstanceCount": 2} for name in ("ml.m5.xlarge", "ml.c5.2xlarge")]
+
+
+@pytest.mark.parametrize(
+    ("machines", "instance_type", "num_nodes"),
+    [
+        ({"InstanceType": "ml.m5.xlarge", "InstanceCount": 2}, "ml.m5.xlarge", 2),
+        ({"InstancePreferences": PREFERRED}, None, 2),
+        (
+            {
+                "InstancePreferences": PREFERRED,
+                "SelectedInstanceType": "ml.c5.2xlarge",
+                "SelectedInstanceCount": 2,
+            },
+            "ml.c5.2xlarge",
+            2,
+        ),
+        ({"InstanceGroups": [{**each, "InstanceGroupName": "a"} for each in PREFERRED]}, None, 4),
+    ],
+    ids=["the one asked for", "none selected yet", "the one selected", "somebody else's groups"],
+)
+def test_a_job_tells_what_machines_it_has_and_how_many(
+    machines: dict[str, Any], instance_type: str | None, num_nodes: int
+) -> None:
+    job = described(detail(ResourceConfig={"VolumeSizeInGB": 50, **machines}))
+
+    assert (job.instance_type, job.order.num_nodes) == (instance_type, num_nodes)
 
 
 @pytest.mark.parametrize(
@@ -292,14 +323,78 @@ def test_a_stopped_job_tells_why_by_its_status_or_by_the_tag_that_was_set_before
     assert (job.status, job.status_reason) == (JobStatus.FAILED, expected)
 
 
-def test_a_job_is_stopped_after_the_reason_is_written_to_it() -> None:
+@pytest.mark.parametrize(
+    ("tag", "stopping", "expected"),
+    [
+        (f"{WAITED_REASON} @ 2026-11-23T18:07:00+00:00", 8, WAITED_REASON),
+        (f"{WAITED_REASON} @ 2026-11-23T18:07:00+00:00", 6, WAITED_REASON),
+        (f"{WAITED_REASON} @ 2026-11-23T18:07:00+00:00", None, WAITED_REASON),
+        (f"{WAITED_REASON} @ 2026-11-23T18:07:00+00:00", 10, "Stopped"),
+        (WAITED_REASON, 10, WAITED_REASON),
+    ],
+    ids=[
+        "soon after",
+        "by another clock",
+        "no time is told",
+        "of a stop before, which failed",
+        "of the release before",
+    ],
+)
+def test_a_reason_that_was_written_at_another_time_explains_no_stop(
+    tag: str, stopping: int | None, expected: str
+) -> None:
+    transitions = [moved("Training", 4)] + ([moved("Stopping", stopping)] if stopping is not None else [])
+
+    job = described(detail("Stopped", "Stopped", SecondaryStatusTransitions=transitions), stop_reason=tag)
+
+    assert job.status_reason == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "value"),
+    [
+        ("it is over", "it is over @ 2026-11-23T18:07:00+00:00"),
+        ("no; (never)", "no   never  @ 2026-11-23T18:07:00+00:00"),
+        ("x" * 300, "x" * 228 + " @ 2026-11-23T18:07:00+00:00"),
+    ],
+)
+def test_a_job_is_stopped_after_the_reason_and_its_time_are_written_to_it(reason: str, value: str) -> None:
     with stubbed() as (training, stubber):
         stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
-        tag = {"Key": "spotkeeper:stop-reason", "Value": "it is over"}
+        tag = {"Key": "spotkeeper:stop-reason", "Value": value}
         stubber.add_response("add_tags", {"Tags": []}, {"ResourceArn": ARN, "Tags": [tag]})
         stubber.add_response("stop_training_job", {}, {"TrainingJobName": NAME})
 
-        training.terminate(ARN, "it is over")
+        training.terminate(ARN, reason)
+    assert len(value) <= 256
+
+
+def test_a_job_to_which_no_reason_can_be_written_is_stopped_all_the_same_and_the_refusal_is_told() -> None:
+    with stubbed() as (training, stubber):
+        stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
+        stubber.add_client_error("add_tags", "AccessDeniedException", "an SCP", http_status_code=400)
+        stubber.add_response("stop_training_job", {}, {"TrainingJobName": NAME})
+
+        with pytest.raises(ClientError, match="AddTags operation: an SCP"):
+            training.terminate(ARN, "it is over")
+
+
+def test_a_job_that_waits_and_to_which_no_reason_can_be_written_waits_on() -> None:
+    with stubbed() as (training, stubber):
+        stubber.add_response("describe_training_job", detail(secondary="Starting"), {"TrainingJobName": NAME})
+        stubber.add_client_error("add_tags", "AccessDeniedException", "an SCP", http_status_code=400)
+
+        with pytest.raises(ClientError, match="AddTags operation: an SCP"):
+            training.withdraw(ARN, WAITED_REASON)
+
+
+def test_a_job_whose_reason_is_refused_for_its_rate_is_stopped_the_next_time() -> None:
+    with stubbed() as (training, stubber):
+        stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
+        stubber.add_client_error("add_tags", "ThrottlingException", "Rate exceeded", http_status_code=400)
+
+        with pytest.raises(Throttled):
+            training.terminate(ARN, "it is over")
 
 
 @pytest.mark.parametrize(("status", "secondary"), [("Completed", "Completed"), ("InProgress", "Training")])

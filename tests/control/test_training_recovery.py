@@ -12,6 +12,8 @@ from spotkeeper.control.classify import WAITED_REASON, Cause
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import JobAttempt, JobStatus
 from spotkeeper.control.reconcile import reconcile
+from spotkeeper.control.reserve import affords_on_demand
+from spotkeeper.control.terms import EnvironmentTerms
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
 from spotkeeper.policy.reservation import lease_microusd, on_demand_microusd
 from tests.control.reconciled import RUN, World, after
@@ -34,8 +36,23 @@ def job(submission: int) -> str:
     return arn_of(f"dev-{RUN}-{submission}")
 
 
-def submitted(**changes: Any) -> World:
-    world = World(batch=MemoryTraining(), terms=TRAINING_TERMS)
+CHEAP = TRAINING_TERMS.profiles["train-cpu"].on_demand_instance_types[1]
+PRICED_TERMS = replace(
+    TRAINING_TERMS,
+    profiles={
+        "train-cpu": replace(
+            TRAINING_TERMS.profiles["train-cpu"],
+            usd_per_hour={**TRAINING_TERMS.profiles["train-cpu"].usd_per_hour, CHEAP: USD_PER_HOUR / 4},
+        )
+    },
+)
+ONE_TYPE_TERMS = replace(
+    TRAINING_TERMS, profiles={"train-cpu": replace(TRAINING_TERMS.profiles["train-cpu"], spot_instance_types=TYPES[:1])}
+)
+
+
+def submitted(*, terms: EnvironmentTerms = TRAINING_TERMS, **changes: Any) -> World:
+    world = World(batch=MemoryTraining(), terms=terms)
     world.submit(training_run(**changes))
     return world
 
@@ -145,6 +162,18 @@ def test_after_the_last_type_it_falls_back_if_it_has_the_money() -> None:
     reservation = next(one for one in world.budgets.reservations(RUN) if one.submission == 4)
     assert reservation.microusd == on_demand_microusd(USD_PER_HOUR, 3600)
     assert "EnableManagedSpotTraining" not in world.batch.requests[-1]
+
+
+def test_machines_that_other_jobs_of_the_profile_get_keep_no_run_of_its_only_type_from_on_demand() -> None:
+    world = submitted(terms=ONE_TYPE_TERMS, fallback_cap_microusd=20 * USD)
+    waits(world, 1)
+    for minute in range(0, 35, 5):
+        world.ledger.record_start(SPOT, at=after(minute))
+        world.sweep(minute)
+        assert world.batch.withdrawn == ([(job(1), WAITED_REASON)] if minute >= 30 else [])
+
+    world.change(job(1), JobStatus.FAILED, status_reason=WAITED_REASON, stopped_at=after(30))
+    assert world.hear(job(1), minute=31) is Outcome.FELL_BACK
 
 
 def test_after_the_last_type_it_waits_if_it_has_no_money_and_begins_with_the_first_again() -> None:
@@ -324,6 +353,43 @@ def test_a_finished_run_succeeds_by_its_record_and_is_settled_by_what_sagemaker_
     assert world.run.state is RunState.SUCCEEDED
     (settled,) = world.budgets.reservations(RUN)
     assert settled.spent_microusd == cost_microusd(USD_PER_HOUR * 2, 360)
+
+
+@pytest.mark.parametrize("has_trained", [True, False])
+def test_what_sagemaker_bills_is_booked_at_the_price_of_the_machines_that_it_tells(has_trained: bool) -> None:
+    """An attempt without network writes no type, nor does a job that ends before its container claims."""
+    world = submitted(terms=PRICED_TERMS, total_cap_microusd=50 * USD, num_nodes=2)
+    ran = [JobAttempt(started_at=after(1), stopped_at=after(9))] if has_trained else []
+    words = "ClientError: Data download failed"
+    told = {"instance_type": CHEAP, "billed_seconds": 360}
+    world.change(job(1), JobStatus.FAILED, *ran, status_reason=words, stopped_at=after(9), **told)
+
+    world.hear(job(1))
+    world.sweep(60)
+
+    assert [one.instance_type for one in world.ledger.attempts(RUN)] == [CHEAP] * len(ran)
+    (settled,) = world.budgets.reservations(RUN)
+    assert settled.spent_microusd == cost_microusd(USD_PER_HOUR / 4 * 2, 360)
+
+
+def test_what_sagemaker_bills_beyond_the_reservation_is_booked_too_and_leaves_no_money_for_the_next() -> None:
+    world = submitted(fallback_cap_microusd=5 * USD)
+    for submission in (1, 2, 3):
+        is_stopped_for_capacity(world, submission, minute=22 * submission)
+    (reserved,) = world.budgets.reservations(RUN)
+    billed_seconds = 9 * 3600
+    assert reserved.microusd < cost_microusd(USD_PER_HOUR, billed_seconds)
+
+    ran = JobAttempt(started_at=after(70), stopped_at=after(610))
+    told = {"stopped_at": after(610), "billed_seconds": billed_seconds, "status_reason": "MaxRuntimeExceeded"}
+    world.change(job(4), JobStatus.FAILED, ran, **told)
+    world.hear(job(4), minute=611)
+    world.sweep(650)
+
+    (settled,) = [one for one in world.budgets.reservations(RUN) if one.submission == 4]
+    assert settled.spent_microusd == cost_microusd(USD_PER_HOUR, billed_seconds)
+    assert world.budgets.budgets[run_holder(RUN)].fallback.available == USD // 2
+    assert not affords_on_demand(world.run, ports=world.ports, now=after(650))
 
 
 def test_a_job_whose_billed_time_is_not_told_is_settled_by_a_bound_from_above() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
-from spotkeeper.control.ports import Job, JobOrder, JobStatus
+from spotkeeper.control.ports import ContainerInput, Job, JobOrder, JobStatus
 from spotkeeper.control.run import Run
 from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms, TrainingTerms
 from tests.control.fakes import TERMS, MemoryBatch, new_run
@@ -57,7 +57,7 @@ class MemoryTraining(MemoryBatch):
             variables=told,
             instance_type=request["ResourceConfig"].get("InstanceType"),
             is_isolated=request.get("EnableNetworkIsolation", False),
-            copies_first="InputDataConfig" in request or "CheckpointConfig" in request,
+            inputs=frozenset(each for each in ContainerInput if each in request),
         )
         job = Job(job_id=arn_of(name), name=name.removeprefix("dev-"), status=JobStatus.RUNNABLE, order=order)
         self.jobs[job.job_id] = job

@@ -120,6 +120,23 @@ def test_a_run_costs_what_its_very_pool_cost_while_it_ran(environment: Connectio
     assert found.notes == ()
 
 
+def test_the_nodes_of_a_run_are_machines_of_their_own_and_nodes_that_do_the_same_save_the_same_share(
+    environment: Connection,
+) -> None:
+    accounts = []
+    for run_id, num_nodes in (("alone-7fq2", 1), ("four-7fq2", 4)):
+        run = interrupted_run(environment, run_id=run_id, num_nodes=num_nodes)
+        write_counters(environment, run)
+        connection = priced(environment, (-600, "0.90"), (130, "1.80"))
+        accounts += plain(accounting.savings_of([run], connection, now=datetime.now(UTC)))["runs"]
+
+    alone, four = accounts
+    for amount in ("spent_microusd", "machine_on_demand_microusd", "machine_seconds", "useful_seconds"):
+        assert four[amount] == 4 * alone[amount] > 0, amount
+    for share in ("effective", "theoretical", "capture_ratio"):
+        assert four["split"][share] == pytest.approx(alone["split"][share]), share
+
+
 def test_a_price_that_ec2_does_not_know_is_bounded_by_on_demand_and_said_so(environment: Connection) -> None:
     run = interrupted_run(environment)
     write_counters(environment, run)

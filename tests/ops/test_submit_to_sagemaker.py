@@ -66,6 +66,18 @@ def submitted(*options: str) -> str:
 
 
 @pytest.mark.usefixtures("with_training")
+@pytest.mark.parametrize(("nodes", "too_little", "enough"), [("1", "6.74", "6.75"), ("4", "26.99", "27")])
+def test_a_cap_too_small_for_the_shortest_attempt_of_all_nodes_is_warned_of(
+    nodes: str, too_little: str, enough: str
+) -> None:
+    words = ("submit", "--dry-run", "--on", "sagemaker", "--nodes", nodes, "--no-source", "--name", "digits")
+
+    warned = spotkeeper(*words, "--fallback-cap", too_little, "--", "nvidia-smi")
+    assert "warning: the run will not fall back to on-demand: the shortest attempt there reserves" in warned.stderr
+    assert "warning" not in spotkeeper(*words, "--fallback-cap", enough, "--", "nvidia-smi").stderr
+
+
+@pytest.mark.usefixtures("with_training")
 def test_a_dry_run_prints_the_exact_request_and_creates_nothing() -> None:
     words = ("--on", "sagemaker", "--nodes", "2", "--name", "digits", "--no-source", "--time-limit", "1h")
 
@@ -185,7 +197,8 @@ def test_cancel_stops_a_training_job_that_runs_and_says_why() -> None:
 
     assert stopped == [{"TrainingJobName": f"dev-{run_id}-1"}]
     tags = boto3.client("sagemaker", region_name=REGION).list_tags(ResourceArn=job.arn)["Tags"]
-    assert {"Key": STOP_REASON_TAG, "Value": "Cancelled with spotkeeper cancel"} in tags
+    (told,) = [tag["Value"] for tag in tags if tag["Key"] == STOP_REASON_TAG]
+    assert told.startswith("Cancelled with spotkeeper cancel @ 20")
 
 
 REFUSALS = [

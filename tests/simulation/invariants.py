@@ -416,13 +416,13 @@ class Invariants:
         require(is_within, "I3 no dollar over the cap", holder, name, cap)
 
     def check_bills(self, table: BudgetTable, bills: Mapping[tuple[str, int], int]) -> None:
-        """In the end: what EC2 bills was settled, and what was settled had been reserved."""
+        """In the end: what AWS bills was settled, and what was settled had been reserved, or SageMaker says so."""
         for key, billed in bills.items():
             reservation = table.reserved[key]
             require(reservation.settled_at is not None, "I7 everything is settled", f"{key}: {reservation}")
             spent = reservation.spent_microusd or 0
             require(billed <= spent, "I3 no dollar over the cap", f"{key}: billed {billed}, settled {spent}")
-            is_within = spent <= reservation.microusd
+            is_within = spent <= max(reservation.microusd, billed)
             require(is_within, "I3 no dollar over the cap", f"{key}: settled {spent} of {reservation.microusd}")
         unsettled = list(table.unsettled())
         require(not unsettled, "I7 everything is settled", f"{unsettled}")

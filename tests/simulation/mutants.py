@@ -16,6 +16,7 @@ from spotkeeper.contract import ledger as contract
 from spotkeeper.control import (
     adoption,
     array,
+    backlog,
     begin,
     cancel,
     choice,
@@ -118,9 +119,8 @@ class LastWriteWins(LedgerTable):
 CONTROL: Final = (
     classify, waits, lookup, cost, submission_rate, reserve, month, first_lease, training_request, training_types,
     submit, standby, isolated, closing, observe, others,
-    adoption, cancel, mirror_retention, begin, pause, requeue, choice, settle, array, renew, kill_switch,
-    reservations, unknown_job,
-    reconcile, glance, rounds, sweep,
+    adoption, backlog, cancel, mirror_retention, begin, pause, requeue, choice, settle, array, renew, kill_switch,
+    reservations, unknown_job, reconcile, glance, rounds, sweep,
 )  # fmt: skip
 """Each imports those before it only."""
 
@@ -804,9 +804,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "backlog-is-drought": _mutant(
             "a job is withdrawn for want of capacity although its queue gives machines to others",
             {
-                reconcile: (
-                    ("    started_at = ports.ledger.last_start(run.job_queue)", "    started_at: str | None = None"),
-                )
+                backlog: (("    started_at = last_start(queue)", "    started_at: str | None = None"),),
             },
         ),
         "spot-never-again": _mutant(

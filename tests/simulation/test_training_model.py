@@ -9,6 +9,7 @@ import pytest
 from spotkeeper.control.aws.training_jobs import job_of
 from spotkeeper.control.ports import Job, JobStatus, NameTaken, QuotaReached, Throttled
 from spotkeeper.control.training_request import training_request
+from spotkeeper.policy.placement import Market
 from tests.control.fakes import new_run
 from tests.simulation import training
 from tests.simulation.batch import BatchJob, Hooks
@@ -81,6 +82,21 @@ def request(*, market: str = "spot", attempt_seconds: int = 3600) -> dict[str, A
         "r1", profile=training.PROFILE, market=market, job_queue=queue, attempt_seconds=attempt_seconds, num_nodes=2
     )
     return training_request(run, profile=terms_with(0, None).profiles[training.PROFILE])
+
+
+def training_types(market: Market) -> tuple[str, ...]:
+    profile = terms_with(0, None).profiles[training.PROFILE]
+    return profile.spot_instance_types if market is Market.SPOT else profile.on_demand_instance_types
+
+
+def test_which_machines_a_job_has_is_told_on_spot_at_once_and_on_on_demand_when_it_has_them() -> None:
+    for market in Market:
+        sagemaker = service({})
+        sagemaker.jobs.submit(request(market=market))
+        waiting, running = sagemaker.after(10.0), sagemaker.after(200.0)
+
+        assert (waiting.instance_type is None) == (market is Market.ON_DEMAND)
+        assert running.instance_type in training_types(market)
 
 
 def test_an_interrupted_job_starts_again_as_the_same_job() -> None:

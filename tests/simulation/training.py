@@ -401,6 +401,9 @@ class Training:
         }
         if job.ended_seconds is not None:
             detail |= {"TrainingEndTime": _moment(job.ended_seconds), "BillableTimeInSeconds": job.billed_seconds()}
+        if job.hosts and "InstancePreferences" in job.request["ResourceConfig"]:
+            selected = {"SelectedInstanceType": job.type, "SelectedInstanceCount": job.num_nodes}
+            detail["ResourceConfig"] = {**job.request["ResourceConfig"], **selected}
         if job.overall == "Failed":
             detail["FailureReason"] = job.failure
         return self._read(detail, job.stop_reason if job.overall == "Stopped" else None)
@@ -417,6 +420,7 @@ def _told(job_id: str, request: Mapping[str, Any], *, created_seconds: float) ->
         "SecondaryStatus": "Starting",
         "CreationTime": _moment(created_seconds),
         "Environment": request["Environment"],
+        "ResourceConfig": request["ResourceConfig"],
         "AlgorithmSpecification": request["AlgorithmSpecification"],
         "StoppingCondition": request["StoppingCondition"],
     }

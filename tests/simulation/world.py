@@ -413,7 +413,7 @@ class World:
                 )
 
     def _bills(self) -> dict[tuple[str, int], int]:
-        """Return what EC2 bills, in micro-dollars, for the on-demand jobs of each submission."""
+        """Return what AWS bills, in micro-dollars, for the on-demand jobs of each submission."""
         named: dict[str, list[BatchJob]] = {}
         for job in self.batch.jobs.values():
             if job.is_on_demand:
@@ -426,12 +426,12 @@ class World:
         return bills
 
     def _bill(self, job: BatchJob, *, is_twin: bool) -> int:
+        unseen_seconds = self._unseen_seconds(job, is_twin=is_twin)
         if isinstance(job, TrainingJob):
-            seconds = job.billed_seconds() - self._unseen_seconds(job, is_twin=is_twin)
             price = self._terms.profiles[PROFILE].usd_per_hour[job.type]
-            return cost_microusd(price * job.num_nodes, seconds)
+            return cost_microusd(price * job.num_nodes, job.billed_seconds())
         used = sum((host.released_seconds or 0.0) - host.launched_seconds for host in job.hosts)
-        seconds = used - self._unseen_seconds(job, is_twin=is_twin) + TEARDOWN_SECONDS * len(job.hosts)
+        seconds = used - unseen_seconds + TEARDOWN_SECONDS * len(job.hosts)
         return cost_microusd(ON_DEMAND_USD_PER_HOUR, seconds)
 
     def _unseen_seconds(self, job: BatchJob, *, is_twin: bool) -> float:

@@ -365,7 +365,7 @@ def test_the_descriptor_tells_the_control_plane_caps_and_times(any_environment: 
     )
     for market in Market:
         for name in terms.profiles if total is not None or market is Market.ON_DEMAND else ():
-            assert terms.profiles[name].dearest_usd_per_hour(market)
+            assert terms.profiles[name].dearest_usd_per_hour(market, num_nodes=1)
 
 
 def test_every_host_is_in_the_security_group_into_which_nothing_comes(any_environment: Assembly) -> None:

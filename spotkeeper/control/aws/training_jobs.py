@@ -1,17 +1,19 @@
 """SageMaker training: the only module that calls it."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
 
 from spotkeeper.contract import environment_variables as variables
-from spotkeeper.contract.training import STOP_REASON_TAG, job_of_arn
+from spotkeeper.contract.training import job_of_arn
 from spotkeeper.control.aws.batch import NOT_ALLOWED, SERVER_ERROR, is_throttle
+from spotkeeper.control.aws.stop_reason import reason_in, stopping_since, tag_of
 from spotkeeper.control.classify import NORMAL_EXIT
 from spotkeeper.control.ports import (
+    ContainerInput,
     Job,
     JobAttempt,
     JobOrder,
@@ -34,8 +36,6 @@ _NO_SUCH_JOB: Final = re.compile("not found|does not exist|could not find", re.I
 _EXISTS: Final = "ResourceInUse"
 _LIMIT: Final = "ResourceLimitExceeded"
 _VALIDATION: Final = "ValidationException"
-_LONGEST_TAG_VALUE: Final = 256
-_NOT_IN_A_TAG = re.compile(r"[^\w .:/=+\-@]")
 
 
 class SageMakerTraining:
@@ -45,10 +45,14 @@ class SageMakerTraining:
         client: boto3's, of "sagemaker": for everything that may be repeated, and for `submit` too, because a second
             job of the same name is refused.
         environment: Begins the name of each of its training jobs.
+        clock: Returns the time, UTC.
     """
 
-    def __init__(self, client: Any, environment: str) -> None:
+    def __init__(
+        self, client: Any, environment: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._client = client
+        self._clock = clock
         self._environment = environment
         self._prefix = f"{environment}-"
 
@@ -93,11 +97,21 @@ class SageMakerTraining:
         return tuple(found)
 
     def terminate(self, job_id: str, reason: str) -> None:
-        """Stop the job; its container has two minutes to save."""
+        """Stop the job; its container has two minutes to save.
+
+        Raises:
+            ClientError: the reason cannot be written to it. It is stopped all the same, since somebody pays for it, and
+                ends as one that somebody stopped.
+        """
         self._stop(job_id, reason, only_waiting=False)
 
     def withdraw(self, job_id: str, reason: str) -> None:
-        """Stop the job if it waits. One that gets its machines at this very moment is stopped too, and saves."""
+        """Stop the job if it waits. One that gets its machines at this very moment is stopped too, and saves.
+
+        Raises:
+            ClientError: the reason cannot be written to it. It waits on, which costs nothing: without the reason nobody
+                would ask for other machines.
+        """
         self._stop(job_id, reason, only_waiting=True)
 
     def in_progress(self, limit: int) -> tuple[tuple[str, str], ...]:
@@ -124,14 +138,27 @@ class SageMakerTraining:
             return
         if only_waiting and detail["SecondaryStatus"] not in _WITHOUT_MACHINE:
             return
-        tag = {"Key": STOP_REASON_TAG, "Value": _NOT_IN_A_TAG.sub(" ", reason)[:_LONGEST_TAG_VALUE]}
+        # First: once it is stopped, nobody can tell why.
+        untold = self._tell_reason(job_id, reason)
+        if untold is not None and only_waiting:
+            raise untold
         try:
-            # First: once it is stopped, nobody can tell why.
-            self._client.add_tags(ResourceArn=job_id, Tags=[tag])
             self._client.stop_training_job(TrainingJobName=detail["TrainingJobName"])
         except ClientError as error:
             if _code(error) != _VALIDATION:  # it has ended meanwhile
                 raise _refusal(error) from error
+        if untold is not None:
+            raise untold
+
+    def _tell_reason(self, job_id: str, reason: str) -> ClientError | None:
+        """Write to a job why it is stopped; return the refusal, if a repetition would only be refused again."""
+        try:
+            self._client.add_tags(ResourceArn=job_id, Tags=[tag_of(reason, at=self._clock())])
+        except ClientError as error:
+            if is_throttle(error) or _http_status(error) >= SERVER_ERROR:
+                raise _refusal(error) from error
+            return error
+        return None
 
     def _described_by_id(self, job_id: str) -> Mapping[str, Any] | None:
         name = job_of_arn(job_id)
@@ -162,10 +189,10 @@ class SageMakerTraining:
     def _stop_reason(self, detail: Mapping[str, Any]) -> str | None:
         try:
             pages = self._client.get_paginator("list_tags").paginate(ResourceArn=detail["TrainingJobArn"])
-            found = {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+            tags = [tag for page in pages for tag in page["Tags"]]
         except ClientError as error:
             raise _refusal(error) from error
-        return found.get(STOP_REASON_TAG)
+        return reason_in(tags, stopping_at=stopping_since(detail))
 
 
 def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -> Job:
@@ -190,6 +217,7 @@ def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -
         attempts=tuple(_attempts(detail, words)),
         preparations=tuple(_preparations(detail)),
         billed_seconds=detail.get("BillableTimeInSeconds") if has_ended else None,
+        instance_type=machines.get("SelectedInstanceType") or machines.get("InstanceType"),
         order=JobOrder(
             queue=told.get(variables.QUEUE, ""),
             definition=algorithm.get("TrainingImage", ""),
@@ -199,11 +227,19 @@ def job_of(detail: Mapping[str, Any], *, prefix: str, stop_reason: str | None) -
             attempt_seconds=detail["StoppingCondition"].get("MaxRuntimeInSeconds"),
             role=detail.get("RoleArn"),
             instance_type=machines.get("InstanceType") if detail.get("EnableManagedSpotTraining") else None,
-            num_nodes=machines.get("InstanceCount", 1),
+            num_nodes=_num_nodes(machines),
             is_isolated=bool(detail.get("EnableNetworkIsolation")),
-            copies_first=bool(detail.get("InputDataConfig") or detail.get("CheckpointConfig")),
+            inputs=frozenset(each for each in ContainerInput if detail.get(each)),
         ),
     )
+
+
+def _num_nodes(machines: Mapping[str, Any]) -> int:
+    """Return how many machines a job has, or may have at most while SageMaker has yet to select their type."""
+    counts = [each["InstanceCount"] for each in machines.get("InstancePreferences", ())]
+    in_groups = sum(each["InstanceCount"] for each in machines.get("InstanceGroups", ()))
+    told = machines.get("SelectedInstanceCount") or machines.get("InstanceCount")
+    return told or in_groups or max(counts, default=1)
 
 
 def _status(secondary: str) -> JobStatus:
