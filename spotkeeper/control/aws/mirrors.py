@@ -119,7 +119,7 @@ class S3Mirrors:
 
     def _has_arrived(self, run_id: str, manifest: str) -> bool:
         told = self._told(run_id, manifest) if manifest in self._manifests(run_id) else None
-        return told is not None and self._is_whole(run_id, told)
+        return told is not None and self._is_whole(run_id, told, {})
 
     def _manifests(self, run_id: str) -> list[str]:
         """Return the manifests' keys, newest first."""
