@@ -80,7 +80,8 @@ def test_where_sagemaker_gives_up_its_event_alone_brings_on_demand_within_the_ca
     silent = submitted(user)
     unheard.add(silent.run_id)
     cloud.training.wait(job_of(heard, 1), "Starting")
-    waits_for_longer_than_spotkeeper_lets_it(cloud, user, silent)
+    wait_for_longer_than_spotkeeper_lets_jobs(user, since=now())
+    assert cloud.training.job(job_of(silent, 1))["SecondaryStatus"] == "Starting"
 
     for submission in (1, 2, 3):
         is_given_up(cloud, heard, submission)
@@ -126,11 +127,10 @@ def training(user: User) -> Training:
     return found
 
 
-def waits_for_longer_than_spotkeeper_lets_it(cloud: Cloud, user: User, run: Run) -> None:
-    """Wait until any look at the run's job would make it ask for the next type, and on-demand is due."""
+def wait_for_longer_than_spotkeeper_lets_jobs(user: User, *, since: str) -> None:
+    """Wait until any look at a job without machines would make its run ask for the next type, and on-demand is due."""
     patience_seconds = max(training(user).starting_seconds, user.connection.descriptor.placement.fallback_after_seconds)
-    eventually(lambda: seconds_between(run.created_at, now()), lambda waited: waited > patience_seconds)
-    assert cloud.training.job(job_of(run, 1))["SecondaryStatus"] == "Starting"
+    eventually(lambda: seconds_between(since, now()), lambda waited: waited > patience_seconds)
 
 
 def is_given_up(cloud: Cloud, run: Run, submission: int) -> None:

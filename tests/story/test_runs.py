@@ -113,8 +113,13 @@ def test_a_second_job_of_the_same_run_is_stopped_before_it_trains(user: User) ->
 
     twin = user.connection.batch.submit(job_request(run))
     told = user.cloud.batch.wait(twin, {"SUCCEEDED", "FAILED"}, 40)
+    attempts = user.cloud.batch.attempts(twin)
 
-    assert (told["status"], told["statusReason"]) == ("FAILED", TWIN_REASON)
+    # On a slow machine its container may be refused its claim before the function has stopped the job.
+    is_fenced = [attempt.exit_code for attempt in attempts] == [76]
+    assert told["status"] == "FAILED"
+    assert told["statusReason"] == TWIN_REASON or is_fenced, told["statusReason"]
+    assert not any('"started"' in attempt.log_path.read_text() for attempt in attempts)
     ended = user.ended(run)
     assert (ended.state, ended.epoch, ended.job_id) == (RunState.SUCCEEDED, 1, run.job_id)
 
