@@ -175,7 +175,7 @@ class TrainingService:
         logs = [period.log_paths[node - 1] for period in self.periods(name)]
         return "".join(log.read_text() for log in logs if log.exists())
 
-    def wait(self, name: str, *statuses: str, timeout_seconds: float = 30.0) -> dict[str, Any]:
+    def wait(self, name: str, *statuses: str, timeout_seconds: float = 90.0) -> dict[str, Any]:
         """Wait until the job's secondary status is one of these; without any, until it has ended.
 
         Raises:

@@ -31,7 +31,7 @@ RULES = [
 ]
 
 
-def eventually(condition: Callable[[], Any], *, timeout_seconds: float = 20.0) -> Any:
+def eventually(condition: Callable[[], Any], *, timeout_seconds: float = 60.0) -> Any:
     """Return the condition's value as soon as it is true."""
     give_up = time.monotonic() + timeout_seconds
     while not (value := condition()):
@@ -155,7 +155,7 @@ class Compute:
         """Submit a job that runs a Python program."""
         return self.submit([sys.executable, "-I", "-S", "-c", program], **request)
 
-    def wait(self, job_id: str, *states: str, timeout_seconds: float = 20.0) -> dict[str, Any]:
+    def wait(self, job_id: str, *states: str, timeout_seconds: float = 60.0) -> dict[str, Any]:
         return self.batch.wait(job_id, states or FINISHED, timeout_seconds)
 
     def describe(self, job_id: str) -> dict[str, Any]:

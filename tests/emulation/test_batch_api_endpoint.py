@@ -86,7 +86,7 @@ def test_a_definition_registered_later_runs_with_its_secrets_and_sees_the_endpoi
     )["jobId"]  # fmt: skip
     by_name = batch.submit_job(jobName="x", jobQueue=SPOT_QUEUE, jobDefinition="later")["jobId"]
     for job_id in (submitted, by_name):
-        job = cloud.batch.wait(job_id, FINISHED, 20)
+        job = cloud.batch.wait(job_id, FINISHED, 60)
         assert (job["status"], job["jobDefinition"]) == ("SUCCEEDED", registered["jobDefinitionArn"])
         assert cloud.output(job_id) == f"s3cr3t parameter {server.endpoint_url}\n"
         assert "s3cr3t" not in str(job)

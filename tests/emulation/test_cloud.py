@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).parents[2]
 RECORDED = REPOSITORY / "tests" / "recorded_events"
 
 
-def eventually(read: Callable[[], T], accept: Callable[[T], Any], seconds: float = 20) -> T:
+def eventually(read: Callable[[], T], accept: Callable[[T], Any], seconds: float = 60) -> T:
     give_up = time.monotonic() + seconds
     while not accept(last := read()):
         assert time.monotonic() < give_up, f"after {seconds} s it is still {last!r}"
@@ -103,7 +103,7 @@ def test_stopping_takes_about_a_second_ends_every_process_and_frees_the_port(
         shareIdentifier="research",
         containerOverrides={"command": ["sleep", "600"]},
     )
-    cloud.batch.wait(submitted["jobId"], {"RUNNING"}, 20)
+    cloud.batch.wait(submitted["jobId"], {"RUNNING"}, 60)
     assert len(children(os.getpid()) - before) >= 3
 
     began = time.monotonic()
@@ -174,7 +174,7 @@ class Up:
 
     def end(self, number: int) -> str:
         self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=20)
+        _, errors = self.process.communicate(timeout=100)
         return errors
 
 
@@ -279,7 +279,7 @@ def run(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProc
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=200,
     )
 
 

@@ -61,7 +61,7 @@ def drain(aws: Aws, queue: Queue) -> None:
             aws.sqs.delete_message(QueueUrl=queue.url, ReceiptHandle=message["ReceiptHandle"])
 
 
-def eventually(read: Callable[[], Any], wanted: Any, seconds: float = 20) -> None:
+def eventually(read: Callable[[], Any], wanted: Any, seconds: float = 60) -> None:
     give_up = time.monotonic() + seconds
     while (last := read()) != wanted:
         assert time.monotonic() < give_up, f"after {seconds} s it is {last!r}, not {wanted!r}"

@@ -283,7 +283,7 @@ def test_make_says_the_same_before_the_cdk_says_it_at_length(target: str, tmp_pa
 
     refused = subprocess.run(
         ["make", target, venv, "--assume-old=.venv/.ready"],
-        cwd=Path(__file__).parents[2], env=nobody, capture_output=True, text=True, timeout=60, check=False,
+        cwd=Path(__file__).parents[2], env=nobody, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
 
     assert refused.returncode != 0

@@ -30,7 +30,7 @@ from tests.story.programs import (
 )
 from tests.story.user import User, eventually, later, now
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("runbooks")]
+pytestmark = [pytest.mark.xdist_group("runbooks")]
 
 Open = Callable[[str], Exercise]
 GOES_ON = saves_each_step(total=100_000, seconds_a_step=0.3)

@@ -24,7 +24,7 @@ def run_app(
         env=environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 
@@ -40,7 +40,7 @@ def test_make_synth_refuses_before_it_takes_the_former_templates_away(tmp_path: 
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 

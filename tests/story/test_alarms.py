@@ -10,8 +10,6 @@ from tests.story.programs import GOES_ON_WHEN_TOLD_TO_STOP, library_program
 from tests.story.user import User, eventually
 from tests.story.watched import Watched
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture
 def speed() -> float:

@@ -10,7 +10,6 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(500)
 @pytest.mark.parametrize(("service", "num_promises"), [("batch", 13), ("sagemaker", 7)])
 def test_the_demo_keeps_every_promise_and_leaves_nothing_behind(
     service: str, num_promises: int, tmp_path: Path

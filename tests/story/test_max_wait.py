@@ -26,8 +26,6 @@ from tests.story.faults import Faults
 from tests.story.queues import all_is_handled
 from tests.story.user import User, eventually, later, now
 
-pytestmark = pytest.mark.timeout(240)
-
 PROGRAM = """
     import hashlib, os, pathlib, signal, sys, time
 
@@ -96,7 +94,7 @@ def test_where_sagemaker_gives_up_its_event_alone_brings_on_demand_within_the_ca
     is_reserved_for(user, user.run(silent))
 
     ended = user.ended(heard)
-    cloud.training.wait(job_of(silent, 4), timeout_seconds=60)
+    cloud.training.wait(job_of(silent, 4), timeout_seconds=150)
     user.sweep(at=now())
     for run in (ended, user.run(silent)):
         assert (run.state, run.market, run.submission) == (RunState.SUCCEEDED, "on-demand", 4), run.reason

@@ -1,7 +1,5 @@
 """Spot is dry: a run pays for on-demand within its caps, or waits, and the books close."""
 
-import pytest
-
 from emulation.cloud import Cloud
 from spotkeeper.contract.budgets import environment_holder, month_of, run_holder
 from spotkeeper.contract.ledger import RunState
@@ -9,8 +7,6 @@ from spotkeeper.control.budget import Budget
 from spotkeeper.ops.spending import Spending
 from spotkeeper.policy.placement import Market
 from tests.story.user import User, eventually, later
-
-pytestmark = pytest.mark.timeout(180)
 
 
 def budget(user: User, holder: str) -> Budget:

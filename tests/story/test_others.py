@@ -12,8 +12,6 @@ from spotkeeper.contract.names import job_name
 from spotkeeper.control.classify import Cause
 from tests.story.user import User, eventually
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture
 def entrypoint() -> tuple[str, ...]:
@@ -42,7 +40,7 @@ def submit(
 def test_a_job_of_others_is_noted_with_its_price_and_left_alone(cloud: Cloud, user: User) -> None:
     job_id = submit(user, "nightly-1", ["sh", "-c", "exit 3"])
 
-    assert cloud.batch.wait(job_id, {"FAILED"}, 40)["status"] == "FAILED"
+    assert cloud.batch.wait(job_id, {"FAILED"}, 120)["status"] == "FAILED"
     (noted,) = eventually(
         lambda: user.connection.others.list_jobs(10), lambda found: [job.status for job in found] == ["FAILED"]
     )

@@ -5,16 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from emulation.cloud import Cloud
 from emulation.events.router import Event
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.classify import Cause
 from tests.story.queues import all_is_handled
 from tests.story.user import User, eventually
-
-pytestmark = pytest.mark.timeout(120)
 
 WEEKS_AGO = "2026-01-01T00:00:00Z"
 GONE_JOB = "00000000-0000-4000-8000-000000000000"

@@ -15,10 +15,8 @@ from tests.story.faults import lose_every_event
 from tests.story.programs import saves_each_step
 from tests.story.user import User, eventually, now
 
-pytestmark = pytest.mark.timeout(300)
 
-
-def wait_for(user: User, run: Run, state: RunState, seconds: float = 60) -> Run:
+def wait_for(user: User, run: Run, state: RunState, seconds: float = 150) -> Run:
     return eventually(lambda: user.run(run), lambda found: found.state is state, seconds)
 
 

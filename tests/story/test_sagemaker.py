@@ -18,8 +18,6 @@ from spotkeeper.trainer.manifest import unseal
 from tests.emulation.compute import eventually
 from tests.emulation.training import IMAGE, ROLE, TYPE, Training, training
 
-pytestmark = pytest.mark.timeout(240)
-
 REPOSITORY = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "tests.trainer.ddp_training"]
 RUN = "digits-7fq2"
@@ -100,7 +98,7 @@ class Story:
                 for line in self.lines()
                 if line["event"] == event and line["epoch"] == epoch and line.get("step", -1) >= step
             ],
-            timeout_seconds=60,
+            timeout_seconds=150,
         )
 
     def reclaim(self, *, notice: bool, node: int = 1) -> None:
@@ -225,7 +223,7 @@ CHECKPOINTS = {"S3Uri": f"s3://bucket/mirror/{RUN}/", "LocalPath": "/opt/ml/chec
 def test_a_run_whose_mirror_stops_resumes_from_what_had_arrived_and_not_from_what_it_had_saved(story: Story) -> None:
     own = ISOLATED | {"SAVE_AT": "1,5,9", "STEP_SECONDS": "0.7"}
     story.create(Environment=own, CheckpointConfig=CHECKPOINTS, EnableNetworkIsolation=True)
-    eventually(lambda: whole_in_s3(story.cloud), timeout_seconds=60)
+    eventually(lambda: whole_in_s3(story.cloud), timeout_seconds=150)
     story.cloud.service.stop_mirrors()
     story.reaches(max(whole_in_s3(story.cloud)) + 1, epoch=1, event="committed")
     arrived = whole_in_s3(story.cloud)
@@ -261,7 +259,7 @@ def whole_in_s3(cloud: Training) -> list[int]:
 def test_an_isolated_run_goes_on_from_its_mirror_without_a_word_to_aws(story: Story, peaceful: list[Any]) -> None:
     own = ISOLATED | {"STEP_SECONDS": "0.3"}
     story.create(Environment=own, CheckpointConfig=CHECKPOINTS, EnableNetworkIsolation=True)
-    eventually(lambda: whole_in_s3(story.cloud), timeout_seconds=60)
+    eventually(lambda: whole_in_s3(story.cloud), timeout_seconds=150)
     story.reclaim(notice=False)
     done = story.cloud.ended(JOB)
 
@@ -278,7 +276,7 @@ def test_a_job_after_which_old_checkpoints_went_is_followed_by_one_that_ends_the
     own = ISOLATED | {"SAVE_AT": "1,2,3,4", "STEP_SECONDS": "0.3"}
     isolated: dict[str, Any] = {"CheckpointConfig": CHECKPOINTS, "EnableNetworkIsolation": True}
     story.create(Environment=own, **isolated)
-    eventually(lambda: len(whole_in_s3(story.cloud)) >= 3, timeout_seconds=60)
+    eventually(lambda: len(whole_in_s3(story.cloud)) >= 3, timeout_seconds=150)
     story.cloud.sagemaker.stop_training_job(TrainingJobName=JOB)
     story.cloud.ended(JOB)
     arrived = sorted(whole_in_s3(story.cloud))

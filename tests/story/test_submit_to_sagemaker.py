@@ -27,8 +27,6 @@ from tests.story.programs import library_program, saves_each_step
 from tests.story.user import User, eventually, later, now
 from tests.story.watched import Watched
 
-pytestmark = pytest.mark.timeout(240)
-
 
 def training_job(run: Run) -> str:
     return f"dev-{run.run_id}-{run.submission}"
@@ -240,7 +238,7 @@ def test_a_run_without_network_whose_mirror_stops_is_told_of_by_its_alarm_and_go
     watched.until(lambda: watched.states()[-1]["MirrorStopped"], lambda state: state == ALARM)
     assert cloud.training.job(training_job(run))["TrainingJobStatus"] == "InProgress", "told while it trains"
 
-    ended_job = cloud.training.wait(training_job(run), timeout_seconds=60)
+    ended_job = cloud.training.wait(training_job(run), timeout_seconds=150)
     assert ended_job["TrainingJobStatus"] == "Completed"
     cloud.training.resume_mirrors()
     assert user.run(run).state is RunState.RUNNING, "exit 0 alone is no success"

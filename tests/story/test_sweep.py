@@ -13,8 +13,6 @@ from spotkeeper.control.run import Run
 from spotkeeper.ops import sweep_status
 from tests.story.user import User, eventually, later
 
-pytestmark = pytest.mark.timeout(180)
-
 SWEEP = "lr"
 SEEDS = range(50)
 LOST = SEEDS[40:]
@@ -96,7 +94,7 @@ def test_a_sweep_of_50_that_loses_a_fifth_requeues_those_alone_with_their_own_pa
     for index in LOST:
         cloud.market.reclaim(cloud.batch.attempts(children[index])[0].instance.id, notice=False)
     for index in LOST:
-        assert cloud.batch.wait(children[index], ENDED, 60)["status"] == "FAILED"
+        assert cloud.batch.wait(children[index], ENDED, 150)["status"] == "FAILED"
     eventually(lambda: states(user), lambda found: found[RunState.WAITING] == len(LOST))
     for file in held.iterdir():
         file.unlink()
@@ -105,7 +103,7 @@ def test_a_sweep_of_50_that_loses_a_fifth_requeues_those_alone_with_their_own_pa
     user.sweep(at=later(3600))
     for run in members(user)[LOST.start :]:
         assert run.job_id is not None
-        assert cloud.batch.wait(run.job_id, ENDED, 60)["status"] == "SUCCEEDED"
+        assert cloud.batch.wait(run.job_id, ENDED, 150)["status"] == "SUCCEEDED"
     eventually(lambda: states(user), lambda found: found[RunState.SUCCEEDED] == len(SEEDS))
 
     assert f"50 members: {len(SEEDS)} succeeded" in user.types("sweep", "status", SWEEP)

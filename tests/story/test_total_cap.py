@@ -1,15 +1,11 @@
 """A run's own total cap is used up: it is stopped while it can still save, and goes on once somebody raises the cap."""
 
-import pytest
-
 from spotkeeper.contract.budgets import run_holder
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.classify import Cause
 from spotkeeper.ops.spending import Spending
 from tests.story.programs import Trained, trains_until
 from tests.story.user import User, eventually, later
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def test_a_run_whose_total_cap_is_used_up_saves_and_is_parked_and_finishes_once_the_cap_is_raised(user: User) -> None:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from emulation.cloud import Cloud
 from spotkeeper.contract.exit_codes import EXIT_FENCED
 from spotkeeper.contract.ledger import RunState
@@ -11,8 +9,6 @@ from spotkeeper.control.classify import Cause
 from spotkeeper.control.run import Run
 from tests.story.programs import trains_until
 from tests.story.user import User, eventually
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def fenced_log(cloud: Cloud, run: Run) -> str:

@@ -46,7 +46,7 @@ class Program:
     def end(self) -> int:
         for _ in self.read():
             pass
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=100)
 
     def read(self) -> Iterator[dict[str, Any]]:
         assert self.process.stdout is not None

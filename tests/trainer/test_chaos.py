@@ -39,7 +39,6 @@ def judge(work: Path, command: list[str], *options: str, max_points: int, modes:
     return verdicts
 
 
-@pytest.mark.timeout(300)
 def test_wherever_the_process_that_writes_checkpoints_is_killed_nothing_is_lost(tmp_path: Path) -> None:
     command = ["env", "CKPT_CHAOS_ARMED=1", sys.executable, "-m", "tests.trainer.chaos_training", "{out}"]
     options = ["--checkpoint-glob={out}/commit/*/*.json", COMMITS, "--result-file={out}/result"]
@@ -58,7 +57,6 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return host / "kept"
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("victim", "script", "max_points", "modes"),
     [

@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, str(EXAMPLE), "--width", "2", *options],
-        cwd=folder, env=clean_environ(), capture_output=True, text=True, check=False, timeout=60,
+        cwd=folder, env=clean_environ(), capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
 
 

@@ -322,7 +322,7 @@ def test_a_training_under_a_shell_is_told_and_waited_for_when_a_signal_ends_the_
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == EXIT_YIELDED
+        assert process.wait(timeout=100) == EXIT_YIELDED
         assert (tmp_path / "saved").read_text() == "None"
 
 

@@ -137,7 +137,7 @@ def test_when_ec2_takes_the_host_the_program_gets_the_chosen_signal_and_what_it_
         imds.documents["spot/instance-action"] = json.dumps(
             {"action": "terminate", "time": gone.strftime("%Y-%m-%dT%H:%M:%SZ")}
         )
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=200)
 
     lines = [line for line in map(parse_line, output.splitlines()) if line is not None]
     assert process.returncode == EXIT_YIELDED
@@ -161,7 +161,7 @@ def test_what_a_program_saves_after_a_newer_attempt_has_started_is_not_committed
         store = LocalStore(Path(environ["SPOTKEEPER_URI"]))
         assert store.put_if_absent("epoch/tiny/000002", b"{}")
         os.kill(process.pid, signal.SIGUSR1)  # upon which the program saves and ends
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=200)
 
     assert process.returncode == EXIT_FENCED, output
     assert store.list("commit/tiny/") == []

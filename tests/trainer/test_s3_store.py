@@ -427,7 +427,6 @@ def test_objects_are_deleted_only_after_a_commit_and_the_two_newest_valid_checkp
 # Kills
 
 
-@pytest.mark.timeout(300)  # some 25 uploads and downloads of 17 MiB, each in a process of its own
 @pytest.mark.parametrize("moment", [Fault.KILLED_BEFORE, Fault.KILLED_AFTER])
 def test_killed_at_any_request_of_a_save_the_newest_checkpoint_is_the_previous_one_or_the_new_one_and_whole(
     proxy: FaultyS3, direct: S3Client, tmp_path: Path, moment: Fault

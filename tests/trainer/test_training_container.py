@@ -177,7 +177,7 @@ def run_two_nodes(environ: dict[str, str], folder: Path) -> list[tuple[int, str]
         for host in hosts
     ]
     try:
-        outputs = [node.communicate(timeout=60)[0] for node in nodes]
+        outputs = [node.communicate(timeout=200)[0] for node in nodes]
     finally:
         for node in nodes:
             node.kill()
@@ -205,7 +205,7 @@ def test_sigterm_before_the_program_runs_does_not_end_the_job(
         wait_until_it_catches(process.pid, signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
         ledger.put(state="submitted", submission=2, epoch=0, version=1)
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=200)[0]
 
     assert process.returncode == EXIT_COMPLETED, output
 
@@ -371,5 +371,5 @@ def test_a_program_that_ends_when_told_leaves_it_to_sagemaker_to_end_the_contain
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == EXIT_YIELDED
+        assert process.wait(timeout=100) == EXIT_YIELDED
     assert "completion" not in ledger.item()

@@ -81,7 +81,7 @@ class Account:
             env={**self.environ, **changes},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
             check=False,
         )
 
