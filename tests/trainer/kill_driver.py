@@ -10,6 +10,7 @@
 Each way, the last attempt runs to the end. Prints the number of killed attempts.
 """
 
+import ctypes
 import json
 import os
 import shutil
@@ -26,6 +27,8 @@ import torch
 
 from tests.trainer.tiny_training import TOTAL, train
 
+PR_SET_CHILD_SUBREAPER = 36
+"""linux/prctl.h"""
 FILE_OPERATIONS = {"open", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.scandir", "os.listdir"}
 
 
@@ -42,9 +45,32 @@ def attempt(body: Callable[[], object]) -> bool:
                 traceback.print_exc()
             os._exit(code)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    end_orphans()
     if status not in (0, -signal.SIGKILL):
         sys.exit(f"an attempt ended with {status}")
     return status != 0
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what a killed attempt leaves behind."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def end_orphans() -> None:
+    """Kill the forks of an attempt that has ended: a loader's workers, not the writer, which is to survive it.
+
+    A worker ends once its parent is another than at its start. One that starts after its parent was killed never
+    does, and whoever reads this program's output would wait for it.
+    """
+    own = Path("/proc/self/cmdline").read_bytes()
+    children = [
+        child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+    for child in children:
+        if Path(f"/proc/{child}/cmdline").read_bytes() == own:  # a process that has ended has none
+            os.kill(int(child), signal.SIGKILL)
+            os.waitpid(int(child), 0)
 
 
 def warm_up() -> None:
@@ -129,6 +155,7 @@ def main() -> None:
         "poisoned_from": int(os.environ.get("POISONED_FROM", TOTAL)),
     }
     warm_up()
+    adopt_orphans()
     match sys.argv[1:]:
         case ["none"]:
             num_killed = 0
