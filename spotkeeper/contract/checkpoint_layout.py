@@ -87,7 +87,7 @@ class CompletionRecord(TypedDict):
     """Last step of a program that uses the library; None for any other."""
     manifest: NotRequired[str | None]
     """Key of the program's last checkpoint, None if it made none. Files are mirrored in no order: the record proves
-    nothing before this one is whole. Records of before 0.2 lack it."""
+    nothing before this one is whole. That of an older image lacks it."""
     completed_at: str
     """ISO 8601, UTC."""
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from spotkeeper.contract.exit_codes import EXIT_COMPLETED
 from tests.simulation.attempt import Container
 from tests.simulation.invariants import require
-from tests.simulation.mirror import Folder
+from tests.simulation.mirrored_folder import MirroredFolder
 from tests.simulation.training import TrainingJob
 
 LEAVES_AFTER_SECONDS: Final = (1.0, 100.0)
@@ -20,7 +20,7 @@ class ClosedContainer(Container):
         others: As for `Container`.
     """
 
-    def __init__(self, *arguments: Any, folder: Folder, **others: Any) -> None:
+    def __init__(self, *arguments: Any, folder: MirroredFolder, **others: Any) -> None:
         self._folder = folder
         super().__init__(*arguments, **others)
 

@@ -10,7 +10,8 @@ from spotkeeper.contract.checkpoint_layout import completion_key
 from spotkeeper.trainer.checkpoint import Checkpoints
 from tests.simulation.choices import Choices
 from tests.simulation.faults import LATE_RECORD, STOPPED_MIRROR, Swarm
-from tests.simulation.mirror import LEFTOVER, Folder, Mirrors, whole_steps
+from tests.simulation.mirror import Mirrors, whole_steps
+from tests.simulation.mirrored_folder import LEFTOVER, MirroredFolder
 from tests.simulation.sched import Scheduler
 
 RUN = "r1"
@@ -38,8 +39,8 @@ class Job:
         self.mirrors = Mirrors(self.watcher)
         self._choices = Choices(recorded=recorded)
 
-    def folder(self, name: str = "r1-1#1") -> Folder:
-        return Folder(
+    def folder(self, name: str = "r1-1#1") -> MirroredFolder:
+        return MirroredFolder(
             self.mirrors,
             RUN,
             name=name,
@@ -54,7 +55,7 @@ class Job:
         return self.mirrors.files_of(RUN)
 
 
-def save(folder: Folder, step: int) -> None:
+def save(folder: MirroredFolder, step: int) -> None:
     checkpoints = Checkpoints(folder, run_id=RUN, keep=2, epoch=None)
     stored = checkpoints.write_data(step=step, chunks=[memoryview(b"weights")], total_bytes=7)
     checkpoints.commit(step=step, cause="periodic", stored=stored, state={})

@@ -30,7 +30,8 @@ from tests.simulation.environment import ON_DEMAND_USD_PER_HOUR, TEARDOWN_SECOND
 from tests.simulation.fakes import Link, LinkedBatch, LinkedBudgets, LinkedCheckpoints, LinkedLedger, ObjectStore
 from tests.simulation.faults import Swarm
 from tests.simulation.invariants import Invariants, require
-from tests.simulation.mirror import Folder, LinkedS3, Mirrors
+from tests.simulation.mirror import LinkedS3, Mirrors
+from tests.simulation.mirrored_folder import MirroredFolder
 from tests.simulation.older_release import OlderBudgets, OlderLedger
 from tests.simulation.operators import GENEROUS_USD, Operator, as_shaped, wanted
 from tests.simulation.others import (
@@ -619,7 +620,7 @@ class World:
         }
         if not job.request.get("EnableNetworkIsolation"):
             return Container(batch, job, number, **taken)
-        folder = Folder(self._mirrors, run_id, name=f"{job.label}#{number}", **world)
+        folder = MirroredFolder(self._mirrors, run_id, name=f"{job.label}#{number}", **world)
         return ClosedContainer(batch, job, number, folder=folder, **taken)
 
     def _job_changed(self, job: BatchJob) -> None:
