@@ -21,6 +21,7 @@ from spotkeeper.control.classify import Cause, classify, instance_of
 from spotkeeper.control.lookup import is_job_of, submission_of
 from spotkeeper.control.ports import Batch, Job, JobAttempt, Ledger
 from spotkeeper.control.run import Attempt, Run
+from spotkeeper.policy.market import Market
 
 LATEST_WARNING_SECONDS: Final = 24 * 3600
 """EventBridge delivers an event at most this late."""
@@ -194,13 +195,14 @@ def _fold_attempts(
     run: Run, submission: int, job: Job, known: Mapping[int, Attempt], ledger: Ledger
 ) -> tuple[Attempt | None, bool]:
     """Add what the job says to its attempts; return the last attempt and whether anything was new."""
+    market = _market_of(run, submission)
     last: Attempt | None = None
     added = False
     for number, told in enumerate(job.attempts, start=1):
         attempt = known.get(number) or Attempt(run_id=run.run_id, submission=submission, attempt=number)
-        facts = _facts(job, number, told)
+        facts = {**_facts(job, number, told), "market": market}
         if run.is_isolated and (run.claimed_job_id, run.claimed_attempt) == (job.job_id, number):
-            facts |= {"epoch": run.epoch, "claimed_at": run.claimed_at, "market": run.market}
+            facts |= {"epoch": run.epoch, "claimed_at": run.claimed_at}
         changes = _additions(attempt, facts, ledger)
         if told.started_at is not None and "started_at" in changes:
             # First: what was cut off after it is found again, since the attempt does not know its start yet.
@@ -208,6 +210,13 @@ def _fold_attempts(
         last = ledger.record_attempt(attempt, **changes) if changes else attempt
         added = added or bool(changes)
     return last, added
+
+
+def _market_of(run: Run, submission: int) -> str | None:
+    """Return the market of a submission's machines, as far as the run remembers it."""
+    if submission == run.submission:
+        return run.market
+    return Market.SPOT.value if submission == run.standby_submission else None
 
 
 def _facts(job: Job, number: int, told: JobAttempt) -> dict[str, Any]:

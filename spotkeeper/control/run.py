@@ -266,7 +266,8 @@ class Attempt:
     """Rises with every write of the control plane; 0 until its first."""
     job_id: str | None = None
 
-    # Written by the attempt itself after its claim; the type by the control plane too, where SageMaker tells it.
+    # Written by the attempt itself after its claim; the market by the control plane too, since not every attempt gets
+    # that far, and the type where SageMaker tells it.
     epoch: int | None = None
     claimed_at: str | None = None
     instance_id: str | None = None

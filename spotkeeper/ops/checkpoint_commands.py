@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spotkeeper.ops import checkpoints
+from spotkeeper.ops.checkpoints import StoredCheckpoint
 from spotkeeper.ops.elapsed import elapsed
 
 _PLAIN_WIDTH = 200
@@ -39,12 +40,21 @@ def show(
     table = Table(box=None, pad_edge=False)
     for column in ("STEP", "EPOCH", "AGE", "STATE"):
         table.add_column(column, no_wrap=True)
-    newest = next((one for one in found if one.removed_at is None), None)
+    resumes = checkpoints.newest_to_resume(run, found, ctx.obj())
     for one in found:
-        state = "there" if one.removed_at is None else f"removed {elapsed(one.removed_at, now)} ago"
-        cells = (str(one.step), str(one.epoch), elapsed(one.committed_at, now), "resumes" if one is newest else state)
+        cells = (str(one.step), str(one.epoch), elapsed(one.committed_at, now), _state(one, resumes, now))
         table.add_row(*(Text(cell) for cell in cells))
     Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+
+
+def _state(one: StoredCheckpoint, resumes: tuple[int, int] | None, now: datetime) -> str:
+    if one.removed_at is not None:
+        return f"removed {elapsed(one.removed_at, now)} ago"
+    position = (one.epoch, one.step)
+    if position == resumes:
+        return "resumes"
+    # Of a run without network: files are mirrored in no order, and with a host the rest of a checkpoint is lost.
+    return "there" if resumes is not None and position < resumes else "not whole"
 
 
 @app.command("roll-back")

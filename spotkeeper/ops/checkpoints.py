@@ -2,15 +2,19 @@
 
 A rollback puts delete markers over newer manifests, so that the next attempt resumes the older checkpoint. Nothing is
 gone at once: S3 keeps what a marker hides, manifests for 30 days, their data for a day after an attempt has let it go.
+
+Those of a run without network are what SageMaker's mirror brought. Nobody mirrors while a run is paused or parked, so
+the same is done there, where S3 keeps manifests for a day as well.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from spotkeeper.contract.checkpoint_layout import commit_prefix, mirror_prefix, parse_manifest_key
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.aws.mirrors import S3Mirrors
 from spotkeeper.control.run import Run
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.failure import OperationError
@@ -36,17 +40,11 @@ def stored(run_id: str, connection: Connection) -> tuple[StoredCheckpoint, ...]:
 
     Raises:
         UnknownRun: the ledger has no such run.
-        OperationError: the run has no network, and none of its checkpoints are where this looks.
     """
-    if connection.run_of(run_id).is_isolated:
-        raise OperationError(
-            f"run {run_id} has no network: its checkpoints are what SageMaker's mirror brought to "
-            f"s3://{connection.descriptor.checkpoint_bucket}/{mirror_prefix(run_id)}, and can only be looked at there; "
-            f"`spotkeeper status {run_id}` tells the newest whole one"
-        )
+    root = _root(connection.run_of(run_id))
     found = []
-    for key, history in _histories(commit_prefix(run_id), connection):
-        position = parse_manifest_key(key)
+    for key, history in _histories(root + commit_prefix(run_id), connection):
+        position = parse_manifest_key(key.removeprefix(root))
         if position is None or history.version_id is None:
             continue
         found.append(
@@ -63,6 +61,18 @@ def stored(run_id: str, connection: Connection) -> tuple[StoredCheckpoint, ...]:
     return tuple(sorted(found, key=lambda one: (one.epoch, one.step), reverse=True))
 
 
+def newest_to_resume(run_id: str, found: Iterable[StoredCheckpoint], connection: Connection) -> tuple[int, int] | None:
+    """Return (fencing epoch, step) of the one among a run's checkpoints that the next attempt tries first, if any.
+
+    Raises:
+        UnknownRun: the ledger has no such run.
+    """
+    if connection.run_of(run_id).is_isolated:
+        whole = _mirrors(connection).newest_whole(run_id)
+        return None if whole is None else (whole.epoch, whole.step)
+    return next(((one.epoch, one.step) for one in found if one.removed_at is None), None)
+
+
 def roll_back(
     run_id: str, connection: Connection, *, step: int, epoch: int | None = None
 ) -> tuple[StoredCheckpoint, ...]:
@@ -76,11 +86,16 @@ def roll_back(
 
     Raises:
         UnknownRun: the ledger has no such run.
-        OperationError: if the run has a job or has ended, or the checkpoint is not there.
+        OperationError: if the run has a job or has ended, or the checkpoint is not there, or not whole.
     """
     run = _standing(run_id, connection)
     there = [one for one in stored(run_id, connection) if one.removed_at is None]
     target = _find(there, step, epoch, "is not there")
+    if run.is_isolated and not _mirrors(connection).has_arrived(run_id, target.key.removeprefix(_root(run))):
+        raise OperationError(
+            f"the checkpoint of step {target.step} and fencing epoch {target.epoch} did not arrive whole: the next "
+            f"attempt would resume none of it; `spotkeeper checkpoints list {run_id}` tells the newest that did"
+        )
     newer = tuple(one for one in there if (one.epoch, one.step) > (target.epoch, target.step))
     for one in newer:
         connection.s3.delete_object(Bucket=connection.descriptor.checkpoint_bucket, Key=one.key)
@@ -96,16 +111,27 @@ def restore(run_id: str, connection: Connection, *, step: int, epoch: int | None
         UnknownRun: the ledger has no such run.
         OperationError: if the run has a job or has ended, there is nothing to bring back, or its data has expired.
     """
-    _standing(run_id, connection)
+    run = _standing(run_id, connection)
     removed = [one for one in stored(run_id, connection) if one.removed_at is not None]
-    target = _find(removed, step, epoch, "was not removed, or longer than 30 days ago")
+    kept = "a day" if run.is_isolated else "30 days"
+    target = _find(removed, step, epoch, f"was not removed, or longer than {kept} ago")
     bucket = connection.descriptor.checkpoint_bucket
     body = connection.s3.get_object(Bucket=bucket, Key=target.key, VersionId=target.version_id)["Body"].read()
-    hidden = [marker for named in json.loads(body)["objects"] for marker in _markers_over(named, target, connection)]
+    named = [{**one, "key": _root(run) + one["key"]} for one in json.loads(body)["objects"]]
+    hidden = [marker for one in named for marker in _markers_over(one, target, connection)]
     # The data first: a manifest that is listed can be resumed, at every moment.
     for key, marker in (*hidden, *((target.key, marker) for marker in target.markers)):
         connection.s3.delete_object(Bucket=bucket, Key=key, VersionId=marker)
     return target
+
+
+def _root(run: Run) -> str:
+    """Return what stands before the keys of a run's checkpoints."""
+    return mirror_prefix(run.run_id) if run.is_isolated else ""
+
+
+def _mirrors(connection: Connection) -> S3Mirrors:
+    return S3Mirrors(connection.s3, f"s3://{connection.descriptor.checkpoint_bucket}")
 
 
 def _standing(run_id: str, connection: Connection) -> Run:

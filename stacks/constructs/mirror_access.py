@@ -10,8 +10,9 @@ from constructs import Construct
 from spotkeeper.contract import checkpoint_layout as layout
 from stacks.constructs.nag_finding import objects_finding
 
-_READ: Final = tuple(f"{layout.MIRROR_PREFIX}*/{part}*" for part in (layout.COMMIT_PREFIX, layout.COMPLETION_PREFIX))
-_CLEARED: Final = tuple(f"{layout.MIRROR_PREFIX}*/{part}*" for part in (layout.COMMIT_PREFIX, layout.DATA_PREFIX))
+_MANIFESTS: Final = f"{layout.MIRROR_PREFIX}*/{layout.COMMIT_PREFIX}*"
+_READ: Final = (_MANIFESTS, f"{layout.MIRROR_PREFIX}*/{layout.COMPLETION_PREFIX}*")
+_CLEARED: Final = (_MANIFESTS, f"{layout.MIRROR_PREFIX}*/{layout.DATA_PREFIX}*")
 
 
 def mirror_reading(checkpoints: s3.IBucket) -> list[iam.PolicyStatement]:
@@ -37,6 +38,13 @@ def mirror_clearing(checkpoints: s3.IBucket) -> iam.PolicyStatement:
         sid="ClearMirrored",
         actions=["s3:DeleteObject"],
         resources=[checkpoints.arn_for_objects(keys) for keys in _CLEARED],
+    )
+
+
+def mirror_roll_back(checkpoints: s3.IBucket) -> iam.PolicyStatement:
+    """Return the statement by which people hide a manifest there; its version stays for a day."""
+    return iam.PolicyStatement(
+        sid="RollBackMirrored", actions=["s3:DeleteObject"], resources=[checkpoints.arn_for_objects(_MANIFESTS)]
     )
 
 

@@ -8,7 +8,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from spotkeeper.contract.training import LOG_GROUP
-from stacks.constructs.mirror_access import acknowledge_mirror_reading, mirror_reading
+from stacks.constructs.mirror_access import acknowledge_mirror_reading, mirror_reading, mirror_roll_back
 from stacks.constructs.nag_finding import wildcard_finding
 from stacks.settings import Environment
 from stacks.training_settings import TrainingSettings
@@ -94,6 +94,7 @@ class SubmitTrainingPolicy(iam.ManagedPolicy):
             iam.PolicyStatement(sid="ReadTrainingLogs", actions=["logs:DescribeLogStreams"], resources=[f"{logs}:*"]),
             iam.PolicyStatement(sid="ReadTrainingLines", actions=["logs:GetLogEvents"], resources=[streams]),
             *mirror_reading(checkpoints),
+            mirror_roll_back(checkpoints),
         ]
         reasons = {
             wildcard_finding(jobs): _NAMES,

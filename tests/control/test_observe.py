@@ -265,6 +265,37 @@ def test_what_an_attempt_wrote_of_itself_stays() -> None:
     assert (ledger.attempt_items[key].epoch, ledger.attempt_items[key].instance_type) == (1, "c6i.xlarge")
 
 
+@pytest.mark.parametrize(
+    ("changes", "market"),
+    [
+        ({"market": "on-demand"}, "on-demand"),
+        ({"market": "spot"}, "spot"),
+        (
+            {
+                "market": "on-demand",
+                "submission": 2,
+                "job_id": "job-2",
+                "standby_submission": 1,
+                "standby_job_id": "job-1",
+            },
+            "spot",
+        ),
+        ({"market": "on-demand", "submission": 2, "job_id": "job-2"}, None),
+    ],
+    ids=["on-demand", "spot", "standby of an on-demand job", "earlier submission"],
+)
+def test_an_attempt_that_never_claimed_has_the_market_of_its_submission(
+    changes: dict[str, Any], market: str | None
+) -> None:
+    """Otherwise its dollars would be counted as spot's."""
+    ledger, batch = submitted()
+    ledger.runs[RUN] = replace(ledger.runs[RUN], **changes)
+
+    see(ledger, batch, job(JobStatus.RUNNABLE, FIRST_LOST))
+
+    assert ledger.attempt_items[(RUN, 1, 1)].market == market
+
+
 def test_a_second_look_at_the_same_job_writes_nothing() -> None:
     ledger, batch = submitted()
     done = job(JobStatus.FAILED, FIRST_LOST, status_reason=HOST, stopped_at=at(9))

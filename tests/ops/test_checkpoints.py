@@ -1,12 +1,13 @@
 """`spotkeeper checkpoints` against a versioned bucket in moto."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from spotkeeper.contract.checkpoint_layout import data_key, manifest_key
+from spotkeeper.contract.checkpoint_layout import data_key, manifest_key, mirror_prefix
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.ops.cli import app
 from spotkeeper.ops.connection import Connection
@@ -51,15 +52,6 @@ def test_they_are_listed_newest_first_and_the_one_that_resumes_is_marked(saved: 
 
     assert [line.split()[:2] for line in lines[1:]] == [["30", "2"], ["15", "2"], ["20", "1"], ["10", "1"]]
     assert [line.split()[-1] for line in lines[1:]] == ["resumes", "there", "there", "there"]
-
-
-def test_those_of_a_run_without_network_are_said_to_be_elsewhere(environment: Connection) -> None:
-    environment.ledger.create(new_run("alone", state=RunState.PAUSED, is_isolated=True))
-
-    result = types("list", "alone")
-
-    assert result.exit_code != 0
-    assert f"s3://{BUCKET}/mirror/alone/" in result.stderr
 
 
 def test_a_rollback_hides_what_is_newer_by_fencing_epoch_and_step_and_counts_progress_anew(saved: Connection) -> None:
@@ -126,3 +118,62 @@ def test_a_step_that_is_not_there_is_refused_with_those_that_are(saved: Connecti
 
     assert "step 15 and fencing epoch 1 is not there; these could be chosen: 30, 15, 20, 10" in result.stderr
     assert len([key for key in there(saved) if key.startswith("commit/")]) == 4
+
+
+class TestWithoutNetwork:
+    """What is there is what SageMaker's mirror brought, in no order."""
+
+    @pytest.fixture
+    def mirrored(self, environment: Connection) -> Connection:
+        """Of the newest checkpoint, the data did not arrive."""
+        environment.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        environment.ledger.create(new_run("train", state=RunState.PAUSED, is_isolated=True, committed_step=20))
+        for step in (10, 20, 30):
+            data = data_key("train", 1, step, "nonce", 0)
+            named = {
+                "objects": [{"key": data, "bytes": 7, "version_id": None}],
+                "created_at": "2026-11-27T10:00:00+00:00",
+            }
+            if step < 30:
+                environment.s3.put_object(Bucket=BUCKET, Key=mirror_prefix("train") + data, Body=b"tensors")
+            environment.s3.put_object(
+                Bucket=BUCKET,
+                Key=mirror_prefix("train") + manifest_key("train", 1, step),
+                Body=json.dumps(named).encode(),
+            )
+        return environment
+
+    def test_what_did_not_arrive_whole_is_not_what_resumes(self, mirrored: Connection) -> None:  # noqa: ARG002
+        lines = types("list", "train").stdout.splitlines()
+
+        assert [line.split()[0] for line in lines[1:]] == ["30", "20", "10"]
+        assert [re.split(r"\s\s+", line.strip())[-1] for line in lines[1:]] == ["not whole", "resumes", "there"]
+
+    def test_a_rollback_hides_what_is_newer_in_the_mirror(self, mirrored: Connection) -> None:
+        result = types("roll-back", "train", "--step", "10")
+
+        assert result.exit_code == 0, result.stderr
+        assert positions(removed=False) == [(1, 10)]
+        assert mirror_prefix("train") + manifest_key("train", 1, 20) not in there(mirrored)
+        assert mirror_prefix("train") + data_key("train", 1, 20, "nonce", 0) in there(mirrored)
+        assert mirrored.run_of("train").committed_step == 10
+
+    def test_what_did_not_arrive_whole_is_not_rolled_back_to(self, mirrored: Connection) -> None:
+        before = there(mirrored)
+
+        result = types("roll-back", "train", "--step", "30")
+
+        assert result.exit_code == 1
+        assert "step 30 and fencing epoch 1 did not arrive whole" in result.stderr
+        assert there(mirrored) == before
+
+    def test_what_was_let_go_between_two_jobs_is_restored_with_its_data(self, mirrored: Connection) -> None:
+        lost = (manifest_key("train", 1, 10), data_key("train", 1, 10, "nonce", 0))
+        keys = [mirror_prefix("train") + key for key in lost]
+        for key in keys:
+            mirrored.s3.delete_object(Bucket=BUCKET, Key=key)
+
+        result = types("restore", "train", "--step", "10")
+
+        assert result.exit_code == 0, result.stderr
+        assert set(keys) <= set(there(mirrored))

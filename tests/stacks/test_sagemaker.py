@@ -246,6 +246,24 @@ def test_people_read_log_lines_of_the_environments_jobs_only(dev: Assembly) -> N
         assert is_allowed(request, person(dev)) is expected, stream
 
 
+@pytest.mark.parametrize(
+    ("action", "key", "expected"),
+    [
+        ("DeleteObject", "commit/mine/000001-000000000100.json", True),
+        ("DeleteObject", "data/mine/e000001-s000000000100-a1b2/r0.safetensors", False),
+        ("DeleteObjectVersion", "commit/mine/000001-000000000100.json", False),
+        ("PutObject", "commit/mine/000001-000000000100.json", False),
+        ("GetObject", "data/mine/e000001-s000000000100-a1b2/r0.safetensors", False),
+    ],
+)
+def test_people_roll_back_in_a_mirror_and_neither_read_nor_write_its_data(
+    dev: Assembly, action: str, key: str, *, expected: bool
+) -> None:
+    request = Request(action=f"s3:{action}", resource=f"{BUCKET}/mirror/mine/{key}", context=HTTPS)
+
+    assert is_allowed(request, person(dev)) is expected
+
+
 def event(name: str) -> dict[str, Any]:
     """In the shape of docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html."""
     return {

@@ -74,9 +74,14 @@ class S3Mirrors:
             manifest = told.get("manifest")
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
-        if manifest is not None and not self._has_arrived(run_id, manifest):
+        if manifest is not None and not self.has_arrived(run_id, manifest):
             return None
         return CompletionRecord(run_id=run_id, step=step, completed_at=told["completed_at"])
+
+    def has_arrived(self, run_id: str, manifest: str) -> bool:
+        """Tell whether a manifest, by its key within the mirror, is there with all that it names."""
+        told = self._told(run_id, manifest) if manifest in self._manifests(run_id) else None
+        return told is not None and self._is_whole(run_id, told, {})
 
     def outlived(self, run_id: str, *, keep: int) -> Iterator[Sequence[str]]:
         """Yield old manifests and then old data, none of which a manifest that stays names.
@@ -116,10 +121,6 @@ class S3Mirrors:
         listed = self._sizes(mirror_prefix(run_id), f"{DATA_PREFIX}{run_id}/")
         # What lies in no save's folder is not ours to judge.
         return [key for key in listed if (parse_data_key(key) or oldest_kept) < oldest_kept and key not in named]
-
-    def _has_arrived(self, run_id: str, manifest: str) -> bool:
-        told = self._told(run_id, manifest) if manifest in self._manifests(run_id) else None
-        return told is not None and self._is_whole(run_id, told, {})
 
     def _manifests(self, run_id: str) -> list[str]:
         """Return the manifests' keys, newest first."""
