@@ -166,11 +166,14 @@ def _has_waited(folded: Folded, ports: Ports, now: str) -> bool:
     waited_seconds = max(0.0, seconds_between(waits.waiting_since(run, folded.job, folded.last), now))
     if training_types.makes_way(run, waited_seconds=waited_seconds, ports=ports):
         return True
-    limit_seconds = begin.longest_wait_seconds(run, waited_seconds=waited_seconds, ports=ports, now=now)
-    if waited_seconds < limit_seconds:
+    patience = begin.patience(run, waited_seconds=waited_seconds, ports=ports, now=now)
+    if waited_seconds < patience.seconds:
         return False
-    last_start = ports.ledger.last_start
-    if backlog.has_backlog(run.job_queue, last_start=last_start, within_seconds=limit_seconds, now=now):
+    last_start, within_seconds = ports.ledger.last_start, patience.seconds
+    # Nobody knows when a job's turn comes, so a deadline that needs on-demand now does not wait for it.
+    if not patience.is_over and backlog.has_backlog(
+        run.job_queue, last_start=last_start, within_seconds=within_seconds, now=now
+    ):
         return False
     # On-demand without capacity goes back to spot. Spot goes on waiting, which is free, unless on-demand can be paid.
     return run.market == Market.ON_DEMAND or (
