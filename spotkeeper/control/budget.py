@@ -108,6 +108,13 @@ class Budget:
     """Spot and on-demand."""
     version: int = 1
     """Rises when a limit is set; reserving and settling are conditional on what is left instead."""
+    deployed_version: int = 1
+    """The newest version whose limits are those of the settings: as opened, or as deployed since."""
+
+    @property
+    def is_set_by_person(self) -> bool:
+        """Whether a person has set limits since the settings did."""
+        return self.version > self.deployed_version
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -331,8 +331,10 @@ class Budgets(Protocol):
     def open(self, budget: Budget) -> Budget:
         """Record the budget of a holder that has none, and return the one that the holder has now."""
 
-    def set_limits(self, budget: Budget, *, fallback: int, total: int) -> Budget:
+    def set_limits(self, budget: Budget, *, fallback: int, total: int, is_deployed: bool = False) -> Budget:
         """Set both limits, and return the budget as it is then.
+
+        `is_deployed`: they are what the settings say; otherwise they are a person's word.
 
         Raises:
             Conflict: somebody set one since the budget was read.

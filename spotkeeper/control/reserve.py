@@ -173,13 +173,13 @@ def budgets_of(run: Run, *, ports: Ports, now: str) -> list[Budget]:
 
 def _budget_of(holder: str, limits: Limits, ports: Ports) -> Budget:
     budget = ports.budgets.get(holder) or ports.budgets.open(limits.open(holder))
-    if not kind_of(holder).is_monthly or budget.version > 1:
+    if not kind_of(holder).is_monthly or budget.is_set_by_person:
         return budget  # a person's word stands until the month ends
     settled = limits.open(holder)
     fallback, total = _capped(budget.fallback, settled.fallback), _capped(budget.total, settled.total)
     if (fallback, total) == (budget.fallback.limit, budget.total.limit):
         return budget
-    return ports.budgets.set_limits(budget, fallback=fallback, total=total)
+    return ports.budgets.set_limits(budget, fallback=fallback, total=total, is_deployed=True)
 
 
 def _capped(stored: Cap, settled: Cap) -> int:

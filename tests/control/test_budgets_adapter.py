@@ -85,6 +85,16 @@ def test_a_budget_is_opened_once(money: Money) -> None:
     assert money.budgets.get("team/research#2026-11") == opened
 
 
+def test_a_budget_tells_whether_its_limits_are_a_persons_or_the_settings(money: Money) -> None:
+    budget = money.budgets.open(Limits().open("team/research#2026-11"))
+    assert not budget.is_set_by_person
+
+    for is_deployed in (True, True, False):
+        budget = money.budgets.set_limits(budget, fallback=budget.version, total=100, is_deployed=is_deployed)
+        assert budget.is_set_by_person is not is_deployed
+        assert money.budgets.get(budget.holder) == budget
+
+
 def test_money_and_intent_are_one_write(money: Money) -> None:
     after = money.reserve()
 

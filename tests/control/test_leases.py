@@ -304,6 +304,23 @@ def test_a_total_cap_that_is_deployed_in_mid_month_is_kept_from_then_on(holder: 
     assert world.budgets.budgets[holder].total.limit == 3 * USD
 
 
+def test_each_cap_that_is_deployed_in_mid_month_is_kept_until_a_person_has_the_word() -> None:
+    world = World()
+    world.budgets.open(Limits().open(MONTH))
+    limits = Limits(total_microusd=500 * USD)
+    for number in range(2):
+        deployed = replace(world.ports, terms=replace(TERMS, limits=limits))
+        submit(new_run(f"run-{number}"), ports=deployed, now=NOW)
+        assert world.budgets.budgets[MONTH].total.limit == 500 * USD
+        limits = replace(limits, fallback_microusd=1 * USD)
+    kept = world.budgets.budgets[MONTH]
+    assert kept.fallback.limit == 1 * USD
+
+    world.budgets.set_limits(kept, fallback=UNLIMITED_MICROUSD, total=kept.total.limit)
+    submit(new_run("run-2"), ports=deployed, now=NOW)
+    assert world.budgets.budgets[MONTH].fallback.limit == UNLIMITED_MICROUSD
+
+
 def test_what_a_person_set_for_this_month_is_not_undone_by_a_deployment() -> None:
     world = World()
     opened = world.budgets.open(Limits(total_microusd=3 * USD).open(MONTH))

@@ -19,7 +19,7 @@ from tests.control.reconciled import HOST, NORMAL, RUN, World, after
 STARTED = 40
 
 
-def on_demand(batch: MemoryBatch | None = None, **caps: int) -> World:
+def on_demand(batch: MemoryBatch | None = None, **caps: Any) -> World:
     """Return a world whose run trains on on-demand since minute 40, in job-2."""
     world = World(batch=batch)
     world.submit(new_run(**{"fallback_cap_microusd": 20 * MICROUSD_PER_USD, **caps}))

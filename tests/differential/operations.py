@@ -205,10 +205,11 @@ def set_limits(random: Random, known: Known) -> Call | None:
     budget = _any(random, known.budgets)
     if budget is None:
         return None
-    fallback, total = random.randint(0, 10), random.randint(0, 20)
+    fallback, total, is_deployed = random.randint(0, 10), random.randint(0, 20), random.random() < 0.5
+    who = "settings" if is_deployed else "a person"
     return Call(
-        f"set limits of {budget.holder}, version {budget.version}, to {fallback} and {total}",
-        lambda side: side.budgets.set_limits(budget, fallback=fallback, total=total),
+        f"set limits of {budget.holder}, version {budget.version}, to {fallback} and {total} for {who}",
+        lambda side: side.budgets.set_limits(budget, fallback=fallback, total=total, is_deployed=is_deployed),
     )
 
 

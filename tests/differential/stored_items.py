@@ -74,7 +74,8 @@ def expected_items(
             for name in ("fallback", "total")
             for part, amount in asdict(getattr(budget, name)).items()
         }
-        items[f"BUDGET#{budget.holder}", "BUDGET"] = {**caps, "version": budget.version}
+        versions = attributes(budget, "holder", "fallback", "total")
+        items[f"BUDGET#{budget.holder}", "BUDGET"] = {**caps, **versions}
     for made in reservations:
         unsettled = {} if made.settled_at else {"listing": "unsettled"}
         items[f"RESERVATIONS#{made.run_id}", f"RESERVATION#{made.submission:04d}"] = {**attributes(made), **unsettled}

@@ -158,11 +158,11 @@ class OvertakenOnce(DynamoDBBudgets):
 
     is_overtaken = False
 
-    def set_limits(self, budget: Budget, *, fallback: int, total: int) -> Budget:
+    def set_limits(self, budget: Budget, *, fallback: int, total: int, is_deployed: bool = False) -> Budget:
         if not self.is_overtaken:
             self.is_overtaken = True
             super().set_limits(budget, fallback=budget.fallback.limit, total=9_000_000)
-        return super().set_limits(budget, fallback=fallback, total=total)
+        return super().set_limits(budget, fallback=fallback, total=total, is_deployed=is_deployed)
 
 
 def test_setting_one_cap_keeps_the_other_that_somebody_set_at_the_same_moment(environment: Connection) -> None:

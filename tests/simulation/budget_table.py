@@ -49,7 +49,7 @@ class BudgetTable:
         self._changed()
         return opened
 
-    def set_limits(self, budget: Budget, *, fallback: int, total: int) -> Budget:
+    def set_limits(self, budget: Budget, *, fallback: int, total: int, is_deployed: bool = False) -> Budget:
         stored = self.budgets[budget.holder]
         if stored.version != budget.version:
             raise Conflict
@@ -58,6 +58,7 @@ class BudgetTable:
             fallback=stored.fallback.changed(CapChange.limiting(stored.fallback.limit, fallback)),
             total=stored.total.changed(CapChange.limiting(stored.total.limit, total)),
             version=stored.version + 1,
+            deployed_version=stored.version + 1 if is_deployed else stored.deployed_version,
         )
         self.budgets[budget.holder] = after
         self._changed()

@@ -383,8 +383,9 @@ class LinkedBudgets:
     def open(self, budget: Budget) -> Budget:
         return self._write("budgets.open", lambda table: table.open(budget))
 
-    def set_limits(self, budget: Budget, *, fallback: int, total: int) -> Budget:
-        return self._write("budgets.set_limits", lambda table: table.set_limits(budget, fallback=fallback, total=total))
+    def set_limits(self, budget: Budget, *, fallback: int, total: int, is_deployed: bool = False) -> Budget:
+        limits: Any = {"fallback": fallback, "total": total, "is_deployed": is_deployed}
+        return self._write("budgets.set_limits", lambda table: table.set_limits(budget, **limits))
 
     def reserve(
         self, run: Run, reservation: Reservation, *, switch: Switch | None, exempt: Collection[str] = (), **changes: Any

@@ -73,14 +73,15 @@ class DynamoDBBudgets:
             return self.get(budget.holder) or budget
         return budget
 
-    def set_limits(self, budget: Budget, *, fallback: int, total: int) -> Budget:
+    def set_limits(self, budget: Budget, *, fallback: int, total: int, is_deployed: bool = False) -> Budget:
         """Set both limits if nobody did so since the budget was read; what is reserved and spent meanwhile stands."""
         sums = {
             **_sums("fallback", CapChange.limiting(budget.fallback.limit, fallback)),
             **_sums("total", CapChange.limiting(budget.total.limit, total)),
         }
         read = {"#version = :read": {":read": budget.version}}
-        update = _adding(_budget_key(budget.holder), sums, read, {"version": budget.version + 1})
+        risen = ("version", "deployed_version") if is_deployed else ("version",)
+        update = _adding(_budget_key(budget.holder), sums, read, dict.fromkeys(risen, budget.version + 1))
         with typed_errors():
             self._client.update_item(TableName=self._table, **update)
         return self.get(budget.holder) or budget
@@ -332,12 +333,14 @@ def _switch_key() -> dict[str, Any]:
 
 def _budget_attributes(budget: Budget) -> dict[str, Any]:
     caps = {f"{name}_{part}": getattr(getattr(budget, name), part) for name in _CAPS for part in _PARTS}
-    return {"version": budget.version, **caps}
+    return {"version": budget.version, "deployed_version": budget.deployed_version, **caps}
 
 
 def _budget_of(holder: str, item: Mapping[str, Any]) -> Budget:
     caps = {name: Cap(**{part: item[f"{name}_{part}"] for part in _PARTS}) for name in _CAPS}
-    return Budget(holder=holder, fallback=caps["fallback"], total=caps["total"], version=item["version"])
+    # Earlier releases have not told whose limits they set: what is absent is 1, so they were a person's.
+    versions = {name: item[name] for name in ("version", "deployed_version") if name in item}
+    return Budget(holder=holder, fallback=caps["fallback"], total=caps["total"], **versions)
 
 
 _RESERVATION_FIELDS: Final = (
