@@ -12,6 +12,7 @@ from zlib import crc32
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control import begin, first_lease, observe, training_types, waits
+from spotkeeper.control.first_lease import SweepIsCapped
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Observation, Outcome
 from spotkeeper.control.ports import Job, Ports
@@ -23,7 +24,7 @@ RESTING_HOURS: Final = 6
 """In one hour of so many the sweeper looks at the attempts of a run that waits for a person: warnings may come late."""
 
 
-def glance(run: Run, job: Job | None, *, ports: Ports, now: str) -> Observation | None:
+def glance(run: Run, job: Job | None, *, ports: Ports, now: str, sweep_is_capped: SweepIsCapped) -> Observation | None:
     """Return what was found if the run needs nothing more; None: it needs to be reconciled.
 
     Args:
@@ -31,16 +32,17 @@ def glance(run: Run, job: Job | None, *, ports: Ports, now: str) -> Observation 
         job: The run's job as read, if it has one that Batch knows and that could be read.
         ports: The world.
         now: ISO 8601, UTC.
+        sweep_is_capped: As read for all that are looked at together.
     """
     if not run.is_closed and (run.is_complete or run.cancel_requested_at or run.pause_requested_at):
         return None
     if run.is_live:
-        return _at_work(run, job, ports, now) if job is not None else None
+        return _at_work(run, job, ports, now, sweep_is_capped) if job is not None else None
     needs_look = (run.state is RunState.WAITING and is_due(run, now)) or (run.needs_person and _is_its_hour(run, now))
     return None if needs_look else Observation(outcome=Outcome.UNCHANGED, reason=run.why or run.state, run=run)
 
 
-def _at_work(run: Run, job: Job, ports: Ports, now: str) -> Observation | None:
+def _at_work(run: Run, job: Job, ports: Ports, now: str, sweep_is_capped: SweepIsCapped) -> Observation | None:
     """Look at a run whose job Batch knows."""
     if run.state is RunState.SUBMITTING or job.has_ended:
         return None
@@ -50,7 +52,7 @@ def _at_work(run: Run, job: Job, ports: Ports, now: str) -> Observation | None:
         return None
     if waits.is_stuck(run, job, None, now=now):
         return None
-    if first_lease.is_missing(run, terms=ports.terms, now=now):
+    if first_lease.is_missing(run, terms=ports.terms, now=now, sweep_is_capped=sweep_is_capped):
         return None
     attempts = ports.ledger.attempts(run.run_id)
     if not observe.is_recorded(job, _of_submission(attempts, run.submission)):

@@ -22,7 +22,7 @@ from spotkeeper.control.budget import (
     SwitchedOff,
     refusal,
 )
-from spotkeeper.control.ports import Ports
+from spotkeeper.control.ports import Budgets, Ports
 from spotkeeper.control.run import Lack, Run
 from spotkeeper.control.terms import ProfileTerms
 from spotkeeper.policy import placement
@@ -128,8 +128,13 @@ def leases_spot(run: Run, *, ports: Ports, now: str) -> bool:
     """
     if ports.terms.caps_total(run, now):
         return True
-    stored = (ports.budgets.get(holder) for holder in ports.terms.holders(run, now))
-    return any(budget is not None and budget.total.limit != UNLIMITED_MICROUSD for budget in stored)
+    return any(is_total_capped(holder, ports.budgets) for holder in ports.terms.holders(run, now))
+
+
+def is_total_capped(holder: str, budgets: Budgets) -> bool:
+    """Tell whether the ledger has a total cap of a holder."""
+    budget = budgets.get(holder)
+    return budget is not None and budget.total.limit != UNLIMITED_MICROUSD
 
 
 def affords_on_demand(run: Run, *, ports: Ports, now: str) -> bool:

@@ -16,6 +16,7 @@ from spotkeeper.contract.ledger import LISTING_OPEN
 from spotkeeper.control import others, reservations, training_adoption
 from spotkeeper.control.budget import Reservation
 from spotkeeper.control.described import Described
+from spotkeeper.control.first_lease import SweepIsCapped, capped_sweeps
 from spotkeeper.control.glance import glance
 from spotkeeper.control.listing import Listed
 from spotkeeper.control.moments import seconds_between
@@ -128,7 +129,7 @@ def _reconcile_runs(
     """Look at the open runs, oldest first, a page at each step."""
     for page in runs.pages():
         found = {run.run_id: run for run in ports.ledger.get_many([entry.run_id for entry in page])}
-        jobs = _jobs_of(found.values(), ports)
+        jobs, sweep_is_capped = _jobs_of(found.values(), ports), capped_sweeps(ports.budgets)
         for number, entry in enumerate(page):
             if not has_time():
                 runs.stop(number)
@@ -143,7 +144,7 @@ def _reconcile_runs(
                     conflict=Outcome.UNCHANGED,
                 )
             else:
-                _reconcile(done, run, jobs.get(run.job_id), ports, clock())
+                _reconcile(done, run, jobs.get(run.job_id), sweep_is_capped, ports, clock())
         yield
 
 
@@ -151,9 +152,9 @@ def _reconciled(run_id: str, ports: Ports, now: str) -> Outcome:
     return reconcile(run_id, ports=ports, now=now).outcome
 
 
-def _reconcile(done: Sweep, run: Run, job: Job | None, ports: Ports, now: str) -> None:
+def _reconcile(done: Sweep, run: Run, job: Job | None, sweep_is_capped: SweepIsCapped, ports: Ports, now: str) -> None:
     def step() -> Outcome:
-        seen = glance(run, job, ports=ports, now=now)
+        seen = glance(run, job, ports=ports, now=now, sweep_is_capped=sweep_is_capped)
         if seen is None:
             described = replace(ports, batch=Described(ports.batch, (job,) if job is not None else ()))
             seen = reconcile(run.run_id, ports=described, now=now)

@@ -6,8 +6,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spotkeeper.contract.budgets import sweep_holder
 from spotkeeper.control.budget import Limits
 from spotkeeper.control.classify import WAITED_REASON
+from spotkeeper.control.first_lease import capped_sweeps
 from spotkeeper.control.glance import glance
 from spotkeeper.control.ports import JobAttempt, JobStatus
 from spotkeeper.control.run import Run
@@ -28,6 +30,7 @@ def runs(draw: st.DrawFn) -> Run:
     """Runs on spot, of all kinds that placement tells apart."""
     facts: dict[str, Any] = {
         "mode": draw(st.sampled_from(list(Mode))).value,
+        "sweep": draw(st.sampled_from([None, "lr"])),
         "fallback_cap_microusd": draw(st.sampled_from([500, 1, 0])) * USD,
     }
     if draw(st.booleans()):
@@ -52,9 +55,17 @@ def done_in(world: World) -> object:
     minutes=st.integers(0, 45) | st.integers(0, 36 * HOUR),
     step=st.sampled_from([None, 1, 900]),
     is_capped_since=st.booleans(),
+    is_sweep_capped_since=st.booleans(),
 )
 def test_where_a_step_is_due_a_glance_says_so(
-    *, run: Run, status: JobStatus, looked_at: int, minutes: int, step: int | None, is_capped_since: bool
+    *,
+    run: Run,
+    status: JobStatus,
+    looked_at: int,
+    minutes: int,
+    step: int | None,
+    is_capped_since: bool,
+    is_sweep_capped_since: bool,
 ) -> None:
     is_training = run.profile == "train-cpu"
     world = World(batch=MemoryTraining() if is_training else MemoryBatch(), terms=TRAINING_TERMS)
@@ -68,9 +79,12 @@ def test_where_a_step_is_due_a_glance_says_so(
     if is_capped_since:
         capped = replace(world.ports.terms, limits=Limits(total_microusd=20 * USD))
         world.ports = replace(world.ports, terms=capped)
-    now = looked_at + minutes
+    if is_sweep_capped_since:
+        world.budgets.open(Limits(total_microusd=20 * USD).open(sweep_holder("lr")))
+    now, sweep_is_capped = looked_at + minutes, capped_sweeps(world.budgets)
 
-    seen = glance(world.run, world.batch.jobs[job_id], ports=world.ports, now=after(now))
+    job = world.batch.jobs[job_id]
+    seen = glance(world.run, job, ports=world.ports, now=after(now), sweep_is_capped=sweep_is_capped)
     before = done_in(world)
     world.look(now)
 

@@ -105,6 +105,26 @@ def test_a_job_that_runs_when_a_total_cap_is_set_has_a_lease_from_the_next_sweep
     assert world.budgets.budgets[MONTH].total.reserved == LEASE
 
 
+def test_the_runs_of_a_sweep_that_are_at_work_have_leases_once_another_run_names_its_cap() -> None:
+    world = World()
+    world.submit(new_run(sweep="lr"))
+    world.ledger.claim(RUN, "job-1", 1)
+    world.change("job-1", JobStatus.RUNNING, JobAttempt(started_at=after(1)))
+    world.sweep(2)
+    assert world.budgets.reserved == {}
+
+    later = new_run("second-8gr3", sweep="lr", sweep_total_cap_microusd=20 * USD)
+    submit(later, ports=world.ports, now=after(3))
+    world.sweep(5)
+    world.sweep(10)
+    assert world.budgets.reserved[RUN, 1].holders[-1] == sweep_holder("lr")
+
+    for minute in range(15, 24 * 60, 5):
+        world.sweep(minute)
+    assert ("job-1", OVER_BUDGET_REASON) in world.batch.terminated, "what it has used counts, up to the cap"
+    assert world.budgets.budgets[sweep_holder("lr")].total.reserved <= 20 * USD
+
+
 def test_a_run_that_cannot_pay_its_first_hour_is_parked_and_goes_on_when_its_cap_is_raised() -> None:
     world = World()
 

@@ -9,13 +9,14 @@ import pytest
 
 from benchmarks import open_runs
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.control.budget import Budget
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import Conflict, JobAttempt, JobStatus
 from spotkeeper.control.reservations import Tended
 from spotkeeper.control.run import Interruption, Run
 from spotkeeper.control.submit import submit
 from spotkeeper.control.sweep import Sweep, sweep
-from tests.control.fakes import NOW, MemoryLedger, new_run
+from tests.control.fakes import NOW, MemoryBudgets, MemoryLedger, new_run
 from tests.control.reconciled import RUN, World, after
 
 USD = 1_000_000
@@ -74,6 +75,23 @@ def test_each_run_has_its_turn_once_in_a_sweep_that_has_time_for_all() -> None:
 
     assert ledger.looked_at == [f"r-{index:04d}" for index in (*range(70, 130), *range(70))]
     assert done.outcomes == {Outcome.UNCHANGED: 130}
+
+
+def test_a_sweep_of_runs_is_asked_for_its_cap_once_a_page() -> None:
+    class Counted(MemoryBudgets):
+        asked = 0
+
+        def get(self, holder: str) -> Budget | None:
+            self.asked += 1
+            return super().get(holder)
+
+    world = with_runs(130, sweep="lr")
+    budgets = Counted(world.ledger)
+    world.ports = replace(world.ports, budgets=budgets)
+
+    sweeping(world, minute=20, time_for=1000)
+
+    assert budgets.asked == 2
 
 
 def test_a_sweep_goes_on_behind_a_run_that_has_ended_since() -> None:

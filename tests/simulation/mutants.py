@@ -626,11 +626,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "sweep-unleased": _mutant(
             "only the run that names a sweep's cap keeps to it",
-            {
-                reserve: (
-                    ("    return any(budget is not None and budget", "    return False and any(budget and budget"),
-                )
-            },
+            {reserve: (("    return any(is_total_capped(holder", "    return False and any(is_total_capped(holder"),)},
         ),
         "crossing-untold": _mutant(
             "a run that values its deadline crosses its cap in silence",
