@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control import outlook
 from spotkeeper.control.classify import WAITED_REASON
@@ -96,3 +98,28 @@ def test_a_segment_that_ends_is_followed_by_another_where_the_deadline_does_not_
         world.change("job-2", JobStatus.FAILED, ran, status_reason=NORMAL, stopped_at=after(50))
         world.hear("job-2", minute=51)
         assert world.run.job_queue == queue
+
+
+def queue_after_loss(run: Run, *, minute: float, step: int) -> str:
+    world = World()
+    world.submit(run)
+    world.ledger.claim(RUN, "job-1", 1)
+    world.lose_host("job-1", minute=minute, step=step)
+    world.hear("job-1", minute=minute)
+    return world.run.job_queue
+
+
+@pytest.mark.parametrize(("step", "queue"), [(900, SPOT_QUEUE), (560, ON_DEMAND_QUEUE), (100, ON_DEMAND_QUEUE)])
+def test_after_a_lost_machine_spot_is_asked_only_if_the_deadline_bears_the_loss_of_another(
+    step: int, queue: str
+) -> None:
+    """Of ten hours of work in 1,000 steps, and with five hours left."""
+    run = run_of(hours_left=14, work_hours=10, num_steps=1000)
+
+    assert queue_after_loss(run, minute=9 * HOUR, step=step) == queue
+
+
+def test_a_run_that_may_not_use_on_demand_asks_spot_again_whatever_its_deadline() -> None:
+    run = run_of(hours_left=14, work_hours=10, num_steps=1000, fallback_cap_microusd=0)
+
+    assert queue_after_loss(run, minute=9 * HOUR, step=100) == SPOT_QUEUE
