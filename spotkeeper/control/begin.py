@@ -87,14 +87,25 @@ def shortage(run: Run, *, ports: Ports, now: str) -> Shortage:
     return Shortage(placement=decided, fallback_at=fallback_at.isoformat(timespec="milliseconds"))
 
 
-def longest_wait_seconds(run: Run, *, waited_seconds: float, ports: Ports, now: str) -> float:
-    """Return for how long in all a run that has waited so long for spot does so, before it may go to on-demand."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """What a run does that has a job on spot, and no machine."""
+
+    seconds: float
+    """For how long in all it waits, before it may go to on-demand."""
+    is_over: bool = False
+    """Its deadline allows no more waiting, whatever it is that the job waits for."""
+
+
+def patience(run: Run, *, waited_seconds: float, ports: Ports, now: str) -> Patience:
+    """Ask placement about a run that has waited so long for spot."""
     if run.deadline_at is not None:
         newest_step = isolated.newest_step(run, ports)
         at = outlook.without_machine(run, waited_seconds=waited_seconds, newest_step=newest_step, now=now)
         if at is not None:
-            return waited_seconds + 3600 * placement.on_demand_due_hours(at)
-    return placement.longest_wait_seconds(Mode(run.mode), ports.terms.placement)
+            due_seconds = 3600 * placement.on_demand_due_hours(at)
+            return Patience(seconds=waited_seconds + due_seconds, is_over=placement.decide(at).is_forced)
+    return Patience(seconds=placement.longest_wait_seconds(Mode(run.mode), ports.terms.placement))
 
 
 def allows_fallback(run: Run, ports: Ports) -> bool:

@@ -17,7 +17,7 @@ from spotkeeper.control.observe import Observation, Outcome
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.reconcile import is_due
 from spotkeeper.control.run import Attempt, Run
-from spotkeeper.policy.placement import HOST_SECONDS, Market
+from spotkeeper.policy.placement import Market, Mode, longest_wait_seconds
 
 RESTING_HOURS: Final = 6
 """In one hour of so many the sweeper looks at the attempts of a run that waits for a person: warnings may come late."""
@@ -67,9 +67,9 @@ def _may_give_up(run: Run, ports: Ports, now: str) -> bool:
     waited_seconds = seconds_between(run.waits_since, now)
     if training_types.makes_way(run, waited_seconds=waited_seconds, ports=ports):
         return True
-    limit_seconds = ports.terms.placement.fallback_after_seconds
-    if run.deadline_at is not None:
-        limit_seconds = min(limit_seconds, HOST_SECONDS)
+    # A deadline may allow no wait at all, and what it allows takes a look at the checkpoints.
+    is_timed = run.deadline_at is not None
+    limit_seconds = 0 if is_timed else longest_wait_seconds(Mode(run.mode), ports.terms.placement)
     return waited_seconds >= limit_seconds and begin.allows_fallback(run, ports)
 
 

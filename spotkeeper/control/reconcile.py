@@ -166,11 +166,14 @@ def _has_waited(folded: Folded, ports: Ports, now: str) -> bool:
     waited_seconds = max(0.0, seconds_between(waits.waiting_since(run, folded.job, folded.last), now))
     if training_types.makes_way(run, waited_seconds=waited_seconds, ports=ports):
         return True
-    limit_seconds = begin.longest_wait_seconds(run, waited_seconds=waited_seconds, ports=ports, now=now)
-    if waited_seconds < limit_seconds:
+    patience = begin.patience(run, waited_seconds=waited_seconds, ports=ports, now=now)
+    if waited_seconds < patience.seconds:
         return False
-    last_start = ports.ledger.last_start
-    if backlog.has_backlog(run.job_queue, last_start=last_start, within_seconds=limit_seconds, now=now):
+    last_start, within_seconds = ports.ledger.last_start, patience.seconds
+    # Nobody knows when a job's turn comes, so a deadline that needs on-demand now does not wait for it.
+    if not patience.is_over and backlog.has_backlog(
+        run.job_queue, last_start=last_start, within_seconds=within_seconds, now=now
+    ):
         return False
     # On-demand without capacity goes back to spot. Spot goes on waiting, which is free, unless on-demand can be paid.
     return run.market == Market.ON_DEMAND or (
@@ -263,16 +266,16 @@ def _begin(
         return begun, Outcome.REQUEUED, reason
     reason = f"{reason}; spot is not possible: {begun.reason}"
     if begun.is_own:
-        rest = {"state": RunState.PARKED, "reason": reason, "wait_until": None, "lacks": begun.lacks}
-        return ports.ledger.advance(run, **rest, **counts), Outcome.PARKED, reason
+        told = {"wait_until": None, "reason": reason, "lacks": begun.lacks}
+        return _resting(run, RunState.PARKED, {**told, **counts}, ports), Outcome.PARKED, reason
     counts = {**counts, "num_money_waits": run.num_money_waits + 1}
     wait_until = after(now, run.num_money_waits)
     return _wait(run, reason, wait_until, begun.lacks, counts, ports), Outcome.WAITING, reason
 
 
 def _wait(run: Run, reason: str, wait_until: str, lacks: Lack | None, counts: Mapping[str, Any], ports: Ports) -> Run:
-    changes = {"reason": reason, "wait_until": wait_until, "lacks": lacks, **counts, **standby.forgotten()}
-    return ports.ledger.advance(run, state=RunState.WAITING, **changes)
+    changes = {"reason": reason, "wait_until": wait_until, "lacks": lacks, **counts}
+    return _resting(run, RunState.WAITING, changes, ports)
 
 
 _RESTING: Final = {Action.WAIT: Outcome.WAITING, Action.PARK: Outcome.PARKED}
@@ -281,8 +284,12 @@ _RESTING: Final = {Action.WAIT: Outcome.WAITING, Action.PARK: Outcome.PARKED}
 def _rest(run: Run, decision: Decision, counts: dict[str, Any], ports: Ports) -> Run:
     state = RunState.WAITING if decision.action is Action.WAIT else RunState.PARKED
     told = {"wait_until": decision.wait_until, "reason": decision.reason, "lacks": decision.lacks}
-    changes = {**told, **counts, **standby.forgotten()}
-    return ports.ledger.advance(run, state=state, **changes)
+    return _resting(run, state, {**told, **counts}, ports)
+
+
+def _resting(run: Run, state: RunState, changes: Mapping[str, Any], ports: Ports) -> Run:
+    # A run that rests has no standby: whose money is set aside for one that the run names would never be settled.
+    return ports.ledger.advance(run, state=state, **changes, **standby.forgotten())
 
 
 def _note(run: Run, submission: int, outcome: Outcome, reason: str, ports: Ports, now: str) -> None:

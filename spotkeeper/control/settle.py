@@ -58,8 +58,11 @@ def _spent(
 
 
 def is_open(run: Run, submission: int) -> bool:
-    """Tell whether a submission may still get a job or has one that the run wants."""
-    return (run.is_live and run.submission == submission) or run.standby_submission == submission
+    """Tell whether a submission may still get a job or has one that the run wants.
+
+    A run that rests wants neither its own nor its standby's; one that an earlier release parked may still name that.
+    """
+    return run.is_live and submission in (run.submission, run.standby_submission)
 
 
 def jobs_of(run: Run, reservation: Reservation, ports: Ports) -> tuple[Job, ...]:

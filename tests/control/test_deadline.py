@@ -9,6 +9,7 @@ from spotkeeper.control import outlook
 from spotkeeper.control.classify import WAITED_REASON
 from spotkeeper.control.ports import JobAttempt, JobStatus
 from spotkeeper.control.run import Run
+from spotkeeper.policy.deadline_guard import may_wait
 from spotkeeper.policy.money import MICROUSD_PER_USD
 from tests.control.fakes import ON_DEMAND_QUEUE, SPOT_QUEUE, new_run
 from tests.control.reconciled import NORMAL, RUN, World, after
@@ -53,6 +54,38 @@ def test_a_job_that_gets_no_machine_is_withdrawn_when_the_deadline_needs_on_dema
     assert world.batch.withdrawn == [], "four hours of slack are enough to wait"
     world.sweep(minute=3 * HOUR)
     assert world.batch.withdrawn == [("job-1", WAITED_REASON)]
+
+
+def withdrawn_at(run: Run) -> float | None:
+    """Return in which minute a run is taken out of a queue that gives others a machine all the time."""
+    world = World()
+    world.submit(run)
+    world.change("job-1", JobStatus.RUNNABLE)
+    for minute in range(5, int(14 * HOUR), 5):
+        world.ledger.record_start(SPOT_QUEUE, at=after(minute - 2))
+        world.sweep(minute)
+        if world.batch.withdrawn:
+            return minute
+    return None
+
+
+def test_a_deadline_does_not_wait_for_its_turn_in_a_queue_for_longer_than_its_guard_allows() -> None:
+    run = run_of(hours_left=14, work_hours=10)
+    at = withdrawn_at(run)
+    assert at is not None
+
+    before, then = (
+        outlook.without_machine(run, waited_seconds=60 * minute, newest_step=None, now=after(minute))
+        for minute in (at - 5, at)
+    )
+    assert before is not None
+    assert then is not None
+    assert (may_wait(before), may_wait(then)) == (True, False)
+
+
+def test_who_has_no_deadline_or_time_left_waits_for_its_turn_in_a_queue() -> None:
+    assert withdrawn_at(new_run(fallback_cap_microusd=500 * MICROUSD_PER_USD)) is None
+    assert withdrawn_at(run_of(hours_left=40, work_hours=10)) is None
 
 
 def test_committed_steps_count_as_work_that_is_done() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from spotkeeper.contract.budgets import run_holder
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import STANDBY_REASON, TWIN_REASON
@@ -18,10 +19,10 @@ from tests.control.reconciled import HOST, NORMAL, RUN, World, after
 STARTED = 40
 
 
-def on_demand(batch: MemoryBatch | None = None) -> World:
+def on_demand(batch: MemoryBatch | None = None, **caps: int) -> World:
     """Return a world whose run trains on on-demand since minute 40, in job-2."""
     world = World(batch=batch)
-    world.submit(new_run(fallback_cap_microusd=20 * MICROUSD_PER_USD))
+    world.submit(new_run(**{"fallback_cap_microusd": 20 * MICROUSD_PER_USD, **caps}))
     world.give_up("job-1", minute=31)
     world.hear("job-1", minute=32)
     world.ledger.claim(RUN, "job-2", 1)
@@ -221,3 +222,38 @@ def test_a_run_on_spot_gets_no_standby() -> None:
     assert world.run.standby_submission is None
     assert [request["jobQueue"] for request in world.batch.requests] == [SPOT_QUEUE]
     assert ON_DEMAND_QUEUE not in world.run.job_queue
+
+
+def out_of_money() -> World:
+    """Return a world whose run has spent its cap, and ends a segment while its standby waits for a machine."""
+    usd = 100 * MICROUSD_PER_USD
+    world = on_demand(fallback_cap_microusd=usd, total_cap_microusd=usd)
+    world.look(minute=STARTED + 15)
+    world.change("job-3", JobStatus.RUNNABLE)
+    budget = world.budgets.budgets[run_holder(RUN)]
+    world.budgets.set_limits(budget, fallback=budget.fallback.reserved, total=budget.total.reserved)
+    yielded(world, minute=80)
+    return world
+
+
+def test_a_run_that_is_parked_for_want_of_money_has_no_standby_and_gets_its_lease_back() -> None:
+    world = out_of_money()
+
+    assert world.hear("job-2", minute=81) is Outcome.PARKED
+    world.change("job-3", JobStatus.FAILED, status_reason=STANDBY_REASON, stopped_at=after(81))
+    world.sweep(minute=120)
+
+    assert (world.run.standby_submission, world.run.standby_job_id) == (None, None)
+    assert [item.submission for item in world.budgets.reservations(RUN) if item.settled_at is None] == []
+
+
+def test_the_lease_of_a_standby_that_a_parked_run_still_names_is_settled() -> None:
+    world = out_of_money()
+    named = {name: getattr(world.run, name) for name in ("standby_submission", "standby_job_id")}
+    world.hear("job-2", minute=81)
+    world.ledger.runs[RUN] = world.run.advanced(**named)  # as earlier releases have left it
+    world.change("job-3", JobStatus.FAILED, status_reason=STANDBY_REASON, stopped_at=after(81))
+
+    world.sweep(minute=120)
+
+    assert [item.submission for item in world.budgets.reservations(RUN) if item.settled_at is None] == []

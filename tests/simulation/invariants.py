@@ -134,6 +134,7 @@ class Invariants:
         if before is None:
             self._capped_at_birth[after.run_id] = self._is_capped(after)
         who = f"{writer} on {after.run_id}"
+        self._check_standby(after, who)
         if after.job_id is not None and (before is None or after.job_id != before.job_id):
             is_own = self._truth.is_job_of(after.job_id, after.run_id, after.submission)
             require(is_own, "I2 its own job", f"{who}: submission {after.submission} takes up job {after.job_id}")
@@ -182,6 +183,12 @@ class Invariants:
             "I2 one job a submission",
             f"{who}: job {before.job_id} to {after.job_id}",
         )
+
+    def _check_standby(self, run: Run, who: str) -> None:
+        """What a standby is paid by is kept open for as long as the run names it."""
+        named = (run.standby_submission, run.standby_job_id, run.standby_ready_at, run.handover_asked_at)
+        is_forgotten = named == (None,) * len(named)
+        require(run.is_live or is_forgotten, "I7 no standby of a run at rest", f"{who}: {run.state}, standby {named}")
 
     def was_capped_at_birth(self, run_id: str) -> bool:
         """Tell whether a total cap of the run or its sweep was known when the run was recorded."""
