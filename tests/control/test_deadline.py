@@ -11,6 +11,7 @@ from spotkeeper.control.ports import JobAttempt, JobStatus
 from spotkeeper.control.run import Run
 from spotkeeper.policy.deadline_guard import may_wait
 from spotkeeper.policy.money import MICROUSD_PER_USD
+from spotkeeper.policy.placement import Mode
 from tests.control.fakes import ON_DEMAND_QUEUE, SPOT_QUEUE, new_run
 from tests.control.reconciled import NORMAL, RUN, World, after
 
@@ -86,6 +87,26 @@ def test_a_deadline_does_not_wait_for_its_turn_in_a_queue_for_longer_than_its_gu
 def test_who_has_no_deadline_or_time_left_waits_for_its_turn_in_a_queue() -> None:
     assert withdrawn_at(new_run(fallback_cap_microusd=500 * MICROUSD_PER_USD)) is None
     assert withdrawn_at(run_of(hours_left=40, work_hours=10)) is None
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_job_on_on_demand_has_its_time_to_get_a_machine_whatever_the_deadline(mode: Mode) -> None:
+    """The deadline would else take it away at once, and ask for it again, with another reservation each time."""
+    world = World()
+    world.submit(run_of(hours_left=11, work_hours=10, mode=mode.value))
+    world.give_up("job-1", minute=6)
+    world.hear("job-1", minute=6)
+    assert world.run.job_queue == ON_DEMAND_QUEUE
+    world.created("job-2", minute=6)
+    world.change("job-2", JobStatus.RUNNABLE)
+
+    for minute in (6.1, 8, 10.9):
+        world.hear("job-2", minute=minute)
+        world.sweep(minute)
+    assert (world.run.submission, world.batch.withdrawn) == (2, [])
+
+    world.sweep(minute=37)
+    assert world.batch.withdrawn == [("job-2", WAITED_REASON)]
 
 
 def test_committed_steps_count_as_work_that_is_done() -> None:
