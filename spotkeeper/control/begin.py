@@ -89,17 +89,18 @@ def shortage(run: Run, *, ports: Ports, now: str) -> Shortage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patience:
-    """What a run does that has a job on spot, and no machine."""
+    """What a run does that has a job, and no machine."""
 
     seconds: float
-    """For how long in all it waits, before it may go to on-demand."""
+    """For how long in all it waits, before it may go elsewhere."""
     is_over: bool = False
     """Its deadline allows no more waiting, whatever it is that the job waits for."""
 
 
 def patience(run: Run, *, waited_seconds: float, ports: Ports, now: str) -> Patience:
-    """Ask placement about a run that has waited so long for spot."""
-    if run.deadline_at is not None:
+    """Ask placement about a run whose job has waited so long for a machine."""
+    # On-demand is what a deadline can rely on: a job that waits there has its time like any other.
+    if run.market == Market.SPOT and run.deadline_at is not None:
         newest_step = isolated.newest_step(run, ports)
         at = outlook.without_machine(run, waited_seconds=waited_seconds, newest_step=newest_step, now=now)
         if at is not None:

@@ -1,6 +1,6 @@
 """Cancel a run: the wish is recorded first, and from then on no attempt can claim; then its job is stopped."""
 
-from spotkeeper.control import first_lease, standby
+from spotkeeper.control import first_lease, isolated, standby
 from spotkeeper.control.classify import CANCEL_REASON
 from spotkeeper.control.closing import close_if_over
 from spotkeeper.control.lookup import find_jobs
@@ -12,8 +12,9 @@ from spotkeeper.control.run import Run
 def cancel(run_id: str, *, ports: Ports, now: str) -> Run:
     """Cancel a run and return it. A run that has ended stays as it is; cancelling twice is cancelling once.
 
-    A run whose job exists becomes CANCELLED when Batch reports that the job ended; one without a job, or whose job has
-    ended already, at once.
+    A run whose job exists becomes CANCELLED when AWS reports that the job ended; one without a job, or whose job has
+    ended already, at once, but for one without network whose job may still appear: the sweeper looks for it until it
+    cannot any more.
 
     Raises:
         UnknownRun: the ledger has no such run.
@@ -27,8 +28,11 @@ def cancel(run_id: str, *, ports: Ports, now: str) -> Run:
         return _observed(run, run.job_id, ports=ports, now=now)
     # The reply to SubmitJob may be on its way: stop what has our name. A job that look-up does not show yet is
     # stopped by its submitter, who finds the run cancelled, and is refused its claim in any case.
-    for job in find_jobs(run, run.submission, queue=run.job_queue, batch=ports.batch):
+    found = find_jobs(run, run.submission, queue=run.job_queue, batch=ports.batch)
+    for job in found:
         ports.batch.terminate(job.job_id, CANCEL_REASON)
+    if not found and isolated.may_have_job(run, now=now):
+        return run
     return _close(run, ports=ports, now=now)
 
 

@@ -5,11 +5,12 @@
 
 from dataclasses import dataclass, replace
 
-from spotkeeper.control import begin, standby, training_types
+from spotkeeper.control import begin, outlook, standby, training_types
 from spotkeeper.control.classify import Cause, Ending
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.requeue import Action, Decision
 from spotkeeper.control.run import Run
+from spotkeeper.policy import deadline_guard as guard
 from spotkeeper.policy.placement import Market
 
 
@@ -27,7 +28,15 @@ class Choice:
 
 
 def choose(run: Run, ending: Ending, decision: Decision, ports: Ports, now: str) -> Choice:
-    """Return what follows a job that ended this way on the run's market. `now` is ISO 8601, UTC."""
+    """Return what follows a job that ended this way on the run's market.
+
+    Args:
+        run: The run, with the newest checkpoint's step as its `committed_step`.
+        ending: How its job ended.
+        decision: Of `requeue`.
+        ports: The world.
+        now: ISO 8601, UTC.
+    """
     if decision.action is Action.REQUEUE and run.market == Market.ON_DEMAND:
         heir = standby.heir(run, ports)
         if heir is not None:
@@ -37,6 +46,10 @@ def choose(run: Run, ending: Ending, decision: Decision, ports: Ports, now: str)
         stays = (is_dry or _is_pressed(run, ports, now)) and ending.cause is not Cause.SWITCHED_OFF
         return Choice(decision=decision, market=Market.ON_DEMAND if stays else Market.SPOT)
     if decision.action is Action.REQUEUE:
+        forbidding = _forbids_spot(run, ports, now)
+        if forbidding is not None:
+            decision = replace(decision, reason=f"{decision.reason}; {forbidding}")
+            return Choice(decision=decision, market=Market.ON_DEMAND)
         return Choice(decision=decision, market=Market.SPOT)
     if decision.action is Action.WAIT and ending.cause is Cause.NO_CAPACITY:
         return _without_capacity(run, decision, ports, now)
@@ -48,6 +61,14 @@ def _is_pressed(run: Run, ports: Ports, now: str) -> bool:
     return (
         run.deadline_at is not None and begin.shortage(run, ports=ports, now=now).placement.market is Market.ON_DEMAND
     )
+
+
+def _forbids_spot(run: Run, ports: Ports, now: str) -> str | None:
+    """Return why the run's deadline does not allow another start on spot, even if spot is there; None: it does."""
+    at = outlook.after_loss(run, newest_step=run.committed_step, now=now)
+    if at is None or at.remaining_hours <= 0 or guard.may_use_spot(at) or not begin.allows_fallback(run, ports):
+        return None
+    return f"its deadline allows no other start on spot: slack {guard.slack_hours(at):.2f} h"
 
 
 def _without_capacity(run: Run, decision: Decision, ports: Ports, now: str) -> Choice:

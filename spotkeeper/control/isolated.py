@@ -10,6 +10,7 @@ from typing import Final
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.classify import Cause, Ending
+from spotkeeper.control.lookup import LOOK_UP_SECONDS
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Job, JobStatus, Ledger, Ports
 from spotkeeper.control.run import Completion, Run
@@ -19,6 +20,18 @@ RECORD_SECONDS: Final = 900
 _UNPROVED: Final = (
     "the program exited 0, but its mirror never brought both its completion record and its last checkpoint"
 )
+
+
+def may_have_job(run: Run, *, now: str) -> bool:
+    """Tell whether a job of the run may still appear that nobody knows, as its creation is on its way.
+
+    A job of another run is refused its claim then. Here it trains, unless somebody finds and stops it.
+    """
+    if not (run.is_isolated and run.is_live and run.job_id is None):
+        return False
+    # The call for a first submission is always noted before it is made; that for a later one, if it is not prompt.
+    asked_at = run.sent_at or (run.intent_at if run.submission > 1 else None)
+    return asked_at is not None and seconds_between(asked_at, now) < LOOK_UP_SECONDS
 
 
 def claim(run: Run, job: Job, *, ledger: Ledger) -> Run:

@@ -26,6 +26,11 @@ def without_machine(run: Run, *, waited_seconds: float, newest_step: int | None,
     return _situation(run, newest_step, now, market=None, spot=Spot.DOWN, spot_hours=waited_seconds / 3600)
 
 
+def after_loss(run: Run, *, newest_step: int | None, now: str) -> Situation | None:
+    """Return the situation of a run that has lost its machine, and may have another at once; None: no deadline."""
+    return _situation(run, newest_step, now, market=None, spot=Spot.UP, spot_hours=0.0)
+
+
 def on_demand(run: Run, *, newest_step: int | None, now: str) -> Situation | None:
     """Return the situation of a run on on-demand that knows nothing of spot; None: it has no deadline."""
     return _situation(run, newest_step, now, market=Market.ON_DEMAND, spot=Spot.UNKNOWN, spot_hours=0.0)

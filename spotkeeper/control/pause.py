@@ -6,7 +6,7 @@ Pausing records the wish first, and from then on no attempt can claim; then the 
 from typing import Any
 
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.control import begin, standby
+from spotkeeper.control import begin, isolated, standby
 from spotkeeper.control.classify import PAUSE_REASON
 from spotkeeper.control.lookup import find_jobs
 from spotkeeper.control.ports import Conflict, Ledger, Ports, Refused, ReplyLost, Throttled, UnknownRun
@@ -18,7 +18,8 @@ from spotkeeper.control.submit import finish
 def pause(run_id: str, *, ports: Ports, now: str) -> Run:
     """Pause a run and return it. One that has ended, is being cancelled or is parked stays as it is.
 
-    A run whose job is known becomes PAUSED when AWS reports that the job ended; any other at once.
+    A run whose job is known becomes PAUSED when AWS reports that the job ended; any other at once, but for one without
+    network whose job may still appear: the sweeper looks for it until it cannot any more.
 
     Raises:
         UnknownRun: the ledger has no such run.
@@ -43,6 +44,8 @@ def pause(run_id: str, *, ports: Ports, now: str) -> Run:
             if run.is_isolated and run.is_live and stopping:
                 # No claim of its next job would be refused while this one lives, so it is waited for.
                 return ports.ledger.advance(run, state=RunState.SUBMITTED, job_id=stopping[0].job_id)
+            if not found and isolated.may_have_job(run, now=now):
+                return run
             return ports.ledger.advance(run, **paused())
         except Conflict:
             continue

@@ -218,7 +218,7 @@ def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
         "num_capacity_waits": decision.num_capacity_waits,
         "dry_since": dry_since,
     }
-    chosen = choose(replace(run, dry_since=dry_since), ending, decision, ports, now)
+    chosen = choose(replace(run, dry_since=dry_since, committed_step=newest_step), ending, decision, ports, now)
     if chosen.instance_type is not None:
         counts["instance_type"] = chosen.instance_type
     elif ending.cause is Cause.NO_CAPACITY and run.market == Market.SPOT:

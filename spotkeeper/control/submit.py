@@ -167,7 +167,7 @@ def finish(run_id: str, *, ports: Ports, now: str, is_new: bool = False, is_limi
         jobs = find_jobs(run, run.submission, queue=run.job_queue, batch=ports.batch)
         if jobs:
             return _record(run, jobs[0].job_id, ledger=ports.ledger, batch=ports.batch)
-    if run.is_array_child:
+    if run.is_array_child or run.cancel_requested_at is not None or run.pause_requested_at is not None:
         return run
     if run.refused_at is not None and _is_of_this_submission(run, run.refused_at):
         # A function of an older release calls once more, and then a job can have been made after the refusal.

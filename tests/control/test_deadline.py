@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control import outlook
 from spotkeeper.control.classify import WAITED_REASON
@@ -9,6 +11,7 @@ from spotkeeper.control.ports import JobAttempt, JobStatus
 from spotkeeper.control.run import Run
 from spotkeeper.policy.deadline_guard import may_wait
 from spotkeeper.policy.money import MICROUSD_PER_USD
+from spotkeeper.policy.placement import Mode
 from tests.control.fakes import ON_DEMAND_QUEUE, SPOT_QUEUE, new_run
 from tests.control.reconciled import NORMAL, RUN, World, after
 
@@ -86,6 +89,26 @@ def test_who_has_no_deadline_or_time_left_waits_for_its_turn_in_a_queue() -> Non
     assert withdrawn_at(run_of(hours_left=40, work_hours=10)) is None
 
 
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_job_on_on_demand_has_its_time_to_get_a_machine_whatever_the_deadline(mode: Mode) -> None:
+    """The deadline would else take it away at once, and ask for it again, with another reservation each time."""
+    world = World()
+    world.submit(run_of(hours_left=11, work_hours=10, mode=mode.value))
+    world.give_up("job-1", minute=6)
+    world.hear("job-1", minute=6)
+    assert world.run.job_queue == ON_DEMAND_QUEUE
+    world.created("job-2", minute=6)
+    world.change("job-2", JobStatus.RUNNABLE)
+
+    for minute in (6.1, 8, 10.9):
+        world.hear("job-2", minute=minute)
+        world.sweep(minute)
+    assert (world.run.submission, world.batch.withdrawn) == (2, [])
+
+    world.sweep(minute=37)
+    assert world.batch.withdrawn == [("job-2", WAITED_REASON)]
+
+
 def test_committed_steps_count_as_work_that_is_done() -> None:
     run = run_of(hours_left=11, work_hours=10, num_steps=1000)
     half = outlook.without_machine(run, waited_seconds=0, newest_step=500, now=after(0))
@@ -129,3 +152,28 @@ def test_a_segment_that_ends_is_followed_by_another_where_the_deadline_does_not_
         world.change("job-2", JobStatus.FAILED, ran, status_reason=NORMAL, stopped_at=after(50))
         world.hear("job-2", minute=51)
         assert world.run.job_queue == queue
+
+
+def queue_after_loss(run: Run, *, minute: float, step: int) -> str:
+    world = World()
+    world.submit(run)
+    world.ledger.claim(RUN, "job-1", 1)
+    world.lose_host("job-1", minute=minute, step=step)
+    world.hear("job-1", minute=minute)
+    return world.run.job_queue
+
+
+@pytest.mark.parametrize(("step", "queue"), [(900, SPOT_QUEUE), (560, ON_DEMAND_QUEUE), (100, ON_DEMAND_QUEUE)])
+def test_after_a_lost_machine_spot_is_asked_only_if_the_deadline_bears_the_loss_of_another(
+    step: int, queue: str
+) -> None:
+    """Of ten hours of work in 1,000 steps, and with five hours left."""
+    run = run_of(hours_left=14, work_hours=10, num_steps=1000)
+
+    assert queue_after_loss(run, minute=9 * HOUR, step=step) == queue
+
+
+def test_a_run_that_may_not_use_on_demand_asks_spot_again_whatever_its_deadline() -> None:
+    run = run_of(hours_left=14, work_hours=10, num_steps=1000, fallback_cap_microusd=0)
+
+    assert queue_after_loss(run, minute=9 * HOUR, step=100) == SPOT_QUEUE

@@ -10,13 +10,13 @@ from spotkeeper.contract.checkpoint_layout import CompletionRecord
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control import isolated
 from spotkeeper.control.cancel import cancel
-from spotkeeper.control.classify import OVER_BUDGET_REASON, PAUSE_REASON, STUCK_REASON, WAITED_REASON
+from spotkeeper.control.classify import CANCEL_REASON, OVER_BUDGET_REASON, PAUSE_REASON, STUCK_REASON, WAITED_REASON
 from spotkeeper.control.condition import Commit
 from spotkeeper.control.glance import RESTING_HOURS
 from spotkeeper.control.isolated import RECORD_SECONDS
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.pause import pause, resume
-from spotkeeper.control.ports import JobAttempt, JobStatus
+from spotkeeper.control.ports import JobAttempt, JobStatus, ReplyLost
 from spotkeeper.control.survey import Survey, survey
 from spotkeeper.control.training_request import training_request
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
@@ -312,6 +312,87 @@ def test_a_pause_waits_for_a_job_of_which_its_submitter_could_not_tell() -> None
     world.change(job(), JobStatus.FAILED, status_reason=PAUSE_REASON, stopped_at=after(3))
     world.look(4)
     assert world.summary == (RunState.SUBMITTED, 2)
+
+
+class SlowTraining(MemoryTraining):
+    """The first request arrives later than anybody waits for its reply."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.underway: list[Any] = []
+
+    def submit(self, request: Any) -> str:
+        if not self.requests and not self.underway:
+            self.underway.append(request)
+            raise ReplyLost("CreateTrainingJob did not answer")
+        return super().submit(request)
+
+    def arrive(self) -> None:
+        super().submit(self.underway.pop())
+
+
+@pytest.fixture
+def slow() -> World:
+    """A world whose run has a job on its way of which nobody knows."""
+    world = World(batch=SlowTraining(), terms=TRAINING_TERMS)
+    world.ports = replace(world.ports, mirrors=MemoryMirrors())
+    with pytest.raises(ReplyLost):
+        world.submit(training_run(is_isolated=True))
+    return world
+
+
+def test_a_job_that_appears_after_its_run_was_cancelled_is_stopped(slow: World) -> None:
+    assert isinstance(slow.batch, SlowTraining)
+    assert cancel(RUN, ports=slow.ports, now=after(1)).state is RunState.SUBMITTING
+
+    slow.batch.arrive()
+    slow.sweep(5)
+
+    assert slow.batch.terminated == [(job(), CANCEL_REASON)]
+    assert slow.run.state is RunState.CANCELLED
+
+
+def test_a_job_that_appears_after_its_run_was_paused_is_stopped_and_waited_for(slow: World) -> None:
+    assert isinstance(slow.batch, SlowTraining)
+    assert pause(RUN, ports=slow.ports, now=after(1)).state is RunState.SUBMITTING
+
+    slow.batch.arrive()
+    slow.sweep(5)
+    assert (slow.run.job_id, slow.batch.terminated) == (job(), [(job(), PAUSE_REASON)])
+
+    slow.change(job(), JobStatus.FAILED, status_reason=PAUSE_REASON, stopped_at=after(7))
+    slow.sweep(10)
+    assert slow.summary == (RunState.PAUSED, 1)
+
+
+def test_who_resumes_before_it_has_appeared_gets_that_job_and_no_other(slow: World) -> None:
+    assert isinstance(slow.batch, SlowTraining)
+    pause(RUN, ports=slow.ports, now=after(1))
+    slow.sweep(2)
+    assert slow.batch.requests == [], "a wish stands against the request"
+
+    resume(RUN, ports=slow.ports, now=after(3))
+    slow.batch.arrive()
+    slow.sweep(5)
+
+    assert (slow.summary, slow.run.job_id) == ((RunState.SUBMITTED, 1), job())
+    assert len(slow.batch.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("wish", "state"), [(cancel, RunState.CANCELLED), (pause, RunState.PAUSED)], ids=["cancelled", "paused"]
+)
+def test_a_job_that_never_appears_is_waited_for_until_no_look_up_can_show_it(
+    slow: World, wish: Any, state: RunState
+) -> None:
+    wish(RUN, ports=slow.ports, now=after(1))
+    for minute in (5, 10, 14):
+        slow.sweep(minute)
+        assert slow.run.state is RunState.SUBMITTING
+
+    slow.sweep(15)
+
+    assert slow.run.state is state
 
 
 def test_a_mirror_is_late_by_what_exceeds_the_runs_own_bound(world: Isolated) -> None:

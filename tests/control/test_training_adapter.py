@@ -286,6 +286,15 @@ def test_a_job_tells_what_machines_it_has_and_how_many(
     assert (job.instance_type, job.order.num_nodes) == (instance_type, num_nodes)
 
 
+def test_a_job_that_waited_again_after_its_training_ended_when_it_was_stopped() -> None:
+    waited = [moved("Training", 4, until=20), moved("Interrupted", 20), moved("Starting", 21), moved("Stopped", 40)]
+
+    job = described(detail("Stopped", "Stopped", SecondaryStatusTransitions=waited, TrainingEndTime=at(20)))
+
+    assert job.stopped_at == text(40)
+    assert [one.stopped_at for one in job.attempts] == [text(20)]
+
+
 @pytest.mark.parametrize(
     ("reason", "exit_code"),
     [

@@ -8,10 +8,12 @@ from collections.abc import Container, Iterable, Mapping
 from itertools import pairwise
 from typing import Final, Protocol
 
+from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.budgets import environment_holder, run_holder, sweep_holder
 from spotkeeper.contract.checkpoint_layout import DEFAULT_KEEP, EPOCH_PREFIX, parse_manifest_key
 from spotkeeper.contract.ledger import RESTING_STATES, RunState
 from spotkeeper.contract.names import array_job_name, job_name, member_id, parse_array_job_name
+from spotkeeper.control import outlook
 from spotkeeper.control.budget import UNLIMITED_MICROUSD, Cap
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.requeue import MAX_STALLS
@@ -203,15 +205,31 @@ class Invariants:
     def _check_fallback(self, before: Run, after: Run, who: str) -> None:
         """A run leaves spot only when its job there was given no machine: money that is short is no such thing.
 
-        Where on-demand may have none, it goes back to spot, and is not asked again before spot was.
+        Or when its deadline bears no further loss of one. Where on-demand may have none, it goes back to spot, and is
+        not asked again before spot was.
         """
         if (before.market, after.market) == (Market.ON_DEMAND, Market.ON_DEMAND):
             is_refused = self._truth.lacked_quota(_job_name(before))
             require(not is_refused, "I6 spot is asked again", f"{who}: submission {before.submission} had no quota")
         if (before.market, after.market) != (Market.SPOT, Market.ON_DEMAND):
             return
-        lacked = self._has_lacked(before)
-        require(lacked, "I6 on-demand for want of spot only", f"{who}: job {before.job_id} did not lack capacity")
+        is_due = self._has_lacked(before) or self._is_pressed(after)
+        require(is_due, "I6 on-demand for want of spot only", f"{who}: job {before.job_id} did not lack capacity")
+
+    def _is_pressed(self, run: Run) -> bool:
+        """Tell whether a start on spot that comes to nothing could cost the run its deadline, by a generous count."""
+        if run.deadline_at is None or run.work_seconds is None:
+            return False
+        done_share = (run.committed_step or 0) / run.num_steps if run.num_steps else 0.0
+        lost_seconds = float(run.variables.get(variables.MAX_LOST_SECONDS, outlook.MAX_LOST_SECONDS))
+        most_seconds = (
+            run.work_seconds * (1 - done_share)
+            + lost_seconds
+            + 2 * outlook.CHANGEOVER_SECONDS
+            + outlook.ON_DEMAND_WAIT_SECONDS
+            + 4 * outlook.SWEEP_SECONDS  # each of these is counted in whole sweeps
+        )
+        return seconds_between(self._truth.now(), run.deadline_at) < most_seconds
 
     def _check_type(self, before: Run, type_: str, who: str) -> None:
         """Spot on SageMaker goes from type to type in their order, each time because the one before had no machine."""

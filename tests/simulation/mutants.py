@@ -739,7 +739,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             "a run is complete by its record alone, though its last checkpoint was lost on its way",
             mirrors=_of(
                 mirrors,
-                ("    if manifest is not None and not self._has_arrived", "    if not told and self._has_arrived"),
+                ("    if manifest is not None and not self.has_arrived", "    if not told and self.has_arrived"),
             ),
         ),
         "half-arrived-counts": _mutant(

@@ -18,7 +18,7 @@ from spotkeeper.control.reconcile import GIVE_UP_SECONDS
 from spotkeeper.control.run import Run
 from spotkeeper.control.terms import EnvironmentTerms
 from spotkeeper.policy.money import MICROUSD_PER_USD, cost_microusd
-from spotkeeper.policy.placement import Mode, longest_wait_seconds
+from spotkeeper.policy.placement import HOST_SECONDS, Mode, longest_wait_seconds
 from spotkeeper.policy.reservation import HANG_SECONDS, LISTED_SECONDS, UNSEEN_SECONDS
 from tests.simulation.attempt import PARAMETER, TRAINING_SECONDS, Container
 from tests.simulation.batch import CAPACITY_CANCEL, LISTED_AFTER_SECONDS, Batch, BatchJob, Hooks
@@ -566,6 +566,10 @@ class World:
     def _job_withdrawn(self, job: BatchJob) -> None:
         if job.stop_reason != WAITED_REASON:
             return
+        if job.is_on_demand:
+            age_seconds = self.scheduler.now_seconds - job.created_seconds
+            has_waited = age_seconds >= HOST_SECONDS / 2  # whose clock is fast counts more
+            require(has_waited, "on-demand has its time", f"{job.name} is withdrawn after {age_seconds:.0f} s")
         if not isinstance(job, TrainingJob):
             self.invariants.job_withdrawn(job.job_id, job.queue)
             return

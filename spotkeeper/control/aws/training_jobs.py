@@ -315,9 +315,10 @@ def _last_attempt(
 
 
 def _ended_at(detail: Mapping[str, Any]) -> datetime:
-    # On a failure TrainingEndTime may be missing.
-    found: datetime = detail.get("TrainingEndTime") or detail.get("LastModifiedTime") or detail["CreationTime"]
-    return found
+    # On a failure TrainingEndTime may be missing; where the job waited after it, for machines again, it is the end of
+    # the training before that.
+    told: datetime = detail.get("TrainingEndTime") or detail.get("LastModifiedTime") or detail["CreationTime"]
+    return max([told, *(moved["StartTime"] for moved in detail.get("SecondaryStatusTransitions") or ())])
 
 
 def _time(moment: datetime | None) -> str | None:
