@@ -11,13 +11,14 @@ from typing import Final
 from zlib import crc32
 
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.control import begin, first_lease, observe, training_types, waits
+from spotkeeper.control import first_lease, observe, training_types, waits
 from spotkeeper.control.first_lease import SweepIsCapped
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Observation, Outcome
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.reconcile import is_due
 from spotkeeper.control.run import Attempt, Run
+from spotkeeper.control.shortage import allows_fallback
 from spotkeeper.policy.placement import Market, Mode, longest_wait_seconds
 
 RESTING_HOURS: Final = 6
@@ -72,7 +73,7 @@ def _may_give_up(run: Run, ports: Ports, now: str) -> bool:
     # A deadline may allow no wait at all, and what it allows takes a look at the checkpoints.
     is_timed = run.deadline_at is not None
     limit_seconds = 0 if is_timed else longest_wait_seconds(Mode(run.mode), ports.terms.placement)
-    return waited_seconds >= limit_seconds and begin.allows_fallback(run, ports)
+    return waited_seconds >= limit_seconds and allows_fallback(run, ports)
 
 
 def _of_submission(attempts: Sequence[Attempt], submission: int) -> list[Attempt]:

@@ -50,6 +50,7 @@ from spotkeeper.control.observe import Folded, Observation, Outcome, Unowned
 from spotkeeper.control.ports import JobStatus, NotAllowed, Ports, Refused, ReplyLost, Throttled, UnknownRun
 from spotkeeper.control.requeue import Action, Decision, History, after, decide
 from spotkeeper.control.run import HistoryEvent, Lack, Run
+from spotkeeper.control.shortage import allows_fallback, patience, shortage
 from spotkeeper.policy.placement import Market
 
 SUBMITTER_SECONDS: Final = 60
@@ -166,18 +167,18 @@ def _has_waited(folded: Folded, ports: Ports, now: str) -> bool:
     waited_seconds = max(0.0, seconds_between(waits.waiting_since(run, folded.job, folded.last), now))
     if training_types.makes_way(run, waited_seconds=waited_seconds, ports=ports):
         return True
-    patience = begin.patience(run, waited_seconds=waited_seconds, ports=ports, now=now)
-    if waited_seconds < patience.seconds:
+    told = patience(run, waited_seconds=waited_seconds, ports=ports, now=now)
+    if waited_seconds < told.seconds:
         return False
-    last_start, within_seconds = ports.ledger.last_start, patience.seconds
+    last_start, within_seconds = ports.ledger.last_start, told.seconds
     # Nobody knows when a job's turn comes, so a deadline that needs on-demand now does not wait for it.
-    if not patience.is_over and backlog.has_backlog(
+    if not told.is_over and backlog.has_backlog(
         run.job_queue, last_start=last_start, within_seconds=within_seconds, now=now
     ):
         return False
     # On-demand without capacity goes back to spot. Spot goes on waiting, which is free, unless on-demand can be paid.
     return run.market == Market.ON_DEMAND or (
-        begin.allows_fallback(run, ports) and reserve.affords_on_demand(run, ports=ports, now=now)
+        allows_fallback(run, ports) and reserve.affords_on_demand(run, ports=ports, now=now)
     )
 
 
@@ -306,7 +307,7 @@ def _after_wait(run: Run, ports: Ports, now: str) -> Observation:
     """Begin the next submission of a run whose wait is over, where placement now wants it."""
     market, reason = Market.SPOT, "its wait is over"
     if run.lacks == Lack.CAPACITY and run.market == Market.SPOT:  # where on-demand had nothing, spot is next
-        placed = begin.shortage(run, ports=ports, now=now).placement
+        placed = shortage(run, ports=ports, now=now).placement
         market, reason = placed.market, placed.reason
     moved, outcome, reason = _begin(run, market, reason, {}, ports, now)
     if market is Market.ON_DEMAND or outcome is not Outcome.REQUEUED:  # to ask spot again is no news

@@ -228,7 +228,7 @@ def _send(run: Run, ports: Ports, now: str, *, is_first: bool) -> Run:
             raise
         job_id = jobs[0].job_id
     except QuotaReached as refusal:
-        return ledger.advance(run, **training_types.without_quota(run, str(refusal), ports.terms, now=now))
+        return ledger.advance(run, **training_types.without_quota(run, str(refusal), ports=ports, now=now))
     except Refused as refusal:
         reason = f"{training.service_of(run.job_queue)} refused the job: {refusal}"
         if is_first:

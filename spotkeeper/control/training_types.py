@@ -3,15 +3,19 @@
 A managed spot job names exactly one type, so what AWS Batch does within a compute environment is done here, one job
 after another: each type has its time to get machines, then the next one is asked for; after the last, placement decides
 as it does for every run without a machine, and the next row begins with the first type again. A type of which the
-account's quota allows no machine counts as one without capacity, and so does on-demand: after a wait, spot is next.
+account's quota allows no machine counts as one without capacity, and so does on-demand: after a wait, spot is next. No
+wait for spot is longer than until on-demand is due.
 """
 
 from typing import Any
 
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.control import reserve
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.requeue import after
 from spotkeeper.control.run import Lack, Run
+from spotkeeper.control.shortage import allows_fallback, shortage
 from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms
 from spotkeeper.policy.placement import Market
 
@@ -36,10 +40,13 @@ def makes_way(run: Run, *, waited_seconds: float, ports: Ports) -> bool:
     return waited_seconds >= profile.training.starting_seconds
 
 
-def without_quota(run: Run, words: str, terms: EnvironmentTerms, *, now: str) -> dict[str, Any]:
+def without_quota(run: Run, words: str, *, ports: Ports, now: str) -> dict[str, Any]:
     """Return the changes of a run whose request the account's quota has no machines for."""
-    other_type = following(run, terms)
-    if other_type is not None:
+    is_on_spot = run.market == Market.SPOT
+    other_type = following(run, ports.terms)
+    due_at = _fallback_at(run, ports, now) if is_on_spot else None
+    presses = run.deadline_at is not None and due_at is not None and seconds_between(due_at, now) >= 0
+    if other_type is not None and not presses:
         reason = f"{words}; {other_type} is next"
         return {
             "state": RunState.WAITING,
@@ -48,16 +55,28 @@ def without_quota(run: Run, words: str, terms: EnvironmentTerms, *, now: str) ->
             "instance_type": other_type,
             "reason": reason,
         }
-    row_begins_anew = {"instance_type": None} if run.market == Market.SPOT else {}
+    wait_until = after(now, run.num_capacity_waits)
+    if due_at is not None and seconds_between(due_at, wait_until) > 0:
+        wait_until = due_at
     return {
-        **row_begins_anew,
+        # Back on spot, the row of types goes on; after its last one it begins anew.
+        **({"instance_type": other_type} if is_on_spot else {}),
         "state": RunState.WAITING,
-        "wait_until": after(now, run.num_capacity_waits),
+        "wait_until": wait_until,
         "lacks": Lack.CAPACITY,
         "num_capacity_waits": run.num_capacity_waits + 1,
-        "dry_since": run.dry_since or now,
         "reason": words,
     }
+
+
+def _fallback_at(run: Run, ports: Ports, now: str) -> str | None:
+    """Return when the run goes to on-demand, as far as that is known now; None: it does not."""
+    if not allows_fallback(run, ports):
+        return None
+    due_at = shortage(run, ports=ports, now=now).fallback_at
+    # What is due and cannot be paid, is no reason to ask spot again at once.
+    is_to_come = seconds_between(now, due_at) > 0
+    return due_at if is_to_come or reserve.affords_on_demand(run, ports=ports, now=now) else None
 
 
 def _asked_of(run: Run, terms: EnvironmentTerms) -> ProfileTerms | None:

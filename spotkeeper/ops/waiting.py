@@ -7,10 +7,10 @@ from typing import Final
 
 from botocore import exceptions as aws
 
-from spotkeeper.control import begin
 from spotkeeper.control.ports import Conflict, Throttled
 from spotkeeper.control.reconcile import observe_job
 from spotkeeper.control.run import Run
+from spotkeeper.control.shortage import allows_fallback
 from spotkeeper.ops.connection import Connection
 
 PASSING: Final = (Throttled, aws.HTTPClientError, aws.ConnectionError)
@@ -57,7 +57,7 @@ def read(run_id: str, connection: Connection) -> Run:
     job = connection.batch.describe(run.job_id)
     if job is None or not job.has_ended:
         return run
-    if not run.is_complete and begin.allows_fallback(run, connection.ports):
+    if not run.is_complete and allows_fallback(run, connection.ports):
         return run
     with suppress(Conflict):  # Somebody observes at this moment; the read shows what they wrote.
         observe_job(run.job_id, ports=connection.ports, now=_now())

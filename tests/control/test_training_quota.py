@@ -6,6 +6,7 @@ from typing import Any
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.ports import JobAttempt, JobStatus, QuotaReached
 from spotkeeper.control.run import Lack
+from spotkeeper.control.shortage import shortage
 from tests.control.reconciled import RUN, World, after
 from tests.control.training import ON_DEMAND, TRAINING_TERMS, TYPES, MemoryTraining, arn_of, training_run
 
@@ -114,6 +115,43 @@ def test_a_refusal_of_on_demand_gives_back_what_was_reserved_for_it_and_says_wha
     assert ON_DEMAND in str(world.run.reason)
     world.sweep(130)
     assert {item.spent_microusd for item in world.budgets.reservations(RUN)} == {0}
+
+
+def asked_by_sweeps(*without: str, hours: int, **changes: Any) -> tuple[list[str], float | None]:
+    """Return which types were asked for where these have no quota, and in which minute on-demand was."""
+    world, sagemaker = submitted(*without, **changes)
+    for minute in range(5, hours * 60, 5):
+        world.sweep(minute)
+        if ON_DEMAND in sagemaker.asked:
+            return sagemaker.asked, minute
+    return sagemaker.asked, None
+
+
+def test_a_run_without_quota_on_spot_goes_to_on_demand_when_that_is_due_and_no_later() -> None:
+    caps = {"fallback_cap_microusd": 1000_000_000}
+    assert asked_by_sweeps(*TYPES, hours=2, **caps)[1] == 30
+    urgent = {"mode": "deadline-first", **caps}
+    assert asked_by_sweeps(*TYPES, hours=2, **urgent)[1] == 15, "after one row of types"
+
+    deadline = {"deadline_at": after(14 * 60), "work_seconds": 36_000, "num_steps": 1000, "attempt_seconds": 86_400}
+    asked, at = asked_by_sweeps(*TYPES, hours=14, **caps, **deadline)
+    assert at is not None
+    ports, run = World(terms=TRAINING_TERMS).ports, training_run(**caps, **deadline)
+    markets = [shortage(run, ports=ports, now=after(minute)).placement.market for minute in (at - 10, at)]
+    assert markets == ["spot", "on-demand"]
+    assert len(asked) < at / 5, "between two rows it waits"
+
+
+def test_a_run_whose_deadline_presses_leaves_a_type_without_quota_for_on_demand() -> None:
+    asked, _ = asked_by_sweeps(
+        TYPES[0], hours=2, fallback_cap_microusd=1000_000_000, deadline_at=after(600), work_seconds=36_000
+    )
+    assert asked == [TYPES[0], ON_DEMAND]
+
+
+def test_a_run_that_cannot_pay_on_demand_asks_spot_less_and_less_often() -> None:
+    asked, _ = asked_by_sweeps(*TYPES, hours=8, fallback_cap_microusd=1, deadline_at=after(600), work_seconds=36_000)
+    assert len(asked) < 15 * len(TYPES)
 
 
 def test_what_was_reserved_for_a_request_that_a_quota_refused_is_given_back() -> None:

@@ -40,6 +40,7 @@ from spotkeeper.control import (
     reserve,
     rounds,
     settle,
+    shortage,
     standby,
     submission_rate,
     submit,
@@ -117,8 +118,8 @@ class LastWriteWins(LedgerTable):
 
 
 CONTROL: Final = (
-    classify, waits, lookup, cost, submission_rate, reserve, month, first_lease, training_request, training_types,
-    submit, standby, isolated, closing, observe, others,
+    classify, waits, lookup, cost, submission_rate, reserve, month, first_lease, training_request, isolated,
+    shortage, training_types, submit, standby, closing, observe, others,
     adoption, backlog, cancel, mirror_retention, begin, pause, requeue, choice, settle, array, renew, kill_switch,
     reservations, unknown_job, reconcile, glance, rounds, sweep,
 )  # fmt: skip
