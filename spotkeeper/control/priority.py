@@ -2,10 +2,12 @@
 
 AWS Batch orders the jobs of one share, which is a team, by priority; between teams the shares decide. SubmitJob fixes
 a job's priority, so one that waits for a machine is withdrawn and submitted again; one that has a machine goes on.
+SageMaker has no queue, so a run there has no priority: its job would be stopped, each time it is said, for nothing.
 """
 
 from typing import Final
 
+from spotkeeper.contract import training
 from spotkeeper.control.classify import PRIORITY_REASON
 from spotkeeper.control.ports import Conflict, JobStatus, Ports, UnknownRun
 from spotkeeper.control.run import Run
@@ -15,6 +17,7 @@ USUAL: Final = 100
 """Of a run that nobody gave a priority."""
 HIGHEST: Final = 9999
 """AWS Batch takes 0 to this."""
+NO_QUEUE: Final = "SageMaker has no queue in which a run could go before another"
 
 
 def check_priority(priority: int) -> int:
@@ -33,7 +36,7 @@ def prioritize(run_id: str, priority: int, *, ports: Ports) -> Run:
 
     Raises:
         UnknownRun: the ledger has no such run.
-        ValueError: AWS Batch takes no such priority.
+        ValueError: AWS Batch takes no such priority, or the run is on SageMaker, which takes none.
     """
     check_priority(priority)
     run = _recorded(run_id, priority, ports)
@@ -50,6 +53,8 @@ def _recorded(run_id: str, priority: int, ports: Ports) -> Run:
         run = ports.ledger.get(run_id)
         if run is None:
             raise UnknownRun(run_id)
+        if training.is_queue(run.job_queue):
+            raise ValueError(f"{NO_QUEUE}: {run_id} has no priority")
         if run.is_closed or run.priority == priority:
             return run
         try:

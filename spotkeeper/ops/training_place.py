@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from spotkeeper.contract.descriptor import Descriptor, Training
 from spotkeeper.contract.names import training_job_name
+from spotkeeper.control.priority import NO_QUEUE
 from spotkeeper.control.run import Run
 from spotkeeper.control.training_request import (
     LONGEST_CHANNEL_NAME,
@@ -55,7 +56,7 @@ def check_service(request: "Request") -> None:
             "program read Secrets Manager itself, or submit to AWS Batch"
         )
     if request.priority is not None:
-        raise ValueError("--priority: SageMaker has no queue in which a run could go before another; leave it out")
+        raise ValueError(f"--priority: {NO_QUEUE}; leave it out")
 
 
 def training_of(descriptor: Descriptor) -> Training:

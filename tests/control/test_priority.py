@@ -11,6 +11,7 @@ from spotkeeper.control.ports import JobStatus, UnknownRun
 from spotkeeper.control.priority import prioritize
 from tests.control.fakes import MemoryBatch, new_run
 from tests.control.reconciled import RUN, World, after
+from tests.control.training import TRAINING_TERMS, MemoryTraining, training_run
 
 
 class WithdrawingBatch(MemoryBatch):
@@ -82,6 +83,16 @@ def test_a_call_that_was_lost_is_made_again_by_the_same_command() -> None:
 def test_what_batch_does_not_take_is_refused_with_what_it_takes(priority: int) -> None:
     with pytest.raises(ValueError, match=rf"0 to 9999 .*, got {priority}"):
         prioritize(RUN, priority, ports=waiting().ports)
+
+
+def test_a_run_on_sagemaker_which_has_no_queue_is_refused_and_its_job_goes_on() -> None:
+    world = World(batch=MemoryTraining(), terms=TRAINING_TERMS)
+    before = world.submit(training_run())
+
+    with pytest.raises(ValueError, match=f"SageMaker has no queue .*: {RUN} has no priority"):
+        prioritize(RUN, 200, ports=world.ports)
+
+    assert (world.batch.withdrawn, world.run) == ([], before)
 
 
 def test_an_unknown_run_is_named() -> None:
