@@ -8,6 +8,7 @@ from typing import Final
 
 from spotkeeper.contract.budgets import run_holder
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.training import is_queue
 from spotkeeper.control.ports import UnknownRun
 from spotkeeper.control.run import Run
 from spotkeeper.policy.money import MICROUSD_PER_USD as USD
@@ -167,10 +168,11 @@ class Operator:
         self._command(f"pause {self.run.run_id}", body, self.skew_seconds)
 
     def hasten(self) -> None:
-        """Let the run go before others."""
+        """Let the run go before others; on SageMaker, where it cannot, that is refused."""
+        refused = (ValueError,) if is_queue(self.run.job_queue) else ()
 
         def body(bound: Bound) -> None:
-            with suppress(UnknownRun):
+            with suppress(UnknownRun, *refused):
                 bound.programs.priority.prioritize(self.run.run_id, HASTY, ports=bound.ports)
 
         self._command(f"hasten {self.run.run_id}", body, self.skew_seconds)
