@@ -125,31 +125,6 @@ def test_a_job_of_others_is_neither_described_nor_stopped(name: str) -> None:
         training.terminate(arn_of(name), "because")
 
 
-def test_a_job_that_cannot_be_described_hides_no_other() -> None:
-    second, third = (detail(TrainingJobName=f"{NAME}{end}", TrainingJobArn=f"{ARN}{end}") for end in ("2", "3"))
-    with stubbed() as (training, stubber):
-        stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
-        stubber.add_client_error("describe_training_job", "AccessDeniedException", "a tag of it is somebody else's")
-        stubber.add_response("describe_training_job", third, {"TrainingJobName": f"{NAME}3"})
-
-        found = training.describe_many([ARN, second["TrainingJobArn"], third["TrainingJobArn"]])
-
-    assert [job.job_id for job in found] == [ARN, f"{ARN}3"]
-
-
-@pytest.mark.parametrize(("code", "status"), [("ThrottlingException", 400), ("InternalFailure", 500)])
-def test_where_sagemaker_itself_fails_the_rest_is_left_for_later_instead_of_each_being_tried_in_vain(
-    code: str, status: int
-) -> None:
-    with stubbed() as (training, stubber):
-        stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
-        stubber.add_client_error("describe_training_job", code, "no", http_status_code=status)
-
-        found = training.describe_many([ARN, f"{ARN}2", f"{ARN}3"])
-
-    assert [job.job_id for job in found] == [ARN]
-
-
 def test_an_arn_of_another_account_with_a_name_of_ours_is_no_job_of_ours() -> None:
     with stubbed() as (training, stubber):
         for _ in range(2):

@@ -1,11 +1,11 @@
 """SageMaker training: the only module that calls it."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.training import job_of_arn
@@ -39,7 +39,7 @@ _VALIDATION: Final = "ValidationException"
 
 
 class SageMakerTraining:
-    """Implements `ports.Batch`. A job's id is its ARN; names are unique and never given twice, so twins cannot be.
+    """Implements `ports.JobService`. A job's id is its ARN; names are unique and never given twice, so twins cannot be.
 
     Args:
         client: boto3's, of "sagemaker": for everything that may be repeated, and for `submit` too, because a second
@@ -78,23 +78,6 @@ class SageMakerTraining:
         """Return the job as it is now."""
         detail = self._described_by_id(job_id)
         return self._job(detail) if detail is not None else None
-
-    def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
-        """Return those of the jobs that could be read: SageMaker describes one at a time, and one may fail.
-
-        Where SageMaker itself fails, or throttles, the rest is left out: each would take as long to fail.
-        """
-        found = []
-        for job_id in job_ids:
-            try:
-                job = self.describe(job_id)
-            except (ClientError, BotoCoreError, Throttled) as error:
-                if isinstance(error, ClientError) and _http_status(error) < SERVER_ERROR:
-                    continue
-                break
-            if job is not None:
-                found.append(job)
-        return tuple(found)
 
     def terminate(self, job_id: str, reason: str) -> None:
         """Stop the job; its container has two minutes to save.
