@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from spotkeeper.contract import training
-from spotkeeper.control.ports import Batch, Job, Throttled
+from spotkeeper.control.ports import Batch, Job, NoSuchQueue, Throttled
 
 _Answer = TypeVar("_Answer")
 
@@ -59,7 +59,12 @@ class Patience:
     def _asked(self, service: str, call: Callable[[], _Answer]) -> _Answer:
         self._check(service)
         self._num_failed[service] += 1
-        answer = call()
+        try:
+            answer = call()
+        except NoSuchQueue:
+            # Which is an answer.
+            self._num_failed[service] = 0
+            raise
         self._num_failed[service] = 0
         return answer
 

@@ -57,6 +57,10 @@ class QuotaReached(Refused):
     """SageMaker rejects the request because the account may have no more machines of the type: another may do."""
 
 
+class NoSuchQueue(Exception):  # noqa: N818
+    """AWS Batch has no such queue, any more. It has ended the queue's jobs with it, and lists none of them."""
+
+
 class JobStatus(StrEnum):
     """Batch's states of a job."""
 
@@ -271,7 +275,11 @@ class JobService(Protocol):
         """
 
     def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
-        """Return the queue's jobs with exactly this name, newest last; a job of the last seconds may be missing."""
+        """Return the queue's jobs with exactly this name, newest last; a job of the last seconds may be missing.
+
+        Raises:
+            NoSuchQueue: there is no such queue.
+        """
 
     def describe(self, job_id: str) -> Job | None:
         """Return the job as it is now, or None if Batch does not know it (any more)."""
