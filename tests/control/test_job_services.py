@@ -18,7 +18,7 @@ TRAINING_JOB = arn_of("dev-digits-7fq2-1")
 
 def both() -> tuple[JobServices, MemoryBatch, MemoryTraining]:
     batch, sagemaker = MemoryBatch(), MemoryTraining()
-    services = JobServices(batch=batch, sagemaker=sagemaker)
+    services = JobServices(batch=batch, sagemaker=lambda: sagemaker)
     assert services.submit(job_request(new_run())) == "job-1"
     assert services.submit(training_request(training_run(), profile=PROFILE)) == TRAINING_JOB
     return services, batch, sagemaker
@@ -59,7 +59,7 @@ def beside_sagemaker_that_throttles() -> tuple[World, MemoryBatch]:
     # The world reaches into the jobs of its only service; here that is AWS Batch.
     world = World(batch=batch, terms=TRAINING_TERMS)
     world.submit(new_run(total_cap_microusd=6 * MICROUSD_PER_USD))
-    services = JobServices(batch=batch, sagemaker=sagemaker)
+    services = JobServices(batch=batch, sagemaker=lambda: sagemaker)
     world.ports = replace(world.ports, batch=services)
     submit(training_run(run_id="tuned-1", total_cap_microusd=50 * MICROUSD_PER_USD), ports=world.ports, now=NOW)
     world.ledger.claim(RUN, "job-1", 1)

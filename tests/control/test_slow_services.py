@@ -96,7 +96,7 @@ class Both(World):
         self.aws_batch, self.sagemaker = TroubledBatch(), TroubledTraining()
         self.aws_batch.trouble, self.sagemaker.trouble = Trouble(self.clock), Trouble(self.clock)
         super().__init__(batch=self.aws_batch, terms=TRAINING_TERMS)
-        self.ports = replace(self.ports, batch=JobServices(batch=self.aws_batch, sagemaker=self.sagemaker))
+        self.ports = replace(self.ports, batch=JobServices(batch=self.aws_batch, sagemaker=lambda: self.sagemaker))
 
     def train(self, number: int, *, total_cap_usd: int | None = None) -> None:
         """Submit so many runs to SageMaker, whose jobs have all reached their time limit since."""

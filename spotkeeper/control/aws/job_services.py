@@ -1,6 +1,10 @@
-"""AWS Batch and SageMaker training behind one port: request, queue or job id tells which is meant."""
+"""AWS Batch and SageMaker training behind one port: request, queue or job id tells which is meant.
 
-from collections.abc import Mapping, Sequence
+What the environment's settings say does not count: a run on SageMaker may outlive them, and AWS Batch, asked for its
+training job, would say that there is none.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +17,16 @@ class JobServices:
     """Implements `ports.Batch`."""
 
     batch: Batch
-    sagemaker: JobService
+    sagemaker: Callable[[], JobService]
+    """Returns the same each time, and makes it when that is needed: no client takes as long to make as SageMaker's."""
 
     def submit(self, request: Mapping[str, Any]) -> str:
         """Submit a job to the service whose request it is."""
-        return (self.sagemaker if "TrainingJobName" in request else self.batch).submit(request)
+        return (self.sagemaker() if "TrainingJobName" in request else self.batch).submit(request)
 
     def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
         """Return the jobs of the name in the queue."""
-        return (self.sagemaker if training.is_queue(queue) else self.batch).find(name, queue=queue)
+        return (self.sagemaker() if training.is_queue(queue) else self.batch).find(name, queue=queue)
 
     def describe(self, job_id: str) -> Job | None:
         """Return the job as it is now."""
@@ -40,4 +45,4 @@ class JobServices:
         self._of(job_id).withdraw(job_id, reason)
 
     def _of(self, job_id: str) -> JobService:
-        return self.batch if training.job_of_arn(job_id) is None else self.sagemaker
+        return self.batch if training.job_of_arn(job_id) is None else self.sagemaker()
