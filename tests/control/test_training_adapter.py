@@ -53,6 +53,8 @@ def detail(status: str = "InProgress", secondary: str = "Training", **changes: A
         "TrainingJobStatus": status,
         "SecondaryStatus": secondary,
         "CreationTime": at(0),
+        # AWS's clock, which is not that of whoever asks.
+        "ResponseMetadata": {"HTTPHeaders": {"date": "Mon, 23 Nov 2026 18:07:00 GMT"}},
         **changes,
     }
 
@@ -61,7 +63,13 @@ def detail(status: str = "InProgress", secondary: str = "Training", **changes: A
 def stubbed() -> Iterator[tuple[SageMakerTraining, Stubber]]:
     client = boto3.client("sagemaker", region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
     with Stubber(client) as stubber:
-        yield SageMakerTraining(client, "dev", clock=lambda: at(7)), stubber
+        yield (
+            SageMakerTraining(
+                client,
+                "dev",
+            ),
+            stubber,
+        )
         stubber.assert_no_pending_responses()
 
 
@@ -309,10 +317,10 @@ def test_a_stopped_job_tells_why_by_its_status_or_by_the_tag_that_was_set_before
     ],
     ids=[
         "soon after",
-        "by another clock",
+        "just before",
         "no time is told",
         "of a stop before, which failed",
-        "of the release before",
+        "of a time that was not told",
     ],
 )
 def test_a_reason_that_was_written_at_another_time_explains_no_stop(
@@ -342,6 +350,34 @@ def test_a_job_is_stopped_after_the_reason_and_its_time_are_written_to_it(reason
 
         training.terminate(ARN, reason)
     assert len(value) <= 256
+
+
+@pytest.mark.parametrize(
+    ("headers", "time"),
+    [
+        ({"date": "Mon, 23 Nov 2026 18:07:00 GMT"}, " @ 2026-11-23T18:07:00+00:00"),
+        ({"date": "at seven"}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_reason_of_a_stop_is_believed_however_wrong_the_clock_of_whoever_stopped_the_job_is(
+    headers: dict[str, str], time: str
+) -> None:
+    # This machine's clock is not near any time of this job.
+    before = detail(ResponseMetadata={"HTTPHeaders": headers})
+    tag = {"Key": "spotkeeper:stop-reason", "Value": f"{WAITED_REASON}{time}"}
+    after = detail("Stopped", "Stopped", SecondaryStatusTransitions=[moved("Training", 4), moved("Stopping", 7)])
+    with stubbed() as (training, stubber):
+        stubber.add_response("describe_training_job", before, {"TrainingJobName": NAME})
+        stubber.add_response("add_tags", {"Tags": []}, {"ResourceArn": ARN, "Tags": [tag]})
+        stubber.add_response("stop_training_job", {}, {"TrainingJobName": NAME})
+        training.terminate(ARN, WAITED_REASON)
+        stubber.add_response("describe_training_job", after, {"TrainingJobName": NAME})
+        stubber.add_response("list_tags", {"Tags": [tag]}, {"ResourceArn": ARN})
+
+        job = training.describe(ARN)
+    assert job is not None
+    assert job.status_reason == WAITED_REASON
 
 
 def test_a_job_to_which_no_reason_can_be_written_is_stopped_all_the_same_and_the_refusal_is_told() -> None:

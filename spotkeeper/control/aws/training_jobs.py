@@ -1,7 +1,7 @@
 """SageMaker training: the only module that calls it."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.training import job_of_arn
 from spotkeeper.control.aws.batch import NOT_ALLOWED, SERVER_ERROR, is_throttle
-from spotkeeper.control.aws.stop_reason import reason_in, stopping_since, tag_of
+from spotkeeper.control.aws.stop_reason import reason_in, replied_at, stopping_since, tag_of
 from spotkeeper.control.classify import NORMAL_EXIT
 from spotkeeper.control.ports import (
     ContainerInput,
@@ -45,14 +45,10 @@ class SageMakerTraining:
         client: boto3's, of "sagemaker": for everything that may be repeated, and for `submit` too, because a second
             job of the same name is refused.
         environment: Begins the name of each of its training jobs.
-        clock: Returns the time, UTC.
     """
 
-    def __init__(
-        self, client: Any, environment: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Any, environment: str) -> None:
         self._client = client
-        self._clock = clock
         self._environment = environment
         self._prefix = f"{environment}-"
 
@@ -122,7 +118,7 @@ class SageMakerTraining:
         if only_waiting and detail["SecondaryStatus"] not in _WITHOUT_MACHINE:
             return
         # First: once it is stopped, nobody can tell why.
-        untold = self._tell_reason(job_id, reason)
+        untold = self._tell_reason(job_id, tag_of(reason, at=replied_at(detail)))
         if untold is not None and only_waiting:
             raise untold
         try:
@@ -133,10 +129,10 @@ class SageMakerTraining:
         if untold is not None:
             raise untold
 
-    def _tell_reason(self, job_id: str, reason: str) -> ClientError | None:
+    def _tell_reason(self, job_id: str, tag: dict[str, str]) -> ClientError | None:
         """Write to a job why it is stopped; return the refusal, if a repetition would only be refused again."""
         try:
-            self._client.add_tags(ResourceArn=job_id, Tags=[tag_of(reason, at=self._clock())])
+            self._client.add_tags(ResourceArn=job_id, Tags=[tag])
         except ClientError as error:
             if is_throttle(error) or _http_status(error) >= SERVER_ERROR:
                 raise _refusal(error) from error
