@@ -6,6 +6,9 @@ from typing import Final
 _QUEUE = re.compile(r"sagemaker/[a-z][a-z0-9-]{0,39}/(spot|on-demand)")
 _JOB_ARN = re.compile(r"arn:[a-z-]+:sagemaker:[a-z0-9-]+:[0-9]{12}:training-job/(?P<name>[A-Za-z0-9-]{1,63})")
 
+AWS_BATCH: Final = "AWS Batch"
+SAGEMAKER: Final = "SageMaker"
+
 LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
 """SageMaker's own, of all training jobs of an account and region. Streams: `<job>/algo-<node>-<milliseconds>`."""
 
@@ -25,7 +28,12 @@ def is_queue(queue: str) -> bool:
 
 def service_of(queue: str) -> str:
     """Return the name of the service that runs a queue's jobs, for people."""
-    return "SageMaker" if is_queue(queue) else "AWS Batch"
+    return SAGEMAKER if is_queue(queue) else AWS_BATCH
+
+
+def service_of_job(job_id: str) -> str:
+    """Return the name of the service that has a job, by its id."""
+    return AWS_BATCH if job_of_arn(job_id) is None else SAGEMAKER
 
 
 def job_of_arn(job_id: str) -> str | None:

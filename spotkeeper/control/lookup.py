@@ -9,7 +9,7 @@ from typing import Final
 
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.names import array_job_name, job_name, member_id, parse_array_job_name, parse_job_name
-from spotkeeper.control.ports import Batch, Job
+from spotkeeper.control.ports import Batch, Job, NoSuchQueue
 from spotkeeper.control.run import Run
 
 LOOK_UP_SECONDS: Final = 900
@@ -23,7 +23,19 @@ def find_jobs(run: Run, submission: int, *, queue: str, batch: Batch) -> tuple[J
     """Return every job of a submission that a look-up by name shows, oldest first; others may give that name too.
 
     Where an array is, its child is, also one that DescribeJobs does not know at the moment: it is then told as its
-    array is.
+    array is. Of a queue that is gone there are none: AWS Batch has ended them with it.
+    """
+    try:
+        return named_jobs(run, submission, queue=queue, batch=batch)
+    except NoSuchQueue:
+        return ()
+
+
+def named_jobs(run: Run, submission: int, *, queue: str, batch: Batch) -> tuple[Job, ...]:
+    """Return what `find_jobs` does, for whoever has to know of jobs that have ended.
+
+    Raises:
+        NoSuchQueue: the queue is gone, so nobody can say which jobs of the name there were.
     """
     if submission > 1 or run.array_index is None:
         named = batch.find(job_name(run.run_id, submission), queue=queue)

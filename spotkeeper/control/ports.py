@@ -57,6 +57,10 @@ class QuotaReached(Refused):
     """SageMaker rejects the request because the account may have no more machines of the type: another may do."""
 
 
+class NoSuchQueue(Exception):  # noqa: N818
+    """AWS Batch has no such queue, any more. It has ended the queue's jobs with it, and lists none of them."""
+
+
 class JobStatus(StrEnum):
     """Batch's states of a job."""
 
@@ -258,8 +262,8 @@ class Sweeps(Protocol):
         """Yield the members that are recorded, by index."""
 
 
-class Batch(Protocol):
-    """AWS Batch, and SageMaker training behind the same operations: the request, queue or job id tells which."""
+class JobService(Protocol):
+    """AWS Batch, or SageMaker training behind the same operations."""
 
     def submit(self, request: Mapping[str, Any]) -> str:
         """Submit a job (parameters of SubmitJob or CreateTrainingJob) and return its id. Never repeats by itself.
@@ -271,22 +275,30 @@ class Batch(Protocol):
         """
 
     def find(self, name: str, *, queue: str) -> tuple[Job, ...]:
-        """Return the queue's jobs with exactly this name, newest last; a job of the last seconds may be missing."""
+        """Return the queue's jobs with exactly this name, newest last; a job of the last seconds may be missing.
+
+        Raises:
+            NoSuchQueue: there is no such queue.
+        """
 
     def describe(self, job_id: str) -> Job | None:
         """Return the job as it is now, or None if Batch does not know it (any more)."""
-
-    def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
-        """Return those of up to 100 jobs that Batch knows and that could be read, in any order.
-
-        So one that is missing may be there: `describe` tells, or why it cannot be read.
-        """
 
     def terminate(self, job_id: str, reason: str) -> None:
         """Cancel or stop a job; `reason` becomes its status reason. No error for a job that has ended."""
 
     def withdraw(self, job_id: str, reason: str) -> None:
         """Cancel a job that waits for a machine; one that has one meanwhile goes on. No error if it has ended."""
+
+
+class Batch(JobService, Protocol):
+    """AWS Batch, and SageMaker training behind the same operations: the request, queue or job id tells which."""
+
+    def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
+        """Return those of up to 100 jobs of AWS Batch that it knows, in any order.
+
+        One that is missing may be there all the same: `describe` tells.
+        """
 
 
 class TrainingJobs(Protocol):

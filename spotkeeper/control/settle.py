@@ -2,7 +2,8 @@
 
 Every job of the submission's name counts, the twin that a lost reply left behind too: it is stopped, waited for, and
 paid from the same reservation. Nothing is settled while a job of the name may still run, or may still show up in a
-look-up; until then the money stays reserved.
+look-up; until then the money stays reserved. With a queue its jobs are gone: they have ended, and of a job on on-demand
+that nobody knows any more, what was reserved for it is booked in full.
 """
 
 from collections.abc import Iterable
@@ -13,10 +14,11 @@ from spotkeeper.control import month
 from spotkeeper.control.budget import Reservation
 from spotkeeper.control.classify import TWIN_REASON
 from spotkeeper.control.cost import cost_microusd
-from spotkeeper.control.lookup import LOOK_UP_SECONDS, find_jobs
+from spotkeeper.control.lookup import LOOK_UP_SECONDS, named_jobs
 from spotkeeper.control.moments import seconds_between
-from spotkeeper.control.ports import Job, Ports
+from spotkeeper.control.ports import Job, NoSuchQueue, Ports
 from spotkeeper.control.run import Run
+from spotkeeper.policy.placement import Market
 
 BATCH_KEEPS_SECONDS: Final = 6 * 86400
 """Batch forgets a job some time after seven days."""
@@ -30,13 +32,15 @@ def settle(run: Run, reservation: Reservation, *, ports: Ports, now: str) -> Res
     """
     if reservation.settled_at is not None or is_open(run, reservation.submission):
         return None
-    jobs = jobs_of(run, reservation, ports)
+    jobs, are_all = _jobs_of(run, reservation, ports)
     running = [job for job in jobs if not job.has_ended]
     for job in running:
         ports.batch.terminate(job.job_id, TWIN_REASON)
     if running or seconds_between(_last_moment(run, reservation, jobs), now) < LOOK_UP_SECONDS:
         return None
-    if not jobs and seconds_between(_last_moment(run, reservation, jobs), now) > BATCH_KEEPS_SECONDS:
+    is_old = seconds_between(_last_moment(run, reservation, jobs), now) > BATCH_KEEPS_SECONDS
+    is_forgotten = not jobs and (is_old or not are_all)
+    if is_forgotten or (not are_all and reservation.market is Market.ON_DEMAND):
         # Nobody can say any more what it cost.
         spent = reservation.microusd
     else:
@@ -67,12 +71,21 @@ def is_open(run: Run, submission: int) -> bool:
 
 def jobs_of(run: Run, reservation: Reservation, ports: Ports) -> tuple[Job, ...]:
     """Return every job of the submission's name, and the one that the run knows although no look-up shows it."""
-    named = find_jobs(run, reservation.submission, queue=reservation.job_queue, batch=ports.batch)
+    return _jobs_of(run, reservation, ports)[0]
+
+
+def _jobs_of(run: Run, reservation: Reservation, ports: Ports) -> tuple[tuple[Job, ...], bool]:
+    """Return these jobs, and whether they are all that there were: a queue that is gone lists none."""
+    try:
+        named = named_jobs(run, reservation.submission, queue=reservation.job_queue, batch=ports.batch)
+        are_all = True
+    except NoSuchQueue:
+        named, are_all = (), False
     known = run.job_id if run.submission == reservation.submission else None
     if known is None or any(job.job_id == known for job in named):
-        return named
+        return named, are_all
     job = ports.batch.describe(known)
-    return named if job is None else (*named, job)
+    return named if job is None else (*named, job), are_all
 
 
 def _last_moment(run: Run, reservation: Reservation, jobs: Iterable[Job]) -> str:

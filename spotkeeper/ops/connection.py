@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
@@ -72,7 +72,7 @@ class Connection:
     sweeps: DynamoDBSweeps
     others: DynamoDBOthersJobs
     batch: Batch
-    """Jobs of AWS Batch, and of SageMaker where the environment has it."""
+    """Jobs of AWS Batch and of SageMaker."""
     batch_client: "BatchClient"
     """For job definitions; jobs go through `batch`."""
     s3: "S3Client"
@@ -94,7 +94,7 @@ class Connection:
             budgets=self.budgets,
             batch=self.batch,
             checkpoints=S3Checkpoints(self.s3, bucket),
-            mirrors=S3Mirrors(self.s3, bucket) if self.descriptor.training is not None else None,
+            mirrors=S3Mirrors(self.s3, bucket),
             terms=EnvironmentTerms.of(self.descriptor),
             others=self.others,
         )
@@ -177,8 +177,7 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
 
 def _job_services(descriptor: Descriptor, batch_client: "BatchClient", options: Mapping[str, Any]) -> Batch:
     batch = AWSBatch(batch_client, boto3.client("batch", **{**options, "config": SUBMIT_CONFIG}))
-    if descriptor.training is None:
-        return batch  # a client of SageMaker is the slowest of all to make
     return JobServices(
-        batch=batch, sagemaker=SageMakerTraining(boto3.client("sagemaker", **options), descriptor.environment)
+        batch=batch,
+        sagemaker=cache(lambda: SageMakerTraining(boto3.client("sagemaker", **options), descriptor.environment)),
     )

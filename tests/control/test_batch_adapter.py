@@ -6,11 +6,20 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.stub import Stubber
 
 from spotkeeper.control.aws.batch import SUBMIT_CONFIG, AWSBatch, job_of
-from spotkeeper.control.ports import JobAttempt, JobOrder, JobStatus, NotAllowed, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import (
+    JobAttempt,
+    JobOrder,
+    JobStatus,
+    NoSuchQueue,
+    NotAllowed,
+    Refused,
+    ReplyLost,
+    Throttled,
+)
 from spotkeeper.control.submit import job_request
 from tests.control.fakes import new_run
 
@@ -115,6 +124,23 @@ def test_a_name_that_nobody_has_is_not_described() -> None:
         stubber.add_response("list_jobs", {"jobSummaryList": []})
 
         assert batch.find("digits-7fq2-1", queue="spot") == ()
+
+
+@pytest.mark.parametrize("words", ["Job queue spot does not exist.", "JobQueue spot not found."])
+def test_a_queue_that_is_gone_is_no_failure_of_aws_batch(words: str) -> None:
+    with stubbed() as (batch, stubber):
+        stubber.add_client_error("list_jobs", "ClientException", words)
+
+        with pytest.raises(NoSuchQueue, match=words):
+            batch.find("digits-7fq2-1", queue="spot")
+
+
+def test_another_refusal_to_list_jobs_says_nothing_about_the_queue() -> None:
+    with stubbed() as (batch, stubber):
+        stubber.add_client_error("list_jobs", "AccessDeniedException", "the queue is not found among yours")
+
+        with pytest.raises(ClientError):
+            batch.find("digits-7fq2-1", queue="spot")
 
 
 def test_an_unknown_job_is_none() -> None:

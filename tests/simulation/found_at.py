@@ -100,7 +100,7 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "type-passed-over": 12,
         "type-left-with-its-machines": 1,
         "name-given-twice": 1,
-        "one-service-fails-both": 271,
+        "one-service-fails-both": 128,
         "on-demand-without-quota-for-ever": 581,
         "quoted-exit-code-counts": 34,
         "failure-without-code-goes-on": 302,

@@ -32,6 +32,7 @@ from spotkeeper.control import (
     month,
     observe,
     others,
+    patience,
     pause,
     reconcile,
     renew,
@@ -50,7 +51,7 @@ from spotkeeper.control import (
     unknown_job,
     waits,
 )
-from spotkeeper.control.aws import job_services, mirrors, training_jobs
+from spotkeeper.control.aws import mirrors, training_jobs
 from spotkeeper.control.budget import Reservation, Switch
 from spotkeeper.control.listing import Listed
 from spotkeeper.control.run import Run
@@ -121,7 +122,7 @@ CONTROL: Final = (
     classify, waits, lookup, cost, submission_rate, reserve, month, first_lease, training_request, isolated,
     shortage, training_types, submit, standby, closing, observe, others,
     adoption, backlog, cancel, mirror_retention, begin, pause, requeue, choice, settle, array, renew, kill_switch,
-    reservations, unknown_job, reconcile, glance, rounds, sweep,
+    reservations, unknown_job, reconcile, glance, rounds, patience, sweep,
 )  # fmt: skip
 """Each imports those before it only."""
 
@@ -364,7 +365,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         # Submitting again
         "no-sweeper": _mutant(
             "nobody looks after runs whose events are lost",
-            {sweep: (("    for page in runs.pages():", "    for page in ():"),)},
+            {sweep: (("lambda last: ledger.open_runs(behind=last)", "lambda _: iter(())"),)},
         ),
         "sweeps-never-begin-again": _mutant(
             "a sweep goes on where the last stopped, and at the end of the listing stays there",
@@ -657,10 +658,10 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "one-service-fails-both": _mutant(
             "jobs of AWS Batch are not read while SageMaker describes none of its own",
-            job_services=_of(
-                job_services,
-                ("    except Exception:", "    except ZeroDivisionError:"),
-            ),
+            {
+                patience: (("self._num_failed[service] >= MOST", "max(self._num_failed.values(), default=0) >= MOST"),),
+                sweep: (("self._turns.append((name, self._went", "self._turns.appendleft((name, self._went"),),
+            },
         ),
         "quoted-exit-code-counts": _mutant(
             "of a training job that failed, an exit code that its program quotes is taken for its own",
@@ -763,7 +764,7 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "never-settled": _mutant(
             "nobody tends reservations",
-            {sweep: (("    for page in money.pages():", "    for page in ():"),)},
+            {sweep: (("lambda last: budgets.unsettled(behind=last)", "lambda _: iter(())"),)},
         ),
         "settled-twice": _mutant(
             "what is settled may be settled again",

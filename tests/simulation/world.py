@@ -494,7 +494,7 @@ class World:
             budgets=(OlderBudgets if is_older else LinkedBudgets)(self.table, link),
             batch=self._programs.job_services.JobServices(
                 batch=LinkedBatch(self.batch, link, self.invariants),
-                sagemaker=LinkedBatch(self._training, link, self.invariants),
+                sagemaker=lambda: LinkedBatch(self._training, link, self.invariants),
             ),
             checkpoints=LinkedCheckpoints(self._store, link),
             mirrors=self._programs.mirrors.S3Mirrors(

@@ -1,5 +1,6 @@
 """AWS Batch: the only module that calls it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -7,7 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus, NotAllowed, Refused, ReplyLost, Throttled
+from spotkeeper.control.ports import (
+    Job,
+    JobAttempt,
+    JobOrder,
+    JobStatus,
+    NoSuchQueue,
+    NotAllowed,
+    Refused,
+    ReplyLost,
+    Throttled,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_batch import BatchClient
@@ -20,6 +31,8 @@ NOT_ALLOWED: Final = frozenset({"AccessDeniedException", "AccessDenied"})
 _TOO_MANY_REQUESTS: Final = 429
 SERVER_ERROR: Final = 500
 _DESCRIBED_PER_CALL: Final = 100
+_CLIENT_ERROR: Final = "ClientException"
+_IS_GONE: Final = re.compile("not found|does not exist", re.IGNORECASE)
 
 
 class AWSBatch:
@@ -53,6 +66,9 @@ class AWSBatch:
         try:
             job_ids = [job["jobId"] for page in pages for job in page["jobSummaryList"] if job["jobName"] == name]
         except ClientError as error:
+            code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+            if code == _CLIENT_ERROR and _IS_GONE.search(message):
+                raise NoSuchQueue(message) from error
             raise _refusal(error) from error
         return self._described(job_ids[::-1])
 
@@ -162,4 +178,4 @@ def _submit_refusal(error: ClientError) -> Exception:
     if code in NOT_ALLOWED:
         return NotAllowed(f"{code}: {message}")
     # Every other refusal comes before anything happened: AccessDeniedException, a role that is not allowed, and so on.
-    return Refused(message if code == "ClientException" else f"{code}: {message}")
+    return Refused(message if code == _CLIENT_ERROR else f"{code}: {message}")

@@ -99,24 +99,22 @@ def _ports(_period: int) -> Ports:
     settings = HandlerSettings.from_environ(os.environ)
     stored = boto3.client("ssm", config=HANDLER_CONFIG).get_parameter(Name=settings.descriptor_parameter)
     described = Descriptor.from_json(stored["Parameter"]["Value"])
-    services = _batch_services()
-    # A client of SageMaker is the slowest of all to make.
-    sagemaker = (
-        SageMakerTraining(training_client(HANDLER_CONFIG), described.environment)
-        if described.training is not None
-        else None
-    )
     return Ports(
         ledger=ledger(),
         budgets=DynamoDBBudgets(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
-        batch=services if sagemaker is None else JobServices(batch=services, sagemaker=sagemaker),
+        batch=JobServices(batch=_batch_services(), sagemaker=_sagemaker),
         checkpoints=commits(),
-        training_jobs=sagemaker,
-        mirrors=mirrors() if described.training is not None else None,
+        training_jobs=_sagemaker() if described.training is not None else None,
+        mirrors=mirrors(),
         terms=EnvironmentTerms.of(described),
         others=DynamoDBOthersJobs(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
         spot_prices=EC2SpotPrices(boto3.client("ec2", config=HANDLER_CONFIG)),
     )
+
+
+@cache
+def _sagemaker() -> SageMakerTraining:
+    return SageMakerTraining(training_client(HANDLER_CONFIG), environment())
 
 
 def _batch_services() -> AWSBatch:

@@ -1,16 +1,16 @@
 """SageMaker training: the only module that calls it."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, ReadTimeoutError
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.training import job_of_arn
 from spotkeeper.control.aws.batch import NOT_ALLOWED, SERVER_ERROR, is_throttle
-from spotkeeper.control.aws.stop_reason import reason_in, stopping_since, tag_of
+from spotkeeper.control.aws.stop_reason import reason_in, replied_at, stopping_since, tag_of
 from spotkeeper.control.classify import NORMAL_EXIT
 from spotkeeper.control.ports import (
     ContainerInput,
@@ -39,20 +39,16 @@ _VALIDATION: Final = "ValidationException"
 
 
 class SageMakerTraining:
-    """Implements `ports.Batch`. A job's id is its ARN; names are unique and never given twice, so twins cannot be.
+    """Implements `ports.JobService`. A job's id is its ARN; names are unique and never given twice, so twins cannot be.
 
     Args:
         client: boto3's, of "sagemaker": for everything that may be repeated, and for `submit` too, because a second
             job of the same name is refused.
         environment: Begins the name of each of its training jobs.
-        clock: Returns the time, UTC.
     """
 
-    def __init__(
-        self, client: Any, environment: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Any, environment: str) -> None:
         self._client = client
-        self._clock = clock
         self._environment = environment
         self._prefix = f"{environment}-"
 
@@ -78,23 +74,6 @@ class SageMakerTraining:
         """Return the job as it is now."""
         detail = self._described_by_id(job_id)
         return self._job(detail) if detail is not None else None
-
-    def describe_many(self, job_ids: Sequence[str]) -> tuple[Job, ...]:
-        """Return those of the jobs that could be read: SageMaker describes one at a time, and one may fail.
-
-        Where SageMaker itself fails, or throttles, the rest is left out: each would take as long to fail.
-        """
-        found = []
-        for job_id in job_ids:
-            try:
-                job = self.describe(job_id)
-            except (ClientError, BotoCoreError, Throttled) as error:
-                if isinstance(error, ClientError) and _http_status(error) < SERVER_ERROR:
-                    continue
-                break
-            if job is not None:
-                found.append(job)
-        return tuple(found)
 
     def terminate(self, job_id: str, reason: str) -> None:
         """Stop the job; its container has two minutes to save.
@@ -139,7 +118,7 @@ class SageMakerTraining:
         if only_waiting and detail["SecondaryStatus"] not in _WITHOUT_MACHINE:
             return
         # First: once it is stopped, nobody can tell why.
-        untold = self._tell_reason(job_id, reason)
+        untold = self._tell_reason(job_id, tag_of(reason, at=replied_at(detail)))
         if untold is not None and only_waiting:
             raise untold
         try:
@@ -150,10 +129,10 @@ class SageMakerTraining:
         if untold is not None:
             raise untold
 
-    def _tell_reason(self, job_id: str, reason: str) -> ClientError | None:
+    def _tell_reason(self, job_id: str, tag: dict[str, str]) -> ClientError | None:
         """Write to a job why it is stopped; return the refusal, if a repetition would only be refused again."""
         try:
-            self._client.add_tags(ResourceArn=job_id, Tags=[tag_of(reason, at=self._clock())])
+            self._client.add_tags(ResourceArn=job_id, Tags=[tag])
         except ClientError as error:
             if is_throttle(error) or _http_status(error) >= SERVER_ERROR:
                 raise _refusal(error) from error
@@ -318,7 +297,8 @@ def _ended_at(detail: Mapping[str, Any]) -> datetime:
     # On a failure TrainingEndTime may be missing; where the job waited after it, for machines again, it is the end of
     # the training before that.
     told: datetime = detail.get("TrainingEndTime") or detail.get("LastModifiedTime") or detail["CreationTime"]
-    return max([told, *(moved["StartTime"] for moved in detail.get("SecondaryStatusTransitions") or ())])
+    moves: list[datetime] = [moved["StartTime"] for moved in detail.get("SecondaryStatusTransitions") or ()]
+    return max([told, *moves])
 
 
 def _time(moment: datetime | None) -> str | None:
