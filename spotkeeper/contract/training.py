@@ -7,7 +7,7 @@ _QUEUE = re.compile(r"sagemaker/[a-z][a-z0-9-]{0,39}/(spot|on-demand)")
 _JOB_ARN = re.compile(r"arn:[a-z-]+:sagemaker:[a-z0-9-]+:[0-9]{12}:training-job/(?P<name>[A-Za-z0-9-]{1,63})")
 
 LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
-"""SageMaker's own, of all training jobs of an account and region. Streams: `<job>/algo-<node>-<milliseconds>`."""
+"""SageMaker's own, of all training jobs of an account and region. Streams: `<job>/algo-<node>-<time since 1970>`."""
 
 STOP_REASON_TAG: Final = "spotkeeper:stop-reason"
 """Why a job was stopped, and when: see `control.aws.stop_reason`."""

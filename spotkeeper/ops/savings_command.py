@@ -174,8 +174,8 @@ def _limits(found: Savings) -> list[str]:
         )
     if total.bounded:
         said.append(
-            f"≤: the spot price is not known of {len(total.bounded)} attempts, which are counted at the on-demand "
-            "price: they cost less, and saved more"
+            f"≤: what {len(total.bounded)} attempts cost on spot is not known, or not yet (SageMaker tells it once a "
+            "job has ended): they are counted at the on-demand price, cost less, and saved more"
         )
     if total.unpriced:
         said.append(f"no price at all is known of {', '.join(total.unpriced)}: in no sum")
@@ -186,7 +186,10 @@ def _limits(found: Savings) -> list[str]:
             f"up to {format_usd(total.maybe_free_microusd)} of it may not be billed: EC2 took the machines within "
             "their first hour"
         )
-    said.append("counted from the start of each container to its end: starts of hosts and idle minutes are not in it")
+    said.append(
+        "counted from the start of each container to its end, on SageMaker as much as it bills: starts of hosts on AWS "
+        "Batch and idle minutes are not in it"
+    )
     return said
 
 

@@ -29,11 +29,14 @@ class Machine:
     """EC2 interrupted it. That it bills nothing within the first hour is not claimed: the hour counts from the launch
     of the host, which is not known here, so that money stays in the cost and is told apart."""
 
+    is_ec2: bool = True
+    """False: SageMaker bills it, which knows no free hour."""
+
     @property
     def is_free_maybe(self) -> bool:
         """Whether EC2 may not have billed it."""
         is_young = self.time.total_seconds < FREE_SECONDS
-        return self.was_taken and self.time.market is Market.SPOT and is_young
+        return self.is_ec2 and self.was_taken and self.time.market is Market.SPOT and is_young
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -368,6 +368,7 @@ def test_what_sagemaker_bills_is_booked_at_the_price_of_the_machines_that_it_tel
     world.sweep(60)
 
     assert [one.instance_type for one in world.ledger.attempts(RUN)] == [CHEAP] * len(ran)
+    assert [one.job_billed_seconds for one in world.ledger.attempts(RUN)] == [360] * len(ran)
     (settled,) = world.budgets.reservations(RUN)
     assert settled.spent_microusd == cost_microusd(USD_PER_HOUR / 4 * 2, 360)
 
