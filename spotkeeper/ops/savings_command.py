@@ -86,7 +86,7 @@ def _plain(account: RunAccount) -> dict[str, Any]:
         "machine_seconds": float(account.machine_seconds),
         "useful_seconds": None if account.useful_seconds is None else float(account.useful_seconds),
         "spent_microusd": account.spent_microusd,
-        "is_upper_bound": account.is_upper_bound,
+        "is_upper_bound": account.is_upper_bound and not account.unpriced,
         "machine_on_demand_microusd": account.machine_on_demand_microusd,
         "fallback_seconds": float(account.fallback_seconds),
         "fallback_microusd": account.fallback_microusd,
@@ -133,6 +133,8 @@ def _show(found: Savings, notes: tuple[str, ...]) -> None:
 def _cells(account: RunAccount) -> tuple[str, ...]:
     split = account.split
     cost = ("≤ " if account.is_upper_bound else "") + format_usd(account.spent_microusd)
+    if account.unpriced:
+        cost += " + ?"
     cells = (
         ("not measured" if account.useful_seconds is None else "not known", "", "", "")
         if split is None
@@ -178,7 +180,10 @@ def _limits(found: Savings) -> list[str]:
             "job has ended): they are counted at the on-demand price, cost less, and saved more"
         )
     if total.unpriced:
-        said.append(f"no price at all is known of {', '.join(total.unpriced)}: in no sum")
+        said.append(
+            f"?: no price at all is known of {', '.join(total.unpriced)}: in no sum; state that of their type in "
+            "`on_demand_prices_usd`"
+        )
     if total.fallback_microusd:
         said.append(f"on-demand fallback: {_hours(total.fallback_seconds)} h, {format_usd(total.fallback_microusd)}")
     if total.maybe_free_microusd:
