@@ -10,7 +10,7 @@ AWS_BATCH: Final = "AWS Batch"
 SAGEMAKER: Final = "SageMaker"
 
 LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
-"""SageMaker's own, of all training jobs of an account and region. Streams: `<job>/algo-<node>-<milliseconds>`."""
+"""SageMaker's own, of all training jobs of an account and region. Streams: `<job>/algo-<node>-<time since 1970>`."""
 
 STOP_REASON_TAG: Final = "spotkeeper:stop-reason"
 """Why a job was stopped, and when: see `control.aws.stop_reason`."""

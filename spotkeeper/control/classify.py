@@ -224,6 +224,7 @@ _EXPLANATIONS: Final = {
     Cause.FAILED: "the program failed {how}",
     Cause.UNKNOWN: "the attempt ended and AWS gave no reason",
 }
+_END_OF_SEGMENT: Final = "its segment on on-demand is over, as planned; its market is chosen anew"
 _ON_SAGEMAKER: Final = {
     Cause.INTERRUPTED: "SageMaker's machines were taken back",
     Cause.NO_CAPACITY: "no {machine}",
@@ -251,8 +252,10 @@ class Ending:
     """For people."""
 
 
-def ending_of(job: Job, last: Attempt | None) -> Ending:
+def ending_of(job: Job, last: Attempt | None, *, is_segment: bool = False) -> Ending:
     """Return how a job ended, from its last attempt (None: none started) and the job's own reason.
+
+    `is_segment`: its time limit was not the run's own, but that of one attempt on on-demand.
 
     A job that AWS or somebody ended while it waited for its retry ended for that reason, not for that of the
     attempt before.
@@ -268,6 +271,8 @@ def ending_of(job: Job, last: Attempt | None) -> Ending:
     how = f"with exit code {attempt.exit_code}" if attempt.exit_code is not None else f"in these words: {text}"
     is_training = is_queue(job.order.queue)
     words = _ON_SAGEMAKER.get(cause, _EXPLANATIONS[cause]) if is_training else _EXPLANATIONS[cause]
+    if cause is Cause.TIMED_OUT and is_segment:
+        words = _END_OF_SEGMENT
     machine = _machine_lacked(job, last) if is_training and cause is Cause.NO_CAPACITY else ""
     return Ending(cause=cause, words=words.format(text=text, how=how, machine=machine))
 

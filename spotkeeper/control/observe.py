@@ -232,6 +232,7 @@ def _facts(job: Job, number: int, told: JobAttempt) -> dict[str, Any]:
         "reason": told.reason,
         "log_stream": told.log_stream,
         "job_status_reason": job.status_reason if ends_job else None,
+        "job_billed_seconds": job.billed_seconds if ends_job else None,
     }
 
 

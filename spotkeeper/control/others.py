@@ -1,20 +1,23 @@
 """Record the jobs on our queues that are no runs: they use the same capacity, and whoever pays wants to see them.
 
 Nothing is ever done to them. What they cost is a bound: AWS Batch does not say on which machine a job of others ran, so
-the queue's dearest type is taken at its on-demand price, which a spot price never exceeds.
+the queue's dearest type is taken at its on-demand price, which a spot price never exceeds. SageMaker tells the type,
+which may be none of the profile whose queue the job names, and at the end what it bills.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from spotkeeper.contract.training import service_of
+from spotkeeper.contract.training import is_queue, service_of
 from spotkeeper.control.cost import container_seconds
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Observation, Outcome
 from spotkeeper.control.ports import Job, JobOrder, JobStatus, Ports
 from spotkeeper.control.terms import EnvironmentTerms
+from spotkeeper.policy.money import cost_microusd
 from spotkeeper.policy.reservation import MachineTime, settled_microusd
 
 KEPT_SECONDS: Final = 90 * 86400
@@ -86,7 +89,7 @@ def _expiry(now: str) -> int:
 
 
 def _looked_at(job: Job, order: JobOrder, why_no_run: str, terms: EnvironmentTerms, now: str) -> OthersJob:
-    price, pricing = _price(order, terms)
+    price, pricing = _price_on_sagemaker(job, terms) if is_queue(order.queue) else _price(order, terms)
     seconds = [each for each in container_seconds(job, until=now) if each is not None]
     return OthersJob(
         job_id=job.job_id,
@@ -99,13 +102,33 @@ def _looked_at(job: Job, order: JobOrder, why_no_run: str, terms: EnvironmentTer
         reason=job.status_reason,
         num_attempts=len(job.attempts),
         ran_seconds=round(sum(seconds)),
-        most_microusd=None
-        if price is None
-        else settled_microusd(MachineTime(seconds=each, usd_per_hour=price) for each in seconds),
+        most_microusd=None if price is None else _most_microusd(job, price, seconds),
         pricing=pricing,
         why_no_run=why_no_run,
         facts=_facts(job),
     )
+
+
+def _most_microusd(job: Job, price: Decimal, seconds: Sequence[float]) -> int:
+    """Return what SageMaker bills, if it has told; else the most that containers of so many seconds can have cost."""
+    if job.billed_seconds is not None:
+        return cost_microusd(price, job.billed_seconds)
+    return settled_microusd(MachineTime(seconds=each, usd_per_hour=price) for each in seconds)
+
+
+def _price_on_sagemaker(job: Job, terms: EnvironmentTerms) -> tuple[Decimal | None, str]:
+    """Return the price of a training job's machines, of whatever type they are, and how it is known."""
+    type_, num_nodes = job.instance_type, job.order.num_nodes
+    if type_ is None:
+        return None, "unpriced: SageMaker has not told the type of its machines"
+    known = (profile.usd_per_hour.get(type_) for profile in terms.profiles.values() if profile.training is not None)
+    price = max((one for one in known if one is not None), default=None)
+    if price is None:
+        return None, f"unpriced: the price of {type_} is not known"
+    machines = f"{num_nodes} machines of " if num_nodes > 1 else ""
+    if job.billed_seconds is not None:
+        return num_nodes * price, f"${num_nodes * price}/h: what SageMaker bills of {machines}{type_}"
+    return num_nodes * price, f"at most ${num_nodes * price}/h: {machines}{type_}, on demand"
 
 
 def _price(order: JobOrder, terms: EnvironmentTerms) -> tuple[Decimal | None, str]:
@@ -121,6 +144,6 @@ def _price(order: JobOrder, terms: EnvironmentTerms) -> tuple[Decimal | None, st
 
 
 def _facts(job: Job) -> int:
-    """Count what Batch has told: attempts begin and end, and the job ends last."""
+    """Count what AWS has told: attempts begin and end, the job ends last, and SageMaker then tells what it bills."""
     of_attempts = sum((attempt.started_at is not None) + (attempt.stopped_at is not None) for attempt in job.attempts)
-    return 1 + of_attempts + int(job.has_ended)
+    return 1 + of_attempts + int(job.has_ended) + int(job.billed_seconds is not None)

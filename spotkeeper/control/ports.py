@@ -142,7 +142,7 @@ class Job:
     """Number of children, if it is an array."""
     array_index: int | None = None
     """Which child of an array it is, if it is one; the id is then `<array's id>:<index>`, and the name the array's."""
-    billed_seconds: float | None = None
+    billed_seconds: int | None = None
     """What SageMaker bills of each machine, at its on-demand price, of a job that has ended; Batch does not tell."""
     instance_type: str | None = None
     """What SageMaker's machines of the job are, as soon as it is settled; of its hosts, Batch does not tell."""

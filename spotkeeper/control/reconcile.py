@@ -197,7 +197,8 @@ def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
         return Observation(outcome=Outcome.PAUSED, reason="as the user wished", run=run)
     if isolated.awaits_record(run, job, now=now):
         return _unchanged(run, "its job has ended, and its completion record may still be on its way")
-    ending = isolated.without_proof(run, ending_of(job, folded.last))
+    is_segment = run.limit_seconds < run.attempt_seconds
+    ending = isolated.without_proof(run, ending_of(job, folded.last, is_segment=is_segment))
     history = History(
         had_attempts=bool(job.attempts),
         newest_step=newest_step,

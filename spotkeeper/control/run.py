@@ -285,6 +285,8 @@ class Attempt:
     """What the container runtime says, such as `OutOfMemoryError: …`."""
     job_status_reason: str | None = None
     """The job's own reason, on the last attempt of a job that ended."""
+    job_billed_seconds: int | None = None
+    """What SageMaker bills of each machine for all attempts of the job, on the last attempt of a job that ended."""
     log_stream: str | None = None
     warned_at: str | None = None
     """When AWS announced that it takes the instance back."""

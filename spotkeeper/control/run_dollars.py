@@ -12,6 +12,7 @@ from typing import Self
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.run import Run
 from spotkeeper.control.spot_prices import NoPriceHistory, PriceHistory, machine_time, moment
+from spotkeeper.control.training_bill import billed_seconds
 from spotkeeper.policy.market import Market
 from spotkeeper.policy.savings import savings
 
@@ -43,14 +44,17 @@ class RunDollars:
 def dollars(run: Run, *, ports: Ports, now: str) -> RunDollars:
     """Return what the attempts of a run cost; those of which no price is known are left out."""
     attempts = [attempt for attempt in ports.ledger.attempts(run.run_id) if attempt.started_at is not None]
-    on_spot = [one for one in attempts if one.market == Market.SPOT and one.instance_type is not None]
+    # EC2 has no spot price of SageMaker's machines, which tell no zone.
+    on_spot = [one for one in attempts if one.market == Market.SPOT and one.availability_zone is not None]
     ended_at = moment(now)
     began_at = min((moment(one.started_at) for one in on_spot if one.started_at is not None), default=ended_at)
     types = {one.instance_type for one in on_spot if one.instance_type is not None}
     history = _history(ports, types, began_at=began_at, ended_at=ended_at)
+    billed = billed_seconds(attempts, now=ended_at)
     found = RunDollars()
     for attempt in attempts:
-        time = machine_time(run, attempt, ports.terms, history, now=ended_at)
+        of_attempt = billed.get((attempt.submission, attempt.attempt))
+        time = machine_time(run, attempt, ports.terms, history, now=ended_at, billed_seconds=of_attempt)
         if time is None:
             continue
         of_machine = savings(time.periods)

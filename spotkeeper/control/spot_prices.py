@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 
@@ -57,7 +57,10 @@ class NoPriceHistory:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MachineTime:
-    """The time of an attempt's machines, from the start of its container to its end."""
+    """The time of an attempt's machines, from the start of its container to its end.
+
+    Where SageMaker bills more than that, it begins earlier: what was billed before is the start of the machines.
+    """
 
     market: Market
     began_at: datetime
@@ -69,20 +72,33 @@ class MachineTime:
 
 
 def machine_time(
-    run: Run, attempt: Attempt, terms: EnvironmentTerms, history: PriceHistory, *, now: datetime
+    run: Run,
+    attempt: Attempt,
+    terms: EnvironmentTerms,
+    history: PriceHistory,
+    *,
+    now: datetime,
+    billed_seconds: Decimal | None = None,
 ) -> MachineTime | None:
-    """Return the time of a started attempt's machines at their prices; None where not even on-demand's is known."""
-    assert attempt.started_at is not None
+    """Return the time of a started attempt's machines at their prices; None where not even on-demand's is known.
+
+    `billed_seconds`: what SageMaker bills of each machine, at the on-demand price, if it has told. On spot that is less
+    than the machine was there, so the time counts in full, at a lower price.
+    """
     market = Market(attempt.market or Market.SPOT)
     on_demand = _on_demand_usd_per_hour(run, attempt, market, terms)
     if on_demand is None:
         return None
-    began_at = moment(attempt.started_at)
-    ended_at = max(began_at, moment(attempt.stopped_at) if attempt.stopped_at else now)
-    told = None
-    if market is Market.SPOT and attempt.instance_type and attempt.availability_zone:
+    began_at, ended_at = container_time(attempt, now=now)
+    seconds = seconds_of(began_at, ended_at)
+    told: tuple[PricedPeriod, ...] | None = None
+    if billed_seconds is not None:
+        before_seconds = max(Decimal(0), billed_seconds - seconds)
+        began_at, seconds = began_at - timedelta(seconds=float(before_seconds)), seconds + before_seconds
+        price = on_demand * billed_seconds / seconds if seconds else on_demand
+        told = (PricedPeriod(seconds=seconds, usd_per_hour=price),)
+    elif market is Market.SPOT and attempt.instance_type and attempt.availability_zone:
         told = history.periods(attempt.instance_type, attempt.availability_zone, began_at=began_at, ended_at=ended_at)
-    seconds = Decimal(str(round((ended_at - began_at).total_seconds(), 3)))
     priced = (PricedPeriod(seconds=seconds, usd_per_hour=on_demand),) if told is None else told
     return MachineTime(
         market=market,
@@ -97,6 +113,18 @@ def machine_time(
         # Without the attempt's own word, its market is not known either.
         is_price_known=told is not None or attempt.market == Market.ON_DEMAND,
     )
+
+
+def container_time(attempt: Attempt, *, now: datetime) -> tuple[datetime, datetime]:
+    """Return when the containers of a started attempt began, and when they ended; `now` while they run."""
+    assert attempt.started_at is not None
+    began_at = moment(attempt.started_at)
+    return began_at, max(began_at, moment(attempt.stopped_at) if attempt.stopped_at else now)
+
+
+def seconds_of(began_at: datetime, ended_at: datetime) -> Decimal:
+    """Return the time between two moments, to the millisecond."""
+    return Decimal(str(round((ended_at - began_at).total_seconds(), 3)))
 
 
 def moment(text: str) -> datetime:

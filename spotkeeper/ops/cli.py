@@ -313,7 +313,7 @@ def logs(
         str | None, typer.Option(metavar="N.N", help="Only this attempt, as `status` shows it: 1.2.")
     ] = None,
 ) -> None:
-    """Print what a run's attempts wrote."""
+    """Print what a run's attempts wrote; of a run with several nodes, each line with its node."""
     with _looking(ctx, run_id):
         _print_log(run_id, ctx.obj(), attempt=attempt, follow=follow)
 
@@ -439,7 +439,7 @@ def _print_log(run_id: str, connection: Connection, *, attempt: str | None, foll
         if line.attempt != shown:
             typer.echo(f"--- attempt {line.attempt}", err=True)
             shown = line.attempt
-        typer.echo(line.text)
+        typer.echo(line.text if line.node is None else f"node {line.node}: {line.text}")
 
 
 def _pause() -> None:

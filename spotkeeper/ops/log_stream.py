@@ -1,6 +1,7 @@
 """Read what a run's attempts wrote, from CloudWatch Logs."""
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from spotkeeper.ops import training_logs, waiting
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.failure import OperationError
 
+_Streams = dict[str, dict[int, tuple[str, ...]]]
+"""By attempt, such as "1.2", and node."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogLine:
@@ -22,12 +26,14 @@ class LogLine:
     attempt: str
     """Submission and attempt, such as "1.2"."""
     text: str
+    node: int | None = None
+    """From 1; None: the run has but one."""
 
 
 def read(
     run_id: str, connection: Connection, *, attempt: str | None = None, pause: Callable[[], object] | None = None
 ) -> Iterator[LogLine]:
-    """Yield the lines of a run's attempts, in their order.
+    """Yield the lines of a run's attempts, in their order; those of an attempt's nodes by their time.
 
     Args:
         run_id: The run.
@@ -40,21 +46,21 @@ def read(
         UnknownRun: the ledger has no such run.
         OperationError: the run has no such attempt.
     """
-    positions: dict[str, str] = {}
+    readers: dict[str, _Reader] = {}
     failures = 0
     while True:
         # The run before its lines: what it wrote until it ended is then read after it is known to have ended.
         try:
             run = waiting.read(run_id, connection) if pause is not None else connection.run_of(run_id)
             streams = _streams(run, connection)
-            is_training = training.is_queue(run.job_queue)
-            group = training.LOG_GROUP if is_training else connection.descriptor.job_log_group
+            group = training.LOG_GROUP if training.is_queue(run.job_queue) else connection.descriptor.job_log_group
             if attempt is not None and attempt not in streams:
                 known = f"there are {', '.join(streams)}" if streams else "it has none yet"
                 raise OperationError(f"run {run_id} has no attempt {attempt!r}: {known}")
-            for number, stream in streams.items():
-                if stream is not None and attempt in (None, number):
-                    yield from _new_lines(number, stream, group, connection, positions)
+            for number, by_node in streams.items():
+                if attempt in (None, number):
+                    for node, text in _new_lines(by_node, group, connection, readers):
+                        yield LogLine(attempt=number, text=text, node=node if run.num_nodes > 1 else None)
         except waiting.PASSING:
             failures += 1
             if pause is None or failures >= waiting.MAX_FAILURES:
@@ -66,42 +72,76 @@ def read(
         pause()
 
 
-def _streams(run: Run, connection: Connection) -> dict[str, str | None]:
-    """Return the attempts by number, with their log streams; Batch may know one that the ledger does not yet."""
+def _streams(run: Run, connection: Connection) -> _Streams:
+    """Return the log streams of the attempts; AWS may know an attempt that the ledger does not yet."""
     known = {
-        (attempt.submission, attempt.attempt): attempt.log_stream for attempt in connection.ledger.attempts(run.run_id)
+        (attempt.submission, attempt.attempt): (attempt.log_stream, attempt.stopped_at)
+        for attempt in connection.ledger.attempts(run.run_id)
     }
     job = connection.batch.describe(run.job_id) if run.job_id is not None and not run.is_closed else None
     if job is not None and job.name == job_name(run.run_id, run.submission):
         for number, told in enumerate(job.attempts, start=1):
-            known[run.submission, number] = known.get((run.submission, number)) or told.log_stream
+            stream, stopped_at = known.get((run.submission, number), (None, None))
+            known[run.submission, number] = (stream or told.log_stream, stopped_at or told.stopped_at)
     if training.is_queue(run.job_queue):
-        known = training_logs.streams(run, known, connection.logs)
-    return {f"{submission}.{number}": known[submission, number] for submission, number in sorted(known)}
+        ends = {attempt: stopped_at for attempt, (_, stopped_at) in known.items()}
+        found = training_logs.streams(run, ends, connection.logs)
+    else:
+        found = {attempt: {1: (stream,)} if stream is not None else {} for attempt, (stream, _) in known.items()}
+    return {f"{submission}.{number}": found[submission, number] for submission, number in sorted(found)}
 
 
 def _new_lines(
-    number: str, stream: str, group: str, connection: Connection, positions: dict[str, str]
-) -> Iterator[LogLine]:
+    by_node: Mapping[int, Sequence[str]], group: str, connection: Connection, readers: "dict[str, _Reader]"
+) -> Iterator[tuple[int, str]]:
+    """Yield the lines that the nodes of an attempt have written meanwhile, each with its node, the oldest first."""
+    unread = {
+        readers.setdefault(stream, _Reader(stream, group, connection)): node
+        for node, streams in by_node.items()
+        for stream in streams
+    }
     while True:
-        options: dict[str, Any] = {"nextToken": positions[stream]} if stream in positions else {}
-        try:
-            page = connection.logs.get_log_events(
-                logGroupName=group,
-                logStreamName=stream,
-                startFromHead=True,
-                **options,
-            )
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code == "ThrottlingException":
-                raise Throttled(str(error)) from error
-            if code != "ResourceNotFoundException":
-                raise
-            return  # The container has not written its first line.
-        for event in page["events"]:
-            yield LogLine(attempt=number, text=event["message"])
-        # The end of a stream is told by getting the same token back.
-        if page["nextForwardToken"] == positions.get(stream):
+        # A refusal leaves what is here of the other streams for the next time.
+        unread = {reader: node for reader, node in unread.items() if reader.has_line()}
+        if not unread:
             return
-        positions[stream] = page["nextForwardToken"]
+        first = min(unread, key=lambda reader: (reader.lines[0][0], unread[reader]))
+        yield unread[first], first.lines.popleft()[1]
+
+
+class _Reader:
+    """What has not been shown yet of a stream."""
+
+    def __init__(self, stream: str, group: str, connection: Connection) -> None:
+        self.lines: deque[tuple[int, str]] = deque()
+        """Time and text."""
+        self._stream = stream
+        self._group = group
+        self._connection = connection
+        self._token: str | None = None
+
+    def has_line(self) -> bool:
+        """Tell whether there is a line, for which the next page is read if need be.
+
+        Raises:
+            Throttled: AWS does not tell now.
+        """
+        while not self.lines:
+            options: dict[str, Any] = {} if self._token is None else {"nextToken": self._token}
+            try:
+                page = self._connection.logs.get_log_events(
+                    logGroupName=self._group, logStreamName=self._stream, startFromHead=True, **options
+                )
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code == "ThrottlingException":
+                    raise Throttled(str(error)) from error
+                if code != "ResourceNotFoundException":
+                    raise
+                return False  # The container has not written its first line.
+            self.lines += [(event["timestamp"], event["message"]) for event in page["events"]]
+            before, self._token = self._token, page["nextForwardToken"]
+            # The end of a stream is told by getting the same token back.
+            if before == self._token:
+                return bool(self.lines)
+        return True

@@ -1,24 +1,28 @@
 """What runs cost and saved: their attempts from the ledger, prices from EC2's record, use of time from their logs.
 
 An attempt counts from the start of its container to its end. The start of its host before, and the idle minutes after,
-are not in the ledger: they are on the bill, and in no figure here.
+are not in the ledger: they are on the bill, and in no figure here. What SageMaker bills is in the ledger, and counts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from decimal import Decimal
+from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
+from spotkeeper.contract import training
 from spotkeeper.contract.ledger import LISTING_CLOSED, LISTING_OPEN
 from spotkeeper.control.aws.spot_prices import KEPT_DAYS, EC2SpotPrices
 from spotkeeper.control.classify import Cause
 from spotkeeper.control.ports import NotAllowed
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.control.spot_prices import NoPriceHistory, PriceHistory, machine_time, moment
+from spotkeeper.control.training_bill import billed_seconds
+from spotkeeper.ops import training_logs
 from spotkeeper.ops.connection import Connection
-from spotkeeper.ops.told_lines import told_lines
+from spotkeeper.ops.told_lines import told_lines, told_on_sagemaker
 from spotkeeper.policy import attempt_use, run_account
 from spotkeeper.policy.attempt_use import AttemptUse
 from spotkeeper.policy.market import Market
@@ -133,17 +137,30 @@ def account_of(
     run: Run, attempts: Sequence[Attempt], connection: Connection, history: PriceHistory, *, now: datetime
 ) -> RunAccount:
     """Account for one run, of whose attempts each has had a machine."""
-    uses = attempt_use.of_attempts(
-        told_lines(attempt.log_stream, connection) if attempt.log_stream else () for attempt in attempts
-    )
+    uses = attempt_use.of_attempts(_told(run, attempts, connection))
+    billed = billed_seconds(attempts, now=now)
     machines, unpriced = [], []
     for number, attempt in enumerate(attempts):
-        machine = _machine(run, attempt, uses[number] if uses else None, connection, history, now=now)
+        use, of_attempt = uses[number] if uses else None, billed.get((attempt.submission, attempt.attempt))
+        machine = _machine(run, attempt, use, connection, history, now=now, billed_seconds=of_attempt)
         if machine is None:
             unpriced.append(name_of(attempt))
         else:
             machines.append(machine)
     return run_account.account(machines, unpriced=unpriced, is_measured=uses is not None)
+
+
+def _told(run: Run, attempts: Sequence[Attempt], connection: Connection) -> Iterator[Sequence[dict[str, Any]]]:
+    """Yield the structured lines of each attempt."""
+    if not training.is_queue(run.job_queue):
+        for attempt in attempts:
+            yield told_lines(attempt.log_stream, connection) if attempt.log_stream else ()
+        return
+    ends = {(attempt.submission, attempt.attempt): attempt.stopped_at for attempt in attempts}
+    streams = training_logs.streams(run, ends, connection.logs, node=training_logs.FIRST_NODE)
+    for attempt in attempts:
+        of_attempt = streams[attempt.submission, attempt.attempt].get(training_logs.FIRST_NODE, ())
+        yield [line for stream in of_attempt for line in told_on_sagemaker(stream, connection)]
 
 
 def _machine(
@@ -154,9 +171,10 @@ def _machine(
     history: PriceHistory,
     *,
     now: datetime,
+    billed_seconds: Decimal | None,
 ) -> Machine | None:
     """Return an attempt's machines; None where not even their on-demand price is known."""
-    time = machine_time(run, attempt, connection.ports.terms, history, now=now)
+    time = machine_time(run, attempt, connection.ports.terms, history, now=now, billed_seconds=billed_seconds)
     if time is None:
         return None
     purposes = (
@@ -178,6 +196,7 @@ def _machine(
         ),
         was_taken=attempt.cause == Cause.INTERRUPTED,
         is_price_known=time.is_price_known,
+        is_ec2=not training.is_queue(run.job_queue),
     )
 
 

@@ -86,7 +86,7 @@ def _plain(account: RunAccount) -> dict[str, Any]:
         "machine_seconds": float(account.machine_seconds),
         "useful_seconds": None if account.useful_seconds is None else float(account.useful_seconds),
         "spent_microusd": account.spent_microusd,
-        "is_upper_bound": account.is_upper_bound,
+        "is_upper_bound": account.is_upper_bound and not account.unpriced,
         "machine_on_demand_microusd": account.machine_on_demand_microusd,
         "fallback_seconds": float(account.fallback_seconds),
         "fallback_microusd": account.fallback_microusd,
@@ -133,6 +133,8 @@ def _show(found: Savings, notes: tuple[str, ...]) -> None:
 def _cells(account: RunAccount) -> tuple[str, ...]:
     split = account.split
     cost = ("≤ " if account.is_upper_bound else "") + format_usd(account.spent_microusd)
+    if account.unpriced:
+        cost += " + ?"
     cells = (
         ("not measured" if account.useful_seconds is None else "not known", "", "", "")
         if split is None
@@ -174,11 +176,14 @@ def _limits(found: Savings) -> list[str]:
         )
     if total.bounded:
         said.append(
-            f"≤: the spot price is not known of {len(total.bounded)} attempts, which are counted at the on-demand "
-            "price: they cost less, and saved more"
+            f"≤: what {len(total.bounded)} attempts cost on spot is not known, or not yet (SageMaker tells it once a "
+            "job has ended): they are counted at the on-demand price, cost less, and saved more"
         )
     if total.unpriced:
-        said.append(f"no price at all is known of {', '.join(total.unpriced)}: in no sum")
+        said.append(
+            f"?: no price at all is known of {', '.join(total.unpriced)}: in no sum; state that of their type in "
+            "`on_demand_prices_usd`"
+        )
     if total.fallback_microusd:
         said.append(f"on-demand fallback: {_hours(total.fallback_seconds)} h, {format_usd(total.fallback_microusd)}")
     if total.maybe_free_microusd:
@@ -186,7 +191,10 @@ def _limits(found: Savings) -> list[str]:
             f"up to {format_usd(total.maybe_free_microusd)} of it may not be billed: EC2 took the machines within "
             "their first hour"
         )
-    said.append("counted from the start of each container to its end: starts of hosts and idle minutes are not in it")
+    said.append(
+        "counted from the start of each container to its end, on SageMaker as much as it bills: starts of hosts on AWS "
+        "Batch and idle minutes are not in it"
+    )
     return said
 
 

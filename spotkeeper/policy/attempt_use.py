@@ -115,7 +115,8 @@ def _read(lines: Sequence[Mapping[str, Any]]) -> _Told:
     seconds: Mapping[str, float] = {}
     for line in lines:
         if line["event"] in (LogEvent.STARTED, LogEvent.RESUMED):
-            trains_from, first_step = line["at"], line["step"]
+            # A program with a checkpoint folder is said to have started at no step.
+            trains_from, first_step = line["at"], line.get("step", 0)
         elif "seconds" in line and "num_steps" in line:
             last_step, num_steps, seconds = line["step"], line["num_steps"], line["seconds"]
     return _Told(

@@ -29,11 +29,14 @@ class Machine:
     """EC2 interrupted it. That it bills nothing within the first hour is not claimed: the hour counts from the launch
     of the host, which is not known here, so that money stays in the cost and is told apart."""
 
+    is_ec2: bool = True
+    """False: SageMaker bills it, which knows no free hour."""
+
     @property
     def is_free_maybe(self) -> bool:
         """Whether EC2 may not have billed it."""
         is_young = self.time.total_seconds < FREE_SECONDS
-        return self.was_taken and self.time.market is Market.SPOT and is_young
+        return self.is_ec2 and self.was_taken and self.time.market is Market.SPOT and is_young
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +65,7 @@ class RunAccount:
 
     @property
     def is_upper_bound(self) -> bool:
-        """Whether it can have cost less than that, because of prices that are not known."""
+        """Whether it can have cost less than that, because of prices that are not known; more, if some are unpriced."""
         return bool(self.bounded)
 
 
@@ -141,7 +144,9 @@ def sentence(found: RunAccount) -> str:
     most = "at most " if found.is_upper_bound else ""
     said = f"cost {most}{format_usd(found.spent_microusd)}"
     if found.unpriced:
-        said += f" without attempt {', '.join(found.unpriced)}, whose price is not known"
+        # A sum without them bounds nothing.
+        others = f"; the others {said}" if found.num_attempts > len(found.unpriced) else ""
+        said = f"what it cost is not known, as attempt {', '.join(found.unpriced)} has no known price{others}"
     if found.useful_seconds is None:
         return f"{said}; what it saved was not measured"
     if found.split is None or found.split.effective is None:

@@ -20,6 +20,7 @@ from spotkeeper.control.reconcile import observe_job, reconcile
 from spotkeeper.control.run import Run
 from spotkeeper.control.submit import job_request
 from spotkeeper.control.sweep import sweep
+from spotkeeper.policy.money import cost_microusd
 from spotkeeper.policy.reservation import (
     AROUND_SECONDS,
     LEASE_SECONDS,
@@ -39,6 +40,7 @@ from tests.control.fakes import (
     new_run,
 )
 from tests.control.reconciled import HOST, after
+from tests.control.training import PROFILE, SPOT
 
 NAMED_TERMS = replace(TERMS, environment="dev")
 ASKS = JobOrder(
@@ -105,6 +107,50 @@ def test_of_a_job_of_others_with_several_machines_each_is_priced() -> None:
     noted = world.others.jobs["theirs-1"]
     assert noted.most_microusd == settled_microusd([MachineTime(seconds=1800, usd_per_hour=Decimal(8))])
     assert noted.pricing == "at most $8.0/h: 4 machines of the dearest type of profile cpu, on demand"
+
+
+SENT_BY_SDK = replace(PLAIN, queue=SPOT, variables={}, num_nodes=2)
+TRAINED = JobAttempt(started_at=after(0), stopped_at=after(30))
+
+
+def noted_of_training(**changes: Any) -> OthersJob:
+    """What is recorded of a training job; a second profile has the dearer ml.p4d.24xlarge."""
+    world = World(theirs(SENT_BY_SDK, attempts=(TRAINED,), **changes))
+    cheap = replace(PROFILE, usd_per_hour={"ml.m5.xlarge": Decimal("0.25")})
+    large = replace(PROFILE, spot_queue="sagemaker/large/spot", usd_per_hour={"ml.p4d.24xlarge": Decimal(37)})
+    profiles = {**TERMS.profiles, "train-cpu": cheap, "large": large}
+    world.ports = replace(world.ports, terms=replace(NAMED_TERMS, profiles=profiles))
+    world.hear(50)
+    return world.others.jobs["theirs-1"]
+
+
+def test_a_training_job_of_others_is_priced_by_the_type_that_it_has_and_not_by_the_profile_that_it_names() -> None:
+    for type_, price in (("ml.m5.xlarge", "0.50"), ("ml.p4d.24xlarge", "74")):
+        noted = noted_of_training(instance_type=type_)
+
+        times = [MachineTime(seconds=1800, usd_per_hour=Decimal(price))]
+        assert noted.most_microusd == settled_microusd(times)
+        assert noted.pricing == f"at most ${price}/h: 2 machines of {type_}, on demand"
+
+
+def test_a_training_job_of_others_that_has_ended_cost_what_sagemaker_bills() -> None:
+    noted = noted_of_training(instance_type="ml.m5.xlarge", status=JobStatus.SUCCEEDED, billed_seconds=600)
+
+    assert noted.most_microusd == cost_microusd(Decimal("0.5"), 600)
+    assert noted.pricing == "$0.50/h: what SageMaker bills of 2 machines of ml.m5.xlarge"
+
+
+@pytest.mark.parametrize(
+    ("type_", "why"),
+    [
+        ("ml.g5.xlarge", "unpriced: the price of ml.g5.xlarge is not known"),
+        (None, "unpriced: SageMaker has not told the type of its machines"),
+    ],
+)
+def test_a_training_job_of_others_whose_type_has_no_price_is_unpriced(type_: str | None, why: str) -> None:
+    noted = noted_of_training(instance_type=type_)
+
+    assert (noted.most_microusd, noted.pricing) == (None, why)
 
 
 def test_a_record_is_kept_for_ninety_days() -> None:

@@ -368,6 +368,7 @@ def test_what_sagemaker_bills_is_booked_at_the_price_of_the_machines_that_it_tel
     world.sweep(60)
 
     assert [one.instance_type for one in world.ledger.attempts(RUN)] == [CHEAP] * len(ran)
+    assert [one.job_billed_seconds for one in world.ledger.attempts(RUN)] == [360] * len(ran)
     (settled,) = world.budgets.reservations(RUN)
     assert settled.spent_microusd == cost_microusd(USD_PER_HOUR / 4 * 2, 360)
 
@@ -390,6 +391,29 @@ def test_what_sagemaker_bills_beyond_the_reservation_is_booked_too_and_leaves_no
     assert settled.spent_microusd == cost_microusd(USD_PER_HOUR, billed_seconds)
     assert world.budgets.budgets[run_holder(RUN)].fallback.available == USD // 2
     assert not affords_on_demand(world.run, ports=world.ports, now=after(650))
+
+
+@pytest.mark.parametrize(
+    ("hours", "said"),
+    [
+        # The environment's segment is two hours.
+        (4, "its segment on on-demand is over, as planned; its market is chosen anew; committed up to step 9"),
+        (1, "the attempt reached its time limit: if it had saved too little to go on from, submit again with a longer"),
+    ],
+)
+def test_the_end_of_a_segment_on_on_demand_is_not_told_as_a_time_limit_that_the_user_set(hours: int, said: str) -> None:
+    world = submitted(fallback_cap_microusd=20 * USD, attempt_seconds=hours * 3600)
+    for submission in (1, 2, 3):
+        is_stopped_for_capacity(world, submission, minute=22 * submission)
+    assert world.run.market == "on-demand"
+    world.checkpoints.steps[RUN] = 9
+    ran = JobAttempt(started_at=after(70), stopped_at=after(190), status_reason="MaxRuntimeExceeded")
+    world.change(job(4), JobStatus.FAILED, ran, status_reason="MaxRuntimeExceeded", stopped_at=after(190))
+
+    world.hear(job(4), minute=191)
+
+    assert told_of_submissions(world)[-1].startswith(f"submission 4: {said}")
+    assert world.run.market == "spot"
 
 
 def test_a_job_whose_billed_time_is_not_told_is_settled_by_a_bound_from_above() -> None:

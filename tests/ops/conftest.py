@@ -1,11 +1,13 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from spotkeeper.ops.connection import Connection
+from spotkeeper.contract.training import LOG_GROUP
+from spotkeeper.ops.connection import Connection, connect
 from tests.control.ledger_table import REGION
-from tests.ops.deployed_environment import deployed
+from tests.ops.deployed_environment import TRAINING, deployed, put
 
 
 @pytest.fixture
@@ -21,3 +23,12 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Con
     monkeypatch.chdir(program)
     with deployed() as connection:
         yield connection
+
+
+@pytest.fixture
+def with_training(environment: Connection) -> Connection:
+    """The same with a profile of SageMaker, whose jobs have written logs before."""
+    put(replace(environment.descriptor, training=TRAINING))
+    connection = connect("dev", region=REGION)
+    connection.logs.create_log_group(logGroupName=LOG_GROUP)
+    return connection

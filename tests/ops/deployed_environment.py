@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 from moto import mock_aws
 
-from spotkeeper.contract.descriptor import Caps, Descriptor, Profile
+from spotkeeper.contract.descriptor import Caps, Descriptor, Profile, Training, TrainingProfile
 from spotkeeper.contract.names import descriptor_parameter
 from spotkeeper.ops.connection import Connection, connect
 from tests.control.ledger_table import REGION, TABLE, create_table
@@ -22,6 +22,24 @@ DIGEST = "repository@sha256:" + "a" * 64
 
 USD_PER_HOUR = "3.60"
 """A thousandth of a dollar a second."""
+
+
+ACCOUNT = "123456789012"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/spotkeeper-dev-training"
+TRAINING = Training(
+    role_arn=ROLE,
+    default_profile="train-cpu",
+    profiles={
+        "train-cpu": TrainingProfile(
+            spot_instance_types=("ml.m5.xlarge", "ml.c5.2xlarge"),
+            on_demand_instance_types=("ml.m5.xlarge",),
+            gpus=0,
+            volume_gb=50,
+            image_variant="cpu",
+            usd_per_hour={"ml.m5.xlarge": USD_PER_HOUR, "ml.c5.2xlarge": USD_PER_HOUR},
+        )
+    },
+)
 
 
 def descriptor(
@@ -62,6 +80,13 @@ def descriptor(
         "on_demand_max_vcpus": 16,
     }
     return Descriptor(**{**fields, **changes})
+
+
+def put(described: Descriptor) -> None:
+    """Let the environment be described otherwise from now on."""
+    boto3.client("ssm", region_name=REGION).put_parameter(
+        Name=descriptor_parameter("dev"), Value=described.to_json(), Type="String", Overwrite=True
+    )
 
 
 def _create_queues_and_definition() -> tuple[str, str, str]:

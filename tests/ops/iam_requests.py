@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import boto3
 
+from spotkeeper.contract import training
 from tests.control.ledger_table import TABLE
 from tests.ops.deployed_environment import BUCKET, LOG_GROUP
 from tests.stacks.iam_evaluation import Request
@@ -93,6 +94,8 @@ def requests_of(call: Call, deployed: DeployedNames) -> Iterator[Request]:
         yield from _of_s3(operation, params, deployed.bucket())
     elif service == "batch":
         yield from _of_batch(operation, params, deployed)
+    elif service == "logs" and params["logGroupName"] == training.LOG_GROUP:
+        yield _of_training_logs(operation, params)
     elif service == "logs" and operation == "GetLogEvents":
         assert params["logGroupName"] == LOG_GROUP
         yield Request(action="logs:GetLogEvents", resource=deployed.log_stream(params["logStreamName"]))
@@ -103,6 +106,17 @@ def requests_of(call: Call, deployed: DeployedNames) -> Iterator[Request]:
         yield Request(action="ec2:DescribeSpotPriceHistory", resource="*")
     else:
         raise NotImplementedError(f"{service} {operation}")
+
+
+def _of_training_logs(operation: str, params: Mapping[str, Any]) -> Request:
+    """Streams are of a job that is named after the environment, so these are of dev."""
+    group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{training.LOG_GROUP}"
+    resources = {
+        "DescribeLogStreams": f"{group}:*",
+        "FilterLogEvents": f"{group}:*",
+        "GetLogEvents": f"{group}:log-stream:{params.get('logStreamName')}",
+    }
+    return Request(action=f"logs:{operation}", resource=resources[operation])
 
 
 def _of_dynamodb(operation: str, params: Mapping[str, Any], table: str) -> Iterator[Request]:

@@ -472,7 +472,7 @@ def test_an_empty_page_is_not_taken_for_the_end_of_a_log(environment: Connection
     logs = boto3.client("logs", region_name=REGION)
     with Stubber(logs) as stubber:
         for texts, token in pages:
-            reply = {"events": [{"message": text} for text in texts], "nextForwardToken": token}
+            reply = {"events": [{"timestamp": 1, "message": text} for text in texts], "nextForwardToken": token}
             stubber.add_response("get_log_events", reply)
         connection = replace(environment, logs=logs)
 

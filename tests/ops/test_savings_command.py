@@ -181,8 +181,25 @@ def test_a_machine_of_a_type_without_price_is_named_and_in_no_sum(environment: C
 
     result = spotkeeper("savings", run.run_id)
 
-    assert "no price at all is known of digits-7fq2 1.1, digits-7fq2 1.2" in result.stdout
+    assert "?: no price at all is known of digits-7fq2 1.1, digits-7fq2 1.2" in result.stdout
+    assert "$0.00 + ?" in result.stdout
     assert json.loads(spotkeeper("savings", run.run_id, "--json").stdout)["total"]["spent_microusd"] == 0
+
+
+def test_the_cost_of_a_run_with_a_machine_without_price_is_no_upper_bound(environment: Connection) -> None:
+    run = interrupted_run(environment)
+    attempt = environment.ledger.attempts(run.run_id)[1]
+    environment.ledger.record_attempt(attempt, instance_type="m9i.xlarge")
+
+    assert re.search(r"digits-7fq2 +(≤ )?\$[0-9.]+ \+ \?", spotkeeper("savings", run.run_id).stdout)
+    # EC2 tells no price for the first attempt, so that it counts at on-demand's, and there is none for the second.
+    connection = priced(environment, (65, "0.90"))
+    one = plain(accounting.savings_of([run], connection, now=datetime.now(UTC)))["runs"][0]
+    assert (one["attempts_at_on_demand_price"], one["attempts_without_price"]) == (
+        ["digits-7fq2 1.1"],
+        ["digits-7fq2 1.2"],
+    )
+    assert (one["spent_microusd"], one["is_upper_bound"]) == (3_600_000, False)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tests.control.fakes import new_run
 from tests.ops.deployed_environment import BUCKET, DIGEST, LOG_GROUP, SECRET
 from tests.ops.iam_requests import Call, DeployedNames, recorded, requests_of
 from tests.ops.test_command_line import spotkeeper
+from tests.ops.test_savings_on_sagemaker import ran, write_counters
 from tests.stacks.iam_evaluation import Request, Statement, is_allowed
 from tests.stacks.policies import queues_of
 from tests.stacks.synthesized import ACCOUNT, REGION, Assembly
@@ -20,8 +21,12 @@ ADMINISTRATOR: Statement = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 
 
 def submit_policy(assembly: Assembly) -> list[Statement]:
-    policy = assembly.one("batch", "AWS::IAM::ManagedPolicy", "SubmitPolicy")
-    found: list[Statement] = assembly.resolved("batch", policy["PolicyDocument"]["Statement"])
+    return managed_policy(assembly, "batch", "SubmitPolicy")
+
+
+def managed_policy(assembly: Assembly, stack: str, name: str) -> list[Statement]:
+    policy = assembly.one(stack, "AWS::IAM::ManagedPolicy", name)
+    found: list[Statement] = assembly.resolved(stack, policy["PolicyDocument"]["Statement"])
     return found
 
 
@@ -32,10 +37,10 @@ def bucket_policy(assembly: Assembly) -> list[Statement]:
     return found
 
 
-def denied(calls: list[Call], assembly: Assembly) -> list[Request]:
-    """The requests of these calls that somebody with SubmitPolicy alone may not make."""
+def denied(calls: list[Call], assembly: Assembly, *also: Statement) -> list[Request]:
+    """The requests of these calls that somebody with SubmitPolicy, and what else is given, may not make."""
     deployed = DeployedNames(assembly)
-    identity, resource = submit_policy(assembly), bucket_policy(assembly)
+    identity, resource = [*submit_policy(assembly), *also], bucket_policy(assembly)
     asked = [request for call in calls for request in requests_of(call, deployed)]
     return [
         request
@@ -95,6 +100,20 @@ def test_it_suffices_for_every_call_of_every_command_that_people_have_for_runs(
     assert {"RegisterJobDefinition", "SubmitJob", "TerminateJob", "TransactWriteItems", "DeleteObject"} <= {
         operation for _, operation, _ in used
     }
+
+
+def test_with_that_of_sagemaker_it_suffices_to_look_at_a_run_there(with_training: Connection, dev: Assembly) -> None:
+    run = ran(with_training, job_billed_seconds=3600)
+    write_counters(with_training, run)
+
+    with recorded() as calls:
+        for words in (("status", run.run_id), ("logs", run.run_id), ("savings",)):
+            result = spotkeeper(*words)
+            assert result.exit_code == 0, (words, result.stderr)
+
+    assert denied(calls, dev, *managed_policy(dev, "sagemaker", "SubmitTrainingPolicy")) == []
+    asked = [request.action for request in denied(calls, dev)]
+    assert {"logs:DescribeLogStreams", "logs:GetLogEvents"} == set(asked), "what SubmitPolicy alone does not allow"
 
 
 def test_reading_a_log_is_allowed_in_the_jobs_own_group_alone(dev: Assembly) -> None:

@@ -1,21 +1,21 @@
 """The commands on SageMaker as a user types them, against an environment in moto that has a training profile."""
 
 import json
-import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 from moto.sagemaker.models import sagemaker_backends
 from typer.testing import CliRunner
 
-from spotkeeper.contract.descriptor import Descriptor, Training, TrainingProfile
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.contract.names import descriptor_parameter
 from spotkeeper.contract.training import LOG_GROUP, STOP_REASON_TAG
 from spotkeeper.control.run import Attempt
+from spotkeeper.ops import log_stream
 from spotkeeper.ops.cli import app
 from spotkeeper.ops.connection import Connection, connect
 from spotkeeper.ops.failure import OperationError
@@ -24,33 +24,9 @@ from spotkeeper.ops.submission import prepare, submit
 from spotkeeper.ops.training_place import SAGEMAKER
 from tests.control.fakes import NOW
 from tests.control.ledger_table import REGION
-from tests.ops.deployed_environment import BUCKET, DATA, DIGEST, SECRET
+from tests.ops.deployed_environment import ACCOUNT, BUCKET, DATA, DIGEST, ROLE, SECRET, TRAINING, put
 from tests.ops.deployed_environment import descriptor as described
 from tests.ops.intercepted import intercepted
-
-ACCOUNT = "123456789012"
-ROLE = f"arn:aws:iam::{ACCOUNT}:role/spotkeeper-dev-training"
-PROFILE = TrainingProfile(
-    spot_instance_types=("ml.m5.xlarge", "ml.c5.2xlarge"),
-    on_demand_instance_types=("ml.m5.xlarge",),
-    gpus=0,
-    volume_gb=50,
-    image_variant="cpu",
-    usd_per_hour={"ml.m5.xlarge": "3.60", "ml.c5.2xlarge": "3.60"},
-)
-TRAINING = Training(role_arn=ROLE, default_profile="train-cpu", profiles={"train-cpu": PROFILE})
-
-
-def put(descriptor: Descriptor) -> None:
-    boto3.client("ssm", region_name=REGION).put_parameter(
-        Name=descriptor_parameter("dev"), Value=descriptor.to_json(), Type="String", Overwrite=True
-    )
-
-
-@pytest.fixture
-def with_training(environment: Connection) -> Connection:
-    put(replace(environment.descriptor, training=TRAINING))
-    return connect("dev", region=REGION)
 
 
 def spotkeeper(*words: str) -> Any:
@@ -138,26 +114,87 @@ def test_status_tells_of_a_run_on_sagemaker(with_training: Connection) -> None:
     assert with_training.run_of(run_id).is_live
 
 
-def test_logs_are_those_of_the_first_node_of_each_attempt_oldest_first(with_training: Connection) -> None:
-    run_id = submitted()
-    run = with_training.run_of(run_id)
-    logs = boto3.client("logs", region_name=REGION)
-    logs.create_log_group(logGroupName=LOG_GROUP)
-    now_ms = int(time.time() * 1000)
-    for place, words in enumerate(("first attempt", "second attempt")):
-        stream = f"dev-{run_id}-1/algo-1-{1764180000 + place}"
-        logs.create_log_stream(logGroupName=LOG_GROUP, logStreamName=stream)
-        event: Any = {"timestamp": now_ms + place, "message": words}
-        logs.put_log_events(logGroupName=LOG_GROUP, logStreamName=stream, logEvents=[event])
-    for number in (1, 2):
-        attempt = Attempt(run_id=run_id, submission=1, attempt=number, job_id=run.job_id)
-        with_training.ledger.record_attempt(attempt, started_at=f"2026-11-26T18:0{number}:00.000+00:00")
+def record_two_attempts(connection: Connection, run_id: str) -> None:
+    """One from 18:00 to 18:10, and one from 18:12 on."""
+    run = connection.run_of(run_id)
+    first = Attempt(run_id=run_id, submission=1, attempt=1, job_id=run.job_id)
+    connection.ledger.record_attempt(first, started_at="2026-11-26T18:00:00+00:00", stopped_at=at(10))
+    connection.ledger.record_attempt(replace(first, attempt=2), started_at="2026-11-26T18:12:00+00:00")
 
-    assert [line.split()[-2:] for line in spotkeeper("logs", run_id).stdout.splitlines()] == [
-        ["first", "attempt"],
-        ["second", "attempt"],
+
+def at(minute: float) -> str:
+    return (datetime(2026, 11, 26, 18, tzinfo=UTC) + timedelta(minutes=minute)).isoformat()
+
+
+def write_log(run_id: str, *lines: tuple[float, str], began: float, node: int = 1) -> None:
+    """Write a node's lines, each at a minute after 18:00, into the stream of a start."""
+    logs = boto3.client("logs", region_name=REGION)
+    stream = f"dev-{run_id}-1/algo-{node}-{datetime.fromisoformat(at(began)).timestamp():.0f}"
+    logs.create_log_stream(logGroupName=LOG_GROUP, logStreamName=stream)
+    events: Any = [
+        {"timestamp": int(datetime.fromisoformat(at(minute)).timestamp() * 1000), "message": text}
+        for minute, text in lines
     ]
-    assert "first" not in spotkeeper("logs", "--attempt", "1.2", run_id).stdout
+    logs.put_log_events(logGroupName=LOG_GROUP, logStreamName=stream, logEvents=events)
+
+
+def test_logs_are_those_of_each_attempt_oldest_first(with_training: Connection) -> None:
+    run_id = submitted()
+    record_two_attempts(with_training, run_id)
+    write_log(run_id, (12, "second attempt"), began=11)
+    write_log(run_id, (0, "first attempt"), began=-1)
+
+    result = spotkeeper("logs", run_id)
+
+    assert (result.stdout, result.stderr) == (
+        "first attempt\nsecond attempt\n",
+        "--- attempt 1.1\n--- attempt 1.2\n",
+    )
+    assert spotkeeper("logs", "--attempt", "1.2", run_id).stdout == "second attempt\n"
+
+
+def test_logs_of_several_nodes_are_all_shown_by_time_each_line_with_its_node(with_training: Connection) -> None:
+    run_id = submitted("--nodes", "2")
+    record_two_attempts(with_training, run_id)
+    write_log(run_id, (1, "hello"), (3, "waits"), began=-1)
+    write_log(run_id, (13, "hello again"), (15, "waits"), began=11)
+    # The second node says nothing until it fails: that is of the second attempt, though its only stream.
+    write_log(run_id, (14, "Traceback"), (14.5, "ValueError: the data are odd"), began=11, node=2)
+
+    assert spotkeeper("logs", "--attempt", "1.1", run_id).stdout == "node 1: hello\nnode 1: waits\n"
+    assert spotkeeper("logs", "--attempt", "1.2", run_id).stdout.splitlines() == [
+        "node 1: hello again",
+        "node 2: Traceback",
+        "node 2: ValueError: the data are odd",
+        "node 1: waits",
+    ]
+
+
+def test_followed_logs_follow_every_node_and_repeat_nothing_after_a_refusal(with_training: Connection) -> None:
+    run_id = submitted("--nodes", "2")
+    record_two_attempts(with_training, run_id)
+    write_log(run_id, (12, "one"), began=11)
+    write_log(run_id, (13, "two"), began=11, node=2)
+    client = boto3.client("logs", region_name=REGION, config=Config(retries={"total_max_attempts": 1}))
+    refused = iter([None, throttled()])  # the second node's page, when that of the first is here
+    client.meta.events.register("before-call.cloudwatch-logs.GetLogEvents", lambda **_: next(refused, None))
+    pauses: list[int] = []
+
+    def pause() -> None:
+        pauses.append(1)
+        if len(pauses) == 2:
+            write_log(run_id, (14, "three"), began=11.5, node=2)
+            run = with_training.run_of(run_id)
+            with_training.ledger.advance(run, state=RunState.SUCCEEDED)
+
+    lines = log_stream.read(run_id, replace(with_training, logs=client), attempt="1.2", pause=pause)
+
+    assert [(line.node, line.text) for line in lines] == [(1, "one"), (2, "two"), (2, "three")]
+
+
+def throttled() -> Any:
+    body = {"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}
+    return SimpleNamespace(status_code=400), body | {"ResponseMetadata": {"HTTPStatusCode": 400}}
 
 
 @pytest.mark.usefixtures("with_training")

@@ -43,6 +43,8 @@ def test_a_roll_back_makes_work_of_earlier_attempts_lost_too() -> None:
 def test_where_no_attempt_told_counters_nothing_is_measured() -> None:
     assert of_attempts([[], [line("claimed", 3)]]) is None
     assert of_attempts([]) is None
+    # A program with a checkpoint folder starts at no step that anybody knows.
+    assert of_attempts([[line("started", 3)], [line("resumed", 9, 2)]]) is None
 
 
 def test_the_time_of_an_attempt_is_split_without_a_rest() -> None:

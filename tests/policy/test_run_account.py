@@ -84,7 +84,21 @@ def test_an_attempt_without_any_price_is_named_and_in_no_sum() -> None:
     run = account([machine("1.1", hours=1)], unpriced=("1.2",), is_measured=True)
 
     assert (run.spent_microusd, run.split, run.num_attempts) == (250_000, None, 2)
-    assert "without attempt 1.2, whose price is not known" in sentence(run)
+    assert sentence(run).startswith(
+        "what it cost is not known, as attempt 1.2 has no known price; the others cost $0.25;"
+    )
+
+
+def test_a_sum_without_an_attempt_that_has_no_price_is_not_told_as_the_most_that_a_run_cost() -> None:
+    bounded = machine("1.1", hours=1, usd="1", is_price_known=False)
+    some, none = (
+        account([bounded], unpriced=("1.2",), is_measured=False),
+        account([], unpriced=("1.2",), is_measured=False),
+    )
+
+    unknown = "what it cost is not known, as attempt 1.2 has no known price"
+    assert sentence(some) == f"{unknown}; the others cost at most $1.00; what it saved was not measured"
+    assert sentence(none) == f"{unknown}; what it saved was not measured"
 
 
 def test_what_ec2_may_not_bill_is_told_apart_and_stays_in_the_cost() -> None:

@@ -244,6 +244,8 @@ def test_people_read_log_lines_of_the_environments_jobs_only(dev: Assembly) -> N
         request = Request(action="logs:GetLogEvents", resource=f"{LOGS}:log-stream:{stream}")
 
         assert is_allowed(request, person(dev)) is expected, stream
+    # It knows no streams, only the group, which holds the lines of all jobs of the account.
+    assert not is_allowed(Request(action="logs:FilterLogEvents", resource=f"{LOGS}:*"), person(dev))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Runs that are submitted `--on sagemaker`: the same ledger, recovery, fallback and money as on AWS Batch."""
 
+import json
 from typing import Any
 
 import pytest
@@ -16,7 +17,6 @@ from spotkeeper.contract.metrics import SPOT_DOLLARS
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import Cause
 from spotkeeper.control.mirror_retention import MIRROR_CLEARED
-from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.run import Run
 from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.submission import bring
@@ -43,6 +43,19 @@ def saves(cloud: Cloud, run: Run) -> list[int]:
     return [line["step"] for line in lines if line is not None and line["event"] == "committed"]
 
 
+def price(user: User) -> float:
+    """Return what an hour of one of the machines costs on on-demand."""
+    training = user.connection.descriptor.training
+    assert training is not None
+    return float(training.profiles["sm-cpu"].usd_per_hour["ml.m5.xlarge"])
+
+
+def savings_of(user: User, run: Run) -> dict[str, Any]:
+    """Return the run's account as `savings --json` prints it."""
+    found: dict[str, Any] = json.loads(user.types("savings", run.run_id, "--json"))["runs"][0]
+    return found
+
+
 def is_claimed(user: User, run: Run, epoch: int = 1) -> None:
     """Wait until an attempt holds the run; on SageMaker it does not know its instance."""
     eventually(lambda: [attempt.epoch for attempt in user.attempts(run)], lambda epochs: epoch in epochs)
@@ -62,6 +75,7 @@ def test_a_run_that_is_interrupted_goes_on_in_the_same_job_and_succeeds_by_its_r
     first, second = user.attempts(run)
     assert (first.cause, second.cause) == (Cause.INTERRUPTED, Cause.COMPLETED)
     assert {first.instance_type, second.instance_type} == {"ml.m5.xlarge"}
+    assert {first.market, second.market} == {"spot"}
 
 
 def goes_on_once_interrupted_and_is_counted_once(cloud: Cloud, user: User) -> None:
@@ -77,12 +91,9 @@ def goes_on_once_interrupted_and_is_counted_once(cloud: Cloud, user: User) -> No
     attempts = user.attempts(run)
     assert [attempt.cause for attempt in attempts] == [Cause.INTERRUPTED, Cause.COMPLETED]
     assert [attempt.epoch for attempt in attempts] == [1, 2]
-    training = user.connection.descriptor.training
-    assert training is not None
-    price = float(training.profiles["sm-cpu"].usd_per_hour["ml.m5.xlarge"])
-    hours = sum(seconds_between(one.started_at or "", one.stopped_at or "") for one in attempts) / 3600
+    hours = cloud.training.job(training_job(run))["BillableTimeInSeconds"] / 3600
     told = eventually(lambda: [value for value in dollars_told(cloud) if value], bool)
-    assert told == [pytest.approx(price * hours, abs=1e-9)]
+    assert told == [pytest.approx(price(user) * hours, abs=1e-9)]
 
 
 def dollars_told(cloud: Cloud) -> list[float]:
@@ -137,9 +148,11 @@ def test_without_machines_one_type_after_another_is_asked_for_and_then_on_demand
     booked = user.connection.budgets.get(run_holder(run.run_id))
     assert booked is not None
     billed = cloud.training.job(training_job(on_demand))["BillableTimeInSeconds"]
-    price = float(training.profiles["sm-cpu"].usd_per_hour["ml.m5.xlarge"])
     assert booked.fallback.reserved == 0
-    assert booked.fallback.spent == pytest.approx(price * billed / 3600 * 1e6, abs=1)
+    assert booked.fallback.spent == pytest.approx(price(user) * billed / 3600 * 1e6, abs=1)
+    account = savings_of(user, run)
+    assert account["fallback_microusd"] == account["spent_microusd"] == pytest.approx(booked.fallback.spent, abs=1)
+    assert account["fallback_seconds"] >= billed - 1
 
 
 def test_a_run_that_is_cancelled_is_stopped_and_saves(cloud: Cloud, user: User) -> None:
@@ -165,6 +178,15 @@ def test_two_nodes_train_together_and_lose_one_host(cloud: Cloud, user: User) ->
     ended = user.ended(run)
 
     assert (ended.state, ended.submission, ended.epoch) == (RunState.SUCCEEDED, 1, 2)
+    account = eventually(lambda: savings_of(user, run), lambda found: found["useful_seconds"])  # its log has arrived
+    job = cloud.training.job(training_job(run))
+    billed_usd = 2 * price(user) * job["BillableTimeInSeconds"] / 3600
+    assert account["spent_microusd"] == pytest.approx(billed_usd * 1e6, abs=1)
+    assert (account["num_attempts"], account["is_upper_bound"], account["maybe_free_microusd"]) == (2, False, 0)
+    # SageMaker's own figure counts what was done twice and waited for as if it had been wanted.
+    assert account["split"]["effective"] < 1 - job["BillableTimeInSeconds"] / job["TrainingTimeInSeconds"]
+    shown = user.types("logs", run.run_id).splitlines()
+    assert {line.partition(": ")[0] for line in shown if "after the loop" in line} == {"node 1", "node 2"}
 
 
 def test_a_run_without_network_is_claimed_for_and_succeeds_by_the_record_in_its_mirror(
