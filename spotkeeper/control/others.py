@@ -1,7 +1,8 @@
 """Record the jobs on our queues that are no runs: they use the same capacity, and whoever pays wants to see them.
 
 Nothing is ever done to them. What they cost is a bound: AWS Batch does not say on which machine a job of others ran, so
-the queue's dearest type is taken at its on-demand price, which a spot price never exceeds.
+the queue's dearest type is taken at its on-demand price, which a spot price never exceeds. SageMaker says the type,
+which may be none of the profile's, and, once a job has ended, what it bills.
 """
 
 from dataclasses import dataclass, replace
@@ -9,12 +10,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from spotkeeper.contract.training import service_of
+from spotkeeper.contract.training import is_queue, service_of
 from spotkeeper.control.cost import container_seconds
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Observation, Outcome
 from spotkeeper.control.ports import Job, JobOrder, JobStatus, Ports
 from spotkeeper.control.terms import EnvironmentTerms
+from spotkeeper.policy.money import cost_microusd
 from spotkeeper.policy.reservation import MachineTime, settled_microusd
 
 KEPT_SECONDS: Final = 90 * 86400
@@ -86,7 +88,7 @@ def _expiry(now: str) -> int:
 
 
 def _looked_at(job: Job, order: JobOrder, why_no_run: str, terms: EnvironmentTerms, now: str) -> OthersJob:
-    price, pricing = _price(order, terms)
+    price, pricing = _price(job, terms)
     seconds = [each for each in container_seconds(job, until=now) if each is not None]
     return OthersJob(
         job_id=job.job_id,
@@ -99,25 +101,48 @@ def _looked_at(job: Job, order: JobOrder, why_no_run: str, terms: EnvironmentTer
         reason=job.status_reason,
         num_attempts=len(job.attempts),
         ran_seconds=round(sum(seconds)),
-        most_microusd=None
-        if price is None
-        else settled_microusd(MachineTime(seconds=each, usd_per_hour=price) for each in seconds),
+        most_microusd=None if price is None else _most_microusd(job, price, seconds),
         pricing=pricing,
         why_no_run=why_no_run,
         facts=_facts(job),
     )
 
 
-def _price(order: JobOrder, terms: EnvironmentTerms) -> tuple[Decimal | None, str]:
+def _most_microusd(job: Job, usd_per_hour: Decimal, seconds: list[float]) -> int:
+    if job.billed_seconds is not None:
+        return cost_microusd(usd_per_hour, job.billed_seconds)
+    return settled_microusd(MachineTime(seconds=each, usd_per_hour=usd_per_hour) for each in seconds)
+
+
+def _price(job: Job, terms: EnvironmentTerms) -> tuple[Decimal | None, str]:
+    order = job.order
     place = terms.place_of(order.queue)
     if place is None:
         return None, "unpriced: the queue is not the environment's"
+    if is_queue(order.queue):
+        return _training_price(job, terms)
     profile, market = place
     price = terms.profiles[profile].dearest_usd_per_hour(market, num_nodes=order.num_nodes)
     if price is None:
         return None, f"unpriced: the price of a type of profile {profile} is not known"
     machines = f"{order.num_nodes} machines of " if order.num_nodes > 1 else ""
     return price, f"at most ${price}/h: {machines}the dearest type of profile {profile}, on demand"
+
+
+def _training_price(job: Job, terms: EnvironmentTerms) -> tuple[Decimal | None, str]:
+    if job.instance_type is None:
+        return None, "unpriced: SageMaker does not tell its type"
+    known = [
+        profile.usd_per_hour[job.instance_type]
+        for profile in terms.profiles.values()
+        if profile.training is not None and job.instance_type in profile.usd_per_hour
+    ]
+    if not known:
+        return None, f"unpriced: the price of {job.instance_type} is not known"
+    price = job.order.num_nodes * known[0]
+    machines = f"{job.order.num_nodes} machines of " if job.order.num_nodes > 1 else ""
+    billed = "the seconds that SageMaker bills" if job.billed_seconds is not None else "before any discount"
+    return price, f"${price}/h: {machines}{job.instance_type}, {billed}"
 
 
 def _facts(job: Job) -> int:
