@@ -17,6 +17,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.training import is_queue
 from spotkeeper.control import pause as pausing
 from spotkeeper.control import priority as prioritizing
 from spotkeeper.control.cancel import cancel as cancel_run
@@ -33,6 +34,7 @@ from spotkeeper.ops import (
     submission,
     sweep_commands,
     sweep_status,
+    training_place,
     waiting,
 )
 from spotkeeper.ops import others as others_jobs
@@ -255,7 +257,7 @@ def submit(
     for warning in plan.warnings:
         typer.echo(f"warning: {pasteable(ctx, warning)}", err=True)
     if dry_run:
-        _show_plan(plan)
+        _show_plan(ctx, plan)
         return
     run = _submit(ctx, plan, connection)
     watch = pasteable(ctx, f"`spotkeeper logs --follow {run.run_id}`")
@@ -420,9 +422,12 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
 
 
-def _show_plan(plan: Plan) -> None:
+def _show_plan(ctx: typer.Context, plan: Plan) -> None:
     typer.echo(json.dumps(plan.request(), indent=2))
     typer.echo(spending.summary(plan.run), err=True)
+    if is_queue(plan.run.job_queue):
+        for lost in training_place.lost_by_hand(plan.run, has_source=plan.source is not None):
+            typer.echo(f"note: {pasteable(ctx, lost)}", err=True)
     if plan.source is not None:
         typer.echo(f"would upload, unless it is there: {options.kib(plan.source.archive)}", err=True)
     if plan.definition is not None and plan.run.job_definition == plan.definition["jobDefinitionName"]:

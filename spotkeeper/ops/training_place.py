@@ -143,6 +143,37 @@ def without_image(environment: str, variant: str, profile: str) -> str:
     )
 
 
+def lost_by_hand(run: Run, *, has_source: bool) -> tuple[str, ...]:
+    """Return what the run of this request would be without, were it sent by the SDK or boto3; empty: nothing.
+
+    A request holds what a container is told. Caps, deadline and sweep stand in the ledger, into which `submit` writes.
+    """
+    if run.is_isolated:
+        return ("sent by the SDK or boto3, the job becomes no run: without network only `spotkeeper submit` makes one",)
+    lost = [
+        name
+        for name, is_given in (
+            ("--fallback-cap", run.fallback_cap_microusd > 0),
+            ("--total-cap", run.total_cap_microusd is not None),
+            ("--deadline", run.deadline_at is not None),
+            ("--sweep", run.sweep is not None),
+        )
+        if is_given
+    ]
+    told = []
+    if lost:
+        told.append(
+            f"a request holds no {', '.join(lost)}: sent by the SDK or boto3, its run has none; "
+            "`spotkeeper budget set` gives caps to a run that is there"
+        )
+    if has_source:
+        told.append(
+            "sent by the SDK or boto3, the job finds its source only if that was uploaded before: by `bring` of "
+            "spotkeeper.ops.submission, or a submission of the same files"
+        )
+    return tuple(told)
+
+
 def check_run(run: Run) -> None:
     """Refuse a run of which SageMaker would refuse a job, now or later.
 

@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -75,6 +76,19 @@ def test_a_cap_too_small_for_the_shortest_attempt_of_all_nodes_is_warned_of(
     warned = spotkeeper(*words, "--fallback-cap", too_little, "--", "nvidia-smi")
     assert "warning: the run will not fall back to on-demand: the shortest attempt there reserves" in warned.stderr
     assert "warning" not in spotkeeper(*words, "--fallback-cap", enough, "--", "nvidia-smi").stderr
+
+
+@pytest.mark.usefixtures("with_training")
+def test_a_dry_run_says_what_its_request_would_lose_if_somebody_else_sends_it(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    words = ("submit", "--dry-run", "--on", "sagemaker", "--source", str(tmp_path), "--name", "digits")
+    given = ("--fallback-cap", "9", "--deadline", "12h", "--work", "3h", "--sweep", "seeds")
+
+    said = spotkeeper(*words, *given, "--", "python", "train.py").stderr
+    assert "note: a request holds no --fallback-cap, --deadline, --sweep: sent by the SDK or boto3, its run" in said
+    assert "finds its source only if that was uploaded before" in said
+    plain = ("submit", "--dry-run", "--on", "sagemaker", "--no-source", "--name", "digits", "--", "nvidia-smi")
+    assert "note:" not in spotkeeper(*plain).stderr
 
 
 @pytest.mark.usefixtures("with_training")
