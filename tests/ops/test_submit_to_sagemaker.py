@@ -325,6 +325,19 @@ def test_what_only_a_network_can_bring_is_refused_without_one(
     assert isolated.ledger.list_runs("open", 10) == ()
 
 
+def test_data_of_which_a_run_without_network_would_be_brought_nothing_is_refused(isolated: Connection) -> None:
+    bucket, _, prefix = DATA.removeprefix("s3://").partition("/")
+    isolated.s3.create_bucket(Bucket=bucket)
+    isolated.s3.put_object(Bucket=bucket, Key=f"{prefix}digits/one.txt", Body=b"1")
+    words = ("submit", "--on", "sagemaker", "--data")
+
+    refused = spotkeeper(*words, f"one={DATA}digits/one.txt", "--", "python", "train.py")
+    assert refused.exit_code == 2
+    assert f"nothing is below {DATA}digits/one.txt/, and SageMaker fails" in refused.stderr
+    assert "name the folder, not an object in it" in refused.stderr
+    assert spotkeeper(*words, f"one={DATA}digits", "--", "python", "train.py").exit_code == 0
+
+
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize(
     ("changes", "words"),
