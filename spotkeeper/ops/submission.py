@@ -23,6 +23,7 @@ from spotkeeper.ops.failure import OperationError
 from spotkeeper.ops.plan import Plan, Request, needs_definition, plan, profile_of
 from spotkeeper.ops.source import PackedSource, pack
 from spotkeeper.ops.spending import sweep_warnings
+from spotkeeper.ops.sweep_status import submitted_into
 from spotkeeper.ops.waiting import PASSING
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def prepare(request: Request, *, connection: Connection, source_directory: Path 
             _refuse_empty(name, uri, connection.s3)
     if made.run.sweep is not None:
         of_sweep = connection.budgets.get(sweep_holder(made.run.sweep))
-        made = replace(made, warnings=(*made.warnings, *sweep_warnings(made.run, of_sweep)))
+        earlier = submitted_into(made.run.sweep, connection) if of_sweep is None else ()
+        made = replace(made, warnings=(*made.warnings, *sweep_warnings(made.run, of_sweep, earlier=earlier)))
     registered = made.definition and job_definition.find(connection.batch_client, made.definition)
     return replace(made, run=replace(made.run, job_definition=registered)) if registered else made
 

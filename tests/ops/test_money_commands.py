@@ -261,7 +261,7 @@ def test_what_the_user_mistyped_ends_with_one_sentence_and_exit_code_2(words: li
         (["budget", "set", "--run", "nobody-1", "--fallback-cap", "5"], "there is no run 'nobody-1'"),
         (
             ["budget", "--sweep", "lr"],
-            "there is no sweep 'lr', or its runs, submitted with --sweep lr, have reserved no money",
+            "there is no sweep 'lr': no run was submitted with --sweep lr, or they are long over",
         ),
     ],
 )
