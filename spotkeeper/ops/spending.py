@@ -141,9 +141,7 @@ def sweep_warnings(run: Run, budget: Budget | None, *, earlier: Sequence[Run] = 
         other = next((one for one in earlier if _sweep_limits(one) != _sweep_limits(run)), None)
         if other is None:
             return ()
-        said = (
-            f"run {other.run_id} gave sweep {run.sweep} other caps, and those of whichever reserves money first count"
-        )
+        said = f"run {other.run_id} gave sweep {run.sweep} other caps, and those of whichever reserves first count"
         return (f"{said}: submit with the same, or `spotkeeper budget set --sweep {run.sweep}`",)
     given = _sweep_limits(run).open(budget.holder)
     if (given.fallback.limit, given.total.limit) == (budget.fallback.limit, budget.total.limit):

@@ -187,11 +187,17 @@ def check_run(run: Run) -> None:
         raise ValueError(
             f"--time-limit must be at most {longest // 86400} days on SageMaker, got {run.attempt_seconds} seconds"
         )
-    if len(run.command) > _MAX_ARGUMENTS or any(len(word) > _MAX_ARGUMENT_LENGTH for word in run.command):
+    if len(run.command) > _MAX_ARGUMENTS:
         raise ValueError(
-            f"the command: SageMaker takes {_MAX_ARGUMENTS} words of {_MAX_ARGUMENT_LENGTH} characters; put long "
-            "values into a file of the source folder"
+            f"the command has {len(run.command)} words, and SageMaker takes {_MAX_ARGUMENTS}: put values into a file "
+            "of the source folder"
         )
+    for place, word in enumerate(run.command, start=1):
+        if len(word) > _MAX_ARGUMENT_LENGTH:
+            raise ValueError(
+                f"word {place} of the command has {len(word)} characters, and SageMaker "
+                f"takes {_MAX_ARGUMENT_LENGTH}: put long values into a file of the source folder"
+            )
     if any("\n" in word for word in run.command):
         raise ValueError("the command: SageMaker takes no line breaks in a word; put the program into a file")
     if len(run.variables) > _MAX_VARIABLES - 8:

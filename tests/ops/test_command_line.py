@@ -157,6 +157,21 @@ def test_data_without_a_name_is_called_after_its_last_part(given: str, name: str
     assert variables[f"SPOTKEEPER_DATA_{name}"] == given.removeprefix("mine=")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("submit", "--data", "digits", "--", "true"), "--data must be [NAME=]s3://BUCKET/FOLDER, got 'digits'"),
+        (("submit", "--nodes", "two", "--", "true"), "got 'two'"),
+        (("priority", "digits-7fq2", "high"), "got 'high'"),
+    ],
+)
+def test_a_value_of_the_wrong_form_is_named(words: tuple[str, ...], told: str) -> None:
+    result = spotkeeper(*words)
+
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.replace("│", " ").split())
+
+
 def test_an_unchanged_folder_is_uploaded_once(environment: Connection) -> None:
     environment.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     for _ in range(2):

@@ -178,7 +178,9 @@ def test_setting_one_cap_keeps_the_other_that_somebody_set_at_the_same_moment(en
 def parked_for_money(environment: Connection) -> Run:
     """A run whose first hour its own total cap does not pay."""
     result = spotkeeper("submit", "--total-cap", "0.10", "--name", "poor", "--", "python", "train.py")
-    assert "parked: the total cap of run/" in result.stderr
+    told = "no job on spot, profile cpu yet: the run is parked: the total cap of run/"
+    assert told in result.stderr
+    assert "To let it go on: `spotkeeper budget set` with a higher cap, then `spotkeeper resume poor-" in result.stderr
     (run,) = environment.ledger.list_runs("open", 10)
     assert run.state is RunState.PARKED
     return run

@@ -226,6 +226,7 @@ REFUSALS = [
     (("--on", "sagemaker", "--profile", "cpu"), "--profile must be one of train-cpu on SageMaker"),
     (("--profile", "train-cpu"), "--profile 'train-cpu' is one of SageMaker: `submit --on sagemaker` takes it"),
     (("--on", "sagemaker", "--secret", f"KEY={SECRET}"), "--secret: SageMaker has no way to inject secrets"),
+    (("--on", "sagemaker", "--secret", "KEY"), "--secret: SageMaker has no way to inject secrets"),
     (
         ("--on", "sagemaker", "--env", "HF_TOKEN=abc"),
         "reader of the job: let the program read Secrets Manager itself (or --force if it is none)",
@@ -272,7 +273,10 @@ def test_a_sweep_on_a_profile_of_sagemaker_is_refused_with_what_to_do_instead(wi
 
 @pytest.mark.parametrize(
     ("word", "words"),
-    [("x" * 257, "SageMaker takes 100 words of 256 characters"), ("a\nb", "no line breaks in a word")],
+    [
+        ("x" * 257, "word 3 of the command has 257 characters, and SageMaker takes 256"),
+        ("a\nb", "no line breaks in a word"),
+    ],
 )
 def test_a_command_that_sagemaker_would_refuse_is_refused_with_the_fix(
     with_training: Connection, word: str, words: str
