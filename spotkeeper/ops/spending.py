@@ -116,9 +116,24 @@ def check(spending: Spending, *, profile: str, terms: EnvironmentTerms) -> None:
 
 
 def warnings(run: Run, terms: EnvironmentTerms) -> tuple[str, ...]:
-    """Return why a run that is allowed on-demand will not get it, as far as it can be told now."""
+    """Return why a run that is allowed on-demand will not get it, or not all of it, as far as it can be told now."""
     if not run.fallback_cap_microusd:
         return ()
+    return (*_without_on_demand(run, terms), *_above_the_month(run, terms))
+
+
+def _above_the_month(run: Run, terms: EnvironmentTerms) -> tuple[str, ...]:
+    team = terms.team_limits.get(run.team, Limits()).fallback_microusd
+    caps = {f"team {run.team}": team, f"environment {run.environment}": terms.limits.fallback_microusd}
+    return tuple(
+        f"--fallback-cap {format_usd(run.fallback_cap_microusd)} is more than {holder} may spend on on-demand in a "
+        f"month, {format_usd(cap)}: the run gets no more than that leaves it"
+        for holder, cap in caps.items()
+        if cap is not None and cap < run.fallback_cap_microusd
+    )
+
+
+def _without_on_demand(run: Run, terms: EnvironmentTerms) -> tuple[str, ...]:
     profile = terms.profiles[run.profile]
     price = profile.dearest_usd_per_hour(Market.ON_DEMAND, num_nodes=run.num_nodes)
     if price is None:

@@ -103,7 +103,7 @@ def show_runs(runs: tuple[Run, ...], console: Console, *, now: datetime, pasteab
     for run in runs:
         age = elapsed(run.created_at, now)
         why = pasteable(reason.reason(run, now=now) or "")
-        _add_row(table, run.run_id, run.state, run.team, run.profile, run.market, run.epoch, age, why)
+        _add_row(table, run.run_id, reason.state_word(run), run.team, run.profile, run.market, run.epoch, age, why)
     console.print(table)
 
 

@@ -350,6 +350,19 @@ def test_a_later_run_with_other_caps_for_its_sweep_is_warned_that_the_first_ones
     assert warned("60")
 
 
+def test_submit_warns_of_a_fallback_cap_above_what_the_month_allows(environment: Connection) -> None:
+    limit = environment.ports.terms.limits.fallback_microusd
+    assert limit is not None
+
+    def warned(usd: int) -> bool:
+        result = spotkeeper("submit", "--fallback-cap", str(usd), "--dry-run", "--", "python", "-c", "1")
+        assert result.exit_code == 0
+        return "is more than environment dev may spend on on-demand in a month" in result.stderr
+
+    assert warned(limit // 1_000_000 + 1)
+    assert not warned(limit // 1_000_000)
+
+
 @pytest.mark.usefixtures("environment")
 def test_submit_warns_where_the_price_of_on_demand_is_not_known() -> None:
     result = spotkeeper(
