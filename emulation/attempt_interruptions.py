@@ -8,9 +8,11 @@ from functools import partial
 from typing import Any
 
 from emulation.batch.batch_api import BatchService
-from emulation.batch.jobs import Attempt, Status
+from emulation.batch.jobs import Status
 from emulation.clock import Clock
-from emulation.ec2.market import SpotMarket
+from emulation.ec2.market import Instance, SpotMarket
+from emulation.sagemaker.training_api import TrainingService
+from emulation.sagemaker.training_jobs import TrainingJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +38,46 @@ class AttemptInterruptions:
 
     Args:
         plan: How often, and when.
-        batch: Tells which attempts run.
         market: Takes machines back.
         clock: Waits.
         say: Is told of each.
     """
 
-    def __init__(
-        self, plan: Plan, *, batch: BatchService, market: SpotMarket, clock: Clock, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, plan: Plan, *, market: SpotMarket, clock: Clock, say: Callable[[str], None]) -> None:
         self._plan = plan
-        self._batch = batch
         self._market = market
         self._clock = clock
         self._say = say
         self._num_done = 0
         self._lock = threading.Lock()
-        batch.on_change(self._see)
 
-    def _see(self, job: dict[str, Any]) -> None:
-        if job["status"] == Status.RUNNING:
-            attempt = self._batch.attempts(job["jobId"])[-1]
-            self._clock.after(self._plan.every_seconds, partial(self._interrupt, job["jobName"], attempt))
+    def follow_batch(self, batch: BatchService) -> None:
+        """Take machines from the attempts of AWS Batch's jobs."""
 
-    def _interrupt(self, job_name: str, attempt: Attempt) -> None:
-        instance = attempt.instance
+        def see(job: dict[str, Any]) -> None:
+            if job["status"] == Status.RUNNING:
+                attempt = batch.attempts(job["jobId"])[-1]
+                self._plan_for(job["jobName"], attempt.instance, lambda: attempt.stopped_at_ms is not None)
+
+        batch.on_change(see)
+
+    def follow_training(self, training: TrainingService) -> None:
+        """Take machines from SageMaker's training jobs, each time that one trains; of several nodes the first."""
+
+        def see(job: TrainingJob) -> None:
+            if job.secondary_status == "Training":
+                period = job.periods[-1]
+                self._plan_for(job.name, period.instances[0], lambda: period.ended_at is not None)
+
+        training.on_change(see)
+
+    def _plan_for(self, job_name: str, instance: Instance, is_over: Callable[[], bool]) -> None:
+        self._clock.after(self._plan.every_seconds, partial(self._interrupt, job_name, instance, is_over))
+
+    def _interrupt(self, job_name: str, instance: Instance, is_over: Callable[[], bool]) -> None:
         with self._lock:
-            is_over = attempt.stopped_at_ms is not None or instance.ended_at is not None
-            if is_over or instance.market != "spot" or self._num_done == self._plan.number:
+            is_gone = is_over() or instance.ended_at is not None
+            if is_gone or instance.market != "spot" or self._num_done == self._plan.number:
                 return
             self._num_done += 1
             number = self._num_done

@@ -38,7 +38,9 @@ def run(
             Cloud(environment, work_dir=work_dir, port=port, conditions=conditions) as cloud,
             announce(endpoint_url=cloud.endpoint_url, region=cloud.region, environment=environment),
         ):
-            AttemptInterruptions(interruptions, batch=cloud.batch, market=cloud.market, clock=cloud.clock, say=_say)
+            taken = AttemptInterruptions(interruptions, market=cloud.market, clock=cloud.clock, say=_say)
+            taken.follow_batch(cloud.batch)
+            taken.follow_training(cloud.training)
             _say_how_to_use(cloud, conditions, interruptions, work_dir, is_verbose=is_verbose)
             received = _wait_for_signal(cloud)
     kept = f"logs and jobs are in {keep}" if keep else "nothing is kept (--keep DIR keeps logs and jobs)"

@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from emulation.clock import Clock
 from emulation.ec2.market import Instance, SpotMarket
 from emulation.sagemaker.mirror import Mirror
-from emulation.sagemaker.node import Node, Surroundings, split_uri
+from emulation.sagemaker.node import NoDataError, Node, Surroundings, split_uri
 from emulation.sagemaker.training_jobs import INSUFFICIENT_CAPACITY, MESSAGES, Period, TrainingJob
 from spotkeeper.contract.training import LOG_GROUP
 
@@ -274,7 +274,7 @@ class Executor:
         self._move(job, "Downloading")
         try:
             mirrors = self._bring(job, nodes)
-        except (ClientError, BotoCoreError) as error:
+        except (ClientError, BotoCoreError, NoDataError) as error:
             period.ended_at = self._clock.now()
             return _Ending("Failed", f"ClientError: Data download failed: {error}")
         cut_short = self._pause(job, life, period, self._delays.download_seconds)

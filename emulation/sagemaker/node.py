@@ -23,6 +23,10 @@ _NOTHING: Final = "http://127.0.0.1:1"
 out of reach of SageMaker's containers."""
 
 
+class NoDataError(Exception):
+    """A channel's address has no objects. SageMaker fails such a job: the words are from public reports."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Surroundings:
     """What is the same for every container."""
@@ -131,10 +135,13 @@ class Node:
 
         Raises:
             botocore.exceptions.ClientError: if S3 refuses.
+            NoDataError: if a channel brings nothing.
         """
         for channel in self._job.request.get("InputDataConfig") or ():
-            bucket, prefix = split_uri(channel["DataSource"]["S3DataSource"]["S3Uri"])
-            download(self._surroundings.s3, bucket, prefix, self.base / "input" / "data" / channel["ChannelName"])
+            uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
+            folder = self.base / "input" / "data" / channel["ChannelName"]
+            if download(self._surroundings.s3, *split_uri(uri), folder) == 0:
+                raise NoDataError(f'No S3 objects found under S3 URL "{uri}" given in input data source.')
 
     def make_container(self, *, mark: str, on_line: Callable[[str], None]) -> Container:
         """Return the node's container, ready to start."""
@@ -212,12 +219,15 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, prefix
 
 
-def download(s3: Any, bucket: str, prefix: str, folder: Path) -> None:
-    """Bring every object below a prefix, under its name after the prefix's last slash."""
+def download(s3: Any, bucket: str, prefix: str, folder: Path) -> int:
+    """Bring every object below a prefix, under its name after the prefix's last slash; return how many there are."""
     folder.mkdir(parents=True, exist_ok=True)
+    number = 0
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for found in page.get("Contents", ()):
+            number += 1
             name = found["Key"][len(prefix) :].lstrip("/") or found["Key"].rpartition("/")[2]
             if name and not name.endswith("/"):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 s3.download_file(bucket, found["Key"], str(folder / name))
+    return number

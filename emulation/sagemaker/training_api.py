@@ -122,6 +122,7 @@ class TrainingService:
             seed=seed,
         )
         self._jobs: dict[str, TrainingJob] = {}
+        self._listeners: list[Callable[[TrainingJob], None]] = []
 
     @property
     def failures(self) -> tuple[Exception, ...]:
@@ -199,6 +200,10 @@ class TrainingService:
         if not job.is_spot:
             raise ValueError(f"training job {name} is not on spot and has no MaxWaitTimeInSeconds: stop it instead")
         self._executor.end_wait(job)
+
+    def on_change(self, callback: Callable[[TrainingJob], None]) -> None:
+        """Call `callback` with a job at every change of its secondary status, in order, on the job's thread."""
+        self._listeners.append(callback)
 
     def stop_mirrors(self) -> None:
         """Mirror no checkpoint folder any more, as has been seen in AWS: training goes on, and nobody is told."""
@@ -312,6 +317,8 @@ class TrainingService:
     def _send(self, job: TrainingJob) -> None:
         detail = _as_json(job.describe(), lambda at: int(at.timestamp() * 1000))
         self._events.training_job_state_changed({**detail, "Tags": dict(job.tags)})
+        for listener in self._listeners:
+            listener(job)
 
 
 def _as_json(value: Any, write_time: Callable[[datetime], float]) -> Any:

@@ -10,6 +10,7 @@ from spotkeeper.control import pause, reserve
 from spotkeeper.control.budget import UNLIMITED_MICROUSD, Budget, Limits
 from spotkeeper.control.ports import Conflict
 from spotkeeper.control.run import Lack, Run
+from spotkeeper.ops import sweep_status
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.failure import OperationError
 from spotkeeper.policy.money import format_usd, parse_usd
@@ -71,13 +72,15 @@ def sweep(name: str, connection: Connection) -> Holder:
     budget = connection.budgets.get(holder)
     is_capped = budget is not None and budget.total.limit != UNLIMITED_MICROUSD
     is_leased = is_capped or connection.ports.terms.limits.total_microusd is not None
-    if connection.sweeps.get(name) is not None:
-        absence = f"sweep {name!r} has no budget yet: the first of its members that reserves money makes it"
-    else:
+    if budget is not None:
+        absence = ""
+    elif connection.sweeps.get(name) is not None or sweep_status.submitted_into(name, connection):
         absence = (
-            f"there is no sweep {name!r}, or its runs, submitted with --sweep {name}, have reserved no money yet: "
-            "`spotkeeper status` lists the runs"
+            f"sweep {name!r} has no budget yet: the first of its members that reserves money makes it; "
+            f"`spotkeeper sweep status {name}` shows them"
         )
+    else:
+        absence = f"there is no sweep {name!r}: no run was submitted with --sweep {name}, or they are long over"
     return Holder(name=holder, limits=None, is_leased=is_leased, absence=absence)
 
 

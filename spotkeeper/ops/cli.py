@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from typer.core import TyperGroup
 
 from spotkeeper.contract.ledger import RunState
+from spotkeeper.contract.training import is_queue
 from spotkeeper.control import pause as pausing
 from spotkeeper.control import priority as prioritizing
 from spotkeeper.control.cancel import cancel as cancel_run
 from spotkeeper.control.ports import UnknownRun
-from spotkeeper.control.run import Run
+from spotkeeper.control.run import Lack, Run
 from spotkeeper.ops import (
     checkpoint_commands,
     dead_letter_commands,
@@ -33,6 +35,7 @@ from spotkeeper.ops import (
     submission,
     sweep_commands,
     sweep_status,
+    training_place,
     waiting,
 )
 from spotkeeper.ops import others as others_jobs
@@ -65,6 +68,9 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return self._invoke(ctx)
+        except typer.BadParameter as error:
+            error.message += _got(error)
+            raise
         except failure.EXPECTED as error:
             typer.echo(f"spotkeeper: {pasteable(ctx, failure.sentence(error))}", err=True)
             raise typer.Exit(failure.exit_code(error)) from error
@@ -75,6 +81,12 @@ class _Commands(TyperGroup):
         except UnknownRun as error:
             sweep_status.refuse_sweep(error.run_id, ctx.obj())
             raise
+
+
+def _got(error: typer.BadParameter) -> str:
+    """Return the value that is of another type than its option: the parser says which type alone."""
+    cause = error.__cause__
+    return f", got {cause.errors()[0]['input']!r}" if isinstance(cause, ValidationError) else ""
 
 
 app = typer.Typer(
@@ -222,7 +234,8 @@ def submit(
         profile=profile,
         image=image,
         data=options.pairs("--data", [options.named_data(text) for text in data or []]),
-        secrets=options.pairs("--secret", secret),
+        # Where none is taken, whatever it looks like, that is what has to be said.
+        secrets=options.pairs("--secret", secret) if on == BATCH else dict.fromkeys(secret or (), ""),
         environment_variables=options.pairs("--env", env),
         requirements=requirements,
         checkpoint_folder=checkpoint_folder,
@@ -255,11 +268,10 @@ def submit(
     for warning in plan.warnings:
         typer.echo(f"warning: {pasteable(ctx, warning)}", err=True)
     if dry_run:
-        _show_plan(plan)
+        _show_plan(ctx, plan)
         return
     run = _submit(ctx, plan, connection)
-    watch = pasteable(ctx, f"`spotkeeper logs --follow {run.run_id}`")
-    typer.echo(f"{pasteable(ctx, _state_of(run))} on {run.market}, profile {run.profile}; watch: {watch}", err=True)
+    typer.echo(pasteable(ctx, _submitted(run)), err=True)
     with _looking(ctx, run.run_id):
         if follow:
             _print_log(run.run_id, connection, attempt=None, follow=True)
@@ -397,6 +409,17 @@ def _looking(ctx: typer.Context, run_id: str) -> Iterator[None]:
         raise typer.Exit(failure.EXIT_INTERRUPTED) from None
 
 
+def _submitted(run: Run) -> str:
+    """Return what became of a run that was just submitted, and what its user may want to do."""
+    where, told = f"on {run.market}, profile {run.profile}", _state_of(run)
+    if run.is_live:
+        return f"{told} {where}; watch: `spotkeeper logs --follow {run.run_id}`"
+    if run.lacks != Lack.MONEY:
+        return f"no job {where} yet: the run is {told}"
+    fix = f"`spotkeeper budget set` with a higher cap, then `spotkeeper resume {run.run_id}`"
+    return f"no job {where} yet: the run is {told}. To let it go on: {fix}"
+
+
 def _submit(ctx: typer.Context, plan: Plan, connection: Connection) -> Run:
     recorded: list[str] = []
 
@@ -420,9 +443,12 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
 
 
-def _show_plan(plan: Plan) -> None:
+def _show_plan(ctx: typer.Context, plan: Plan) -> None:
     typer.echo(json.dumps(plan.request(), indent=2))
     typer.echo(spending.summary(plan.run), err=True)
+    if is_queue(plan.run.job_queue):
+        for lost in training_place.lost_by_hand(plan.run, has_source=plan.source is not None):
+            typer.echo(f"note: {pasteable(ctx, lost)}", err=True)
     if plan.source is not None:
         typer.echo(f"would upload, unless it is there: {options.kib(plan.source.archive)}", err=True)
     if plan.definition is not None and plan.run.job_definition == plan.definition["jobDefinitionName"]:

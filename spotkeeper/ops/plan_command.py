@@ -71,6 +71,8 @@ def plan(
 ) -> None:
     """Say what a job will probably cost and when it is done, on spot, mixed and on-demand, before anything is spent.
 
+    For AWS Batch, at EC2's prices. For SageMaker give its own by --on-demand-price and --spot-price.
+
     spotkeeper plan --work-hours 48 --deadline-hours 60 --state-gb 8 --instance-type g5.xlarge --instance-type g6.xlarge
     """
     check_plot(plot)

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.run import Run
 from spotkeeper.ops.elapsed import elapsed
 
@@ -15,7 +16,13 @@ def reason(run: Run, *, now: datetime) -> str | None:
     return run.why.replace("`spotkeeper resume RUN`", f"`spotkeeper resume {run.run_id}`") if run.why else None
 
 
+def state_word(run: Run) -> str:
+    """Return the state for people: a run whose attempt lost its machine, and has no other yet, does not run."""
+    is_interrupted = run.state is RunState.RUNNING and run.waits_since is not None and run.job_unknown_since is None
+    return "interrupted" if is_interrupted else str(run.state)
+
+
 def state(run: Run, *, now: datetime) -> str:
     """Return the state with its reason."""
     why = reason(run, now=now)
-    return f"{run.state}: {why}" if why else str(run.state)
+    return f"{state_word(run)}: {why}" if why else state_word(run)

@@ -4,13 +4,16 @@
     trainer = model_trainer(request)  # what `spotkeeper submit --on sagemaker --dry-run` prints
     trainer.train(wait=False)
 
-The only module that imports `sagemaker`, a gigabyte that nothing else needs: `pip install 'spotkeeper[sagemaker]'`.
+The only module that imports `sagemaker`, a gigabyte that nothing else needs: in a checkout, and an environment of its
+own, `pip install '.[sagemaker]'`.
 
 The control plane takes such a job for the first submission of its run when it hears of it: from then on it is requeued,
 moved to on-demand, and counted against caps as one that `spotkeeper submit` has sent (`control.training_adoption`).
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Self
 
 from pydantic import PrivateAttr
@@ -19,6 +22,7 @@ from sagemaker.core.shapes import CheckpointConfig, InstancePreference, OutputDa
 from sagemaker.core.training.configs import Compute, Networking
 from sagemaker.train import ModelTrainer
 
+_VALIDATE_ROLE: Final = "SAGEMAKER_VALIDATE_ROLE"
 _KNOWN: Final = frozenset(
     {
         "AlgorithmSpecification",
@@ -81,8 +85,7 @@ def model_trainer(request: Mapping[str, Any], *, sagemaker_session: Session | No
     Args:
         request: Parameters of CreateTrainingJob, as `control.training_request` makes them. Each can be sent once:
             SageMaker never takes a name again.
-        sagemaker_session: Of the SDK; None: its default. Its constructor asks `iam:SimulatePrincipalPolicy` about the
-            role unless `SAGEMAKER_VALIDATE_ROLE=false` is set.
+        sagemaker_session: Of the SDK; None: its default.
 
     Raises:
         ValueError: if the request has parameters that this function does not pass on, or a spot job without waiting
@@ -90,9 +93,14 @@ def model_trainer(request: Mapping[str, Any], *, sagemaker_session: Session | No
     """
     unknown = sorted(request.keys() - _KNOWN)
     if unknown:
+        elsewhere = (
+            "`spotkeeper submit`: a job with channels becomes no run, however it is sent by hand"
+            if "InputDataConfig" in unknown
+            else "send the request by boto3"
+        )
         raise ValueError(
             f"the request has {', '.join(unknown)}, which would be lost on the way through the SDK: leave them out, or "
-            "send the request by boto3"
+            f"{elsewhere}"
         )
     stopping = request["StoppingCondition"]
     is_spot = bool(request.get("EnableManagedSpotTraining"))
@@ -102,31 +110,49 @@ def model_trainer(request: Mapping[str, Any], *, sagemaker_session: Session | No
             f"{stopping.get('MaxWaitTimeInSeconds')} and {stopping['MaxRuntimeInSeconds']}: raise the first"
         )
     algorithm, checkpoints = request["AlgorithmSpecification"], request.get("CheckpointConfig")
-    trainer = RunTrainer(
-        sagemaker_session=sagemaker_session,
-        role=request["RoleArn"],
-        base_job_name=request["TrainingJobName"],
-        training_image=algorithm["TrainingImage"],
-        training_input_mode=algorithm["TrainingInputMode"],
-        compute=_compute(request["ResourceConfig"], is_spot=is_spot),
-        networking=_networking(request),
-        stopping_condition=StoppingCondition(
-            max_runtime_in_seconds=stopping["MaxRuntimeInSeconds"],
-            **({"max_wait_time_in_seconds": stopping["MaxWaitTimeInSeconds"]} if is_spot else {}),
-        ),
-        output_data_config=OutputDataConfig(
-            s3_output_path=request["OutputDataConfig"]["S3OutputPath"],
-            **_named(request["OutputDataConfig"], kms_key_id="KmsKeyId"),
-        ),
-        checkpoint_config=CheckpointConfig(s3_uri=checkpoints["S3Uri"], local_path=checkpoints["LocalPath"])
-        if checkpoints
-        else None,
-        environment=dict(request["Environment"]),
-        tags=[Tag(key=tag["Key"], value=tag["Value"]) for tag in request["Tags"]],
-    )
+    with _without_judging_the_role():
+        trainer = RunTrainer(
+            sagemaker_session=sagemaker_session,
+            role=request["RoleArn"],
+            base_job_name=request["TrainingJobName"],
+            training_image=algorithm["TrainingImage"],
+            training_input_mode=algorithm["TrainingInputMode"],
+            compute=_compute(request["ResourceConfig"], is_spot=is_spot),
+            networking=_networking(request),
+            stopping_condition=StoppingCondition(
+                max_runtime_in_seconds=stopping["MaxRuntimeInSeconds"],
+                **({"max_wait_time_in_seconds": stopping["MaxWaitTimeInSeconds"]} if is_spot else {}),
+            ),
+            output_data_config=OutputDataConfig(
+                s3_output_path=request["OutputDataConfig"]["S3OutputPath"],
+                **_named(request["OutputDataConfig"], kms_key_id="KmsKeyId"),
+            ),
+            checkpoint_config=CheckpointConfig(s3_uri=checkpoints["S3Uri"], local_path=checkpoints["LocalPath"])
+            if checkpoints
+            else None,
+            environment=dict(request["Environment"]),
+            tags=[Tag(key=tag["Key"], value=tag["Value"]) for tag in request["Tags"]],
+        )
     return trainer.with_process(
         request["TrainingJobName"], list(algorithm["ContainerEntrypoint"]), list(algorithm["ContainerArguments"])
     )
+
+
+@contextmanager
+def _without_judging_the_role() -> Iterator[None]:
+    """Keep the SDK's constructor from asking `iam:SimulatePrincipalPolicy` about the role, unless the user wants that.
+
+    It refuses a role that may not make network interfaces, or that writes metrics under one namespace alone, whatever
+    the job needs: the environment's role may do no more than its jobs do. The emulation cannot answer it either.
+    """
+    if _VALIDATE_ROLE in os.environ:
+        yield
+        return
+    os.environ[_VALIDATE_ROLE] = "false"
+    try:
+        yield
+    finally:
+        del os.environ[_VALIDATE_ROLE]
 
 
 def _compute(resources: Mapping[str, Any], *, is_spot: bool) -> Compute:

@@ -1,5 +1,6 @@
 """What a submission may spend: its options, their rules, and what to warn of before money is short."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -57,7 +58,7 @@ class Spending:
         if sweep_fallback_cap is not None and not fallback:
             raise ValueError(
                 "--sweep-fallback-cap is given, and the run's own --fallback-cap is $0, so it would not use it: give "
-                "--fallback-cap too, at most as much"
+                "--fallback-cap too"
             )
         return cls(
             fallback_cap_microusd=fallback,
@@ -115,9 +116,24 @@ def check(spending: Spending, *, profile: str, terms: EnvironmentTerms) -> None:
 
 
 def warnings(run: Run, terms: EnvironmentTerms) -> tuple[str, ...]:
-    """Return why a run that is allowed on-demand will not get it, as far as it can be told now."""
+    """Return why a run that is allowed on-demand will not get it, or not all of it, as far as it can be told now."""
     if not run.fallback_cap_microusd:
         return ()
+    return (*_without_on_demand(run, terms), *_above_the_month(run, terms))
+
+
+def _above_the_month(run: Run, terms: EnvironmentTerms) -> tuple[str, ...]:
+    team = terms.team_limits.get(run.team, Limits()).fallback_microusd
+    caps = {f"team {run.team}": team, f"environment {run.environment}": terms.limits.fallback_microusd}
+    return tuple(
+        f"--fallback-cap {format_usd(run.fallback_cap_microusd)} is more than {holder} may spend on on-demand in a "
+        f"month, {format_usd(cap)}: the run gets no more than that leaves it"
+        for holder, cap in caps.items()
+        if cap is not None and cap < run.fallback_cap_microusd
+    )
+
+
+def _without_on_demand(run: Run, terms: EnvironmentTerms) -> tuple[str, ...]:
     profile = terms.profiles[run.profile]
     price = profile.dearest_usd_per_hour(Market.ON_DEMAND, num_nodes=run.num_nodes)
     if price is None:
@@ -132,17 +148,25 @@ def warnings(run: Run, terms: EnvironmentTerms) -> tuple[str, ...]:
     return ()
 
 
-def sweep_warnings(run: Run, budget: Budget | None) -> tuple[str, ...]:
-    """Return that a sweep keeps the caps it has, where others are given to one of its later runs."""
-    if run.sweep is None or budget is None:
+def sweep_warnings(run: Run, budget: Budget | None, *, earlier: Sequence[Run] = ()) -> tuple[str, ...]:
+    """Return what to say where a run gives its sweep other caps than it has, or than an earlier run of it gave."""
+    if run.sweep is None:
         return ()
-    given = Limits(fallback_microusd=run.sweep_fallback_cap_microusd, total_microusd=run.sweep_total_cap_microusd).open(
-        budget.holder
-    )
+    if budget is None:
+        other = next((one for one in earlier if _sweep_limits(one) != _sweep_limits(run)), None)
+        if other is None:
+            return ()
+        said = f"run {other.run_id} gave sweep {run.sweep} other caps, and those of whichever reserves first count"
+        return (f"{said}: submit with the same, or `spotkeeper budget set --sweep {run.sweep}`",)
+    given = _sweep_limits(run).open(budget.holder)
     if (given.fallback.limit, given.total.limit) == (budget.fallback.limit, budget.total.limit):
         return ()
     shown = f"see `spotkeeper budget --sweep {run.sweep}`; `spotkeeper budget set` changes them"
     return (f"sweep {run.sweep} has caps already, and keeps them: {shown}",)
+
+
+def _sweep_limits(run: Run) -> Limits:
+    return Limits(fallback_microusd=run.sweep_fallback_cap_microusd, total_microusd=run.sweep_total_cap_microusd)
 
 
 def summary(run: Run) -> str:

@@ -103,7 +103,7 @@ def show_runs(runs: tuple[Run, ...], console: Console, *, now: datetime, pasteab
     for run in runs:
         age = elapsed(run.created_at, now)
         why = pasteable(reason.reason(run, now=now) or "")
-        _add_row(table, run.run_id, run.state, run.team, run.profile, run.market, run.epoch, age, why)
+        _add_row(table, run.run_id, reason.state_word(run), run.team, run.profile, run.market, run.epoch, age, why)
     console.print(table)
 
 
@@ -120,12 +120,15 @@ def show_status(status: RunStatus, console: Console, *, now: datetime, pasteable
     _add_row(table, "state", state)
     _add_row(table, "command", " ".join(run.command))
     _add_row(table, "where", f"{run.profile}, {run.market}, team {run.team}, environment {run.environment}")
-    _add_row(table, "priority", run.priority)
     _add_row(table, "created", f"{run.created_at} ({elapsed(run.created_at, now)} ago)")
-    if run.wait_until is not None:
-        _add_row(table, "waits until", run.wait_until)
-    if run.closed_at is not None:
-        _add_row(table, "ended", run.closed_at)
+    for name, value in (
+        ("priority", run.priority),
+        ("sweep", run.sweep),
+        ("waits until", run.wait_until),
+        ("ended", run.closed_at),
+    ):
+        if value is not None:
+            _add_row(table, name, value)
     if status.checkpoint is not None:
         age = elapsed(status.checkpoint.committed_at, now)
         _add_row(

@@ -23,6 +23,7 @@ from spotkeeper.ops.failure import OperationError
 from spotkeeper.ops.plan import Plan, Request, needs_definition, plan, profile_of
 from spotkeeper.ops.source import PackedSource, pack
 from spotkeeper.ops.spending import sweep_warnings
+from spotkeeper.ops.sweep_status import submitted_into
 from spotkeeper.ops.waiting import PASSING
 
 if TYPE_CHECKING:
@@ -44,11 +45,30 @@ def prepare(request: Request, *, connection: Connection, source_directory: Path 
         arn = descriptor.profiles[profile_of(request, descriptor)].job_definition
         base = job_definition.describe(connection.batch_client, arn)
     made = plan(request, descriptor=descriptor, base_definition=base, source=source, suffix=suffix, created_at=now)
+    if made.run.is_isolated:
+        for name, uri in request.data.items():
+            _refuse_empty(name, uri, connection.s3)
     if made.run.sweep is not None:
         of_sweep = connection.budgets.get(sweep_holder(made.run.sweep))
-        made = replace(made, warnings=(*made.warnings, *sweep_warnings(made.run, of_sweep)))
+        earlier = submitted_into(made.run.sweep, connection) if of_sweep is None else ()
+        made = replace(made, warnings=(*made.warnings, *sweep_warnings(made.run, of_sweep, earlier=earlier)))
     registered = made.definition and job_definition.find(connection.batch_client, made.definition)
     return replace(made, run=replace(made.run, job_definition=registered)) if registered else made
+
+
+def _refuse_empty(name: str, uri: str, s3: "S3Client") -> None:
+    """Refuse data of which SageMaker would bring nothing; what may not be listed from here is left to the job."""
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    folder = f"{prefix.rstrip('/')}/" if prefix else ""
+    try:
+        found = s3.list_objects_v2(Bucket=bucket, Prefix=folder, MaxKeys=1)
+    except (BotoCoreError, ClientError):
+        return
+    if not found.get("KeyCount"):
+        raise ValueError(
+            f"--data {name}={uri}: nothing is below s3://{bucket}/{folder}, and SageMaker fails a job for which it "
+            "finds no data: name the folder, not an object in it"
+        )
 
 
 def submit(

@@ -47,8 +47,14 @@ def max_lost(text: str | None) -> int | None:
 
 
 def named_data(text: str) -> str:
-    """Return NAME=s3://… for an address that is given without a name."""
+    """Return NAME=s3://… for an address that is given without a name.
+
+    Raises:
+        ValueError: if it is neither.
+    """
     if not text.startswith("s3://"):
+        if "=" not in text:
+            raise ValueError(f"--data must be [NAME=]s3://BUCKET/FOLDER, got {text!r}")
         return text
     _, _, prefix = text.removeprefix("s3://").partition("/")
     last = re.sub(r"[^A-Za-z0-9]+", "_", prefix.rstrip("/").rpartition("/")[2]).strip("_")

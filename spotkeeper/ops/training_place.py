@@ -144,6 +144,37 @@ def without_image(environment: str, variant: str, profile: str) -> str:
     )
 
 
+def lost_by_hand(run: Run, *, has_source: bool) -> tuple[str, ...]:
+    """Return what the run of this request would be without, were it sent by the SDK or boto3; empty: nothing.
+
+    A request holds what a container is told. Caps, deadline and sweep stand in the ledger, into which `submit` writes.
+    """
+    if run.is_isolated:
+        return ("sent by the SDK or boto3, the job becomes no run: without network only `spotkeeper submit` makes one",)
+    lost = [
+        name
+        for name, is_given in (
+            ("--fallback-cap", run.fallback_cap_microusd > 0),
+            ("--total-cap", run.total_cap_microusd is not None),
+            ("--deadline", run.deadline_at is not None),
+            ("--sweep", run.sweep is not None),
+        )
+        if is_given
+    ]
+    told = []
+    if lost:
+        told.append(
+            f"a request holds no {', '.join(lost)}: sent by the SDK or boto3, its run has none; "
+            "`spotkeeper budget set` gives caps to a run that is there"
+        )
+    if has_source:
+        told.append(
+            "sent by the SDK or boto3, the job finds its source only if that was uploaded before: by `bring` of "
+            "spotkeeper.ops.submission, or a submission of the same files"
+        )
+    return tuple(told)
+
+
 def check_run(run: Run) -> None:
     """Refuse a run of which SageMaker would refuse a job, now or later.
 
@@ -157,11 +188,17 @@ def check_run(run: Run) -> None:
         raise ValueError(
             f"--time-limit must be at most {longest // 86400} days on SageMaker, got {run.attempt_seconds} seconds"
         )
-    if len(run.command) > _MAX_ARGUMENTS or any(len(word) > _MAX_ARGUMENT_LENGTH for word in run.command):
+    if len(run.command) > _MAX_ARGUMENTS:
         raise ValueError(
-            f"the command: SageMaker takes {_MAX_ARGUMENTS} words of {_MAX_ARGUMENT_LENGTH} characters; put long "
-            "values into a file of the source folder"
+            f"the command has {len(run.command)} words, and SageMaker takes {_MAX_ARGUMENTS}: put values into a file "
+            "of the source folder"
         )
+    for place, word in enumerate(run.command, start=1):
+        if len(word) > _MAX_ARGUMENT_LENGTH:
+            raise ValueError(
+                f"word {place} of the command has {len(word)} characters, and SageMaker "
+                f"takes {_MAX_ARGUMENT_LENGTH}: put long values into a file of the source folder"
+            )
     if any("\n" in word for word in run.command):
         raise ValueError("the command: SageMaker takes no line breaks in a word; put the program into a file")
     if len(run.variables) > _MAX_VARIABLES - 8:

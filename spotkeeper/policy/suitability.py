@@ -60,7 +60,8 @@ def _concerns(of: Workload) -> Iterator[Concern]:
     if of.num_nodes > 1:
         yield _refusal(
             f"a job of {of.num_nodes} nodes loses all of them with one, and AWS Batch runs no multi-node job on spot: "
-            "use 1 node with more accelerators, or on-demand"
+            "use 1 node with more accelerators, on-demand, or SageMaker, which does run it (`spotkeeper submit --on "
+            "sagemaker --nodes`) but which a plan does not model"
         )
     if of.work_hours > 0 and not of.has_checkpoints:
         yield _without_checkpoints(of)

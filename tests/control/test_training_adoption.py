@@ -1,6 +1,7 @@
 """Training jobs that Spotkeeper did not create: taken for runs where their request is ours, otherwise left alone."""
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from spotkeeper.control.run import Run
 from spotkeeper.control.sweep import Sweep, sweep
 from spotkeeper.control.training_request import training_request
 from spotkeeper.policy.money import MICROUSD_PER_USD
+from spotkeeper.policy.reservation import MachineTime, settled_microusd
 from tests.control.fakes import MemoryOthers
 from tests.control.reconciled import RUN, World, after
 from tests.control.test_training_adapter import at, detail
@@ -190,6 +192,42 @@ def test_a_job_that_is_no_run_is_recorded_with_what_it_costs_and_left_alone() ->
     assert isinstance(world.ports.others, MemoryOthers)
     assert "none of the environment's teams" in world.ports.others.jobs[ID].why_no_run
     assert world.batch.terminated == []
+
+
+DEARER = "ml.p4d.24xlarge"
+CHEAP_AND_DEAR = {TYPES[0]: Decimal("0.25"), TYPES[1]: Decimal("0.75")}
+RAN = JobAttempt(started_at=after(0), stopped_at=after(5))
+
+
+@pytest.mark.parametrize(
+    ("changes", "microusd", "pricing"),
+    [
+        (
+            {"instance_type": TYPES[0], "billed_seconds": 720},
+            50_000,
+            f"$0.25/h: {TYPES[0]}, the seconds that SageMaker",
+        ),
+        (
+            {"instance_type": TYPES[0], "attempts": (RAN,)},
+            settled_microusd([MachineTime(seconds=300, usd_per_hour=Decimal("0.25"))]),
+            f"$0.25/h: {TYPES[0]}, before any discount",
+        ),
+        ({"instance_type": DEARER, "billed_seconds": 720}, None, f"unpriced: the price of {DEARER} is not known"),
+        ({"instance_type": None}, None, "unpriced: SageMaker does not tell its type"),
+    ],
+)
+def test_a_training_job_of_others_is_priced_by_its_own_type_and_what_is_billed_of_it(
+    changes: dict[str, Any], microusd: int | None, pricing: str
+) -> None:
+    job = replace(with_variables(SPOTKEEPER_TEAM="theirs"), status=JobStatus.SUCCEEDED, **changes)
+    world = world_with(job, profiles={"train-cpu": replace(PROFILE, usd_per_hour=CHEAP_AND_DEAR)})
+
+    world.hear(ID)
+
+    assert isinstance(world.ports.others, MemoryOthers)
+    noted = world.ports.others.jobs[ID]
+    assert noted.most_microusd == microusd
+    assert noted.pricing.startswith(pricing)
 
 
 def test_what_sagemaker_describes_of_a_job_holds_all_that_was_asked_for() -> None:

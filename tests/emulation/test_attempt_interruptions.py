@@ -8,6 +8,7 @@ import pytest
 from emulation.attempt_interruptions import AttemptInterruptions, Plan
 from emulation.batch.executor import Delays
 from tests.emulation.compute import ON_DEMAND_QUEUE, compute, eventually
+from tests.emulation.training import training
 
 NO_DELAYS = Delays(boot_seconds=0, pull_seconds=0)
 SLEEP = "import time; time.sleep(60)"
@@ -17,8 +18,8 @@ def test_so_many_attempts_lose_their_machine_with_notice_and_the_next_is_left_al
     told: list[str] = []
     with compute(tmp_path, delays=NO_DELAYS, grace_seconds=0.2) as cloud:
         AttemptInterruptions(
-            Plan(2, every_seconds=0.1), batch=cloud.batch, market=cloud.market, clock=cloud.clock, say=told.append
-        )
+            Plan(2, every_seconds=0.1), market=cloud.market, clock=cloud.clock, say=told.append
+        ).follow_batch(cloud.batch)
         job_id = cloud.python(SLEEP)
         eventually(lambda: [each for each in cloud.batch.attempts(job_id)[2:] if each.started_at_ms])
         # The clock comes to this after it has come to the third attempt's interruption, were there one.
@@ -37,12 +38,34 @@ def test_an_on_demand_machine_is_not_taken_back(tmp_path: Path) -> None:
     told: list[str] = []
     with compute(tmp_path, delays=NO_DELAYS) as cloud:
         AttemptInterruptions(
-            Plan(1, every_seconds=0.01), batch=cloud.batch, market=cloud.market, clock=cloud.clock, say=told.append
-        )
+            Plan(1, every_seconds=0.01), market=cloud.market, clock=cloud.clock, say=told.append
+        ).follow_batch(cloud.batch)
         job_id = cloud.python("import time; time.sleep(0.5)", jobQueue=ON_DEMAND_QUEUE)
 
         assert cloud.wait(job_id)["status"] == "SUCCEEDED"
     assert told == []
+
+
+def test_a_training_job_loses_its_machine_too_as_often_as_planned(tmp_path: Path) -> None:
+    told: list[str] = []
+    with training(tmp_path, grace_seconds=0.2) as cloud:
+        AttemptInterruptions(
+            Plan(1, every_seconds=0.1), market=cloud.market, clock=cloud.clock, say=told.append
+        ).follow_training(cloud.service)
+        cloud.create(
+            "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+            "print('started', flush=True); time.sleep(60)"
+        )
+        cloud.writes(times=2)
+        passed = threading.Event()
+        cloud.clock.after(0.5, passed.set)
+        assert passed.wait(20)
+
+        first, second = cloud.service.periods("job")
+        assert first.instances[0].noticed_at is not None
+        assert second.instances[0].noticed_at is None
+    assert [line.partition(":")[0] for line in told] == ["interruption 1 of 1"]
+    assert "back from job, notice" in told[0]
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,17 @@ def test_hyperparameters_and_channels_are_where_the_container_contract_has_them(
     assert channels["train"]["TrainingInputMode"] == "File"
 
 
+def test_a_channel_without_objects_fails_the_job_before_its_container(cloud: Training) -> None:
+    cloud.s3.put_object(Bucket="bucket", Key="data/one.txt", Body=b"1")
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket/data/one.txt/"}}
+    cloud.create("print('started')", InputDataConfig=[{"ChannelName": "train", "DataSource": source}])
+
+    assert cloud.ended()["FailureReason"].startswith(
+        'ClientError: Data download failed: No S3 objects found under S3 URL "s3://bucket/data/one.txt/"'
+    )
+    assert cloud.service.output("job") == ""
+
+
 def json_objects(cloud: Training) -> list[Any]:
     text, found = cloud.service.output("job").split(" ", 1)[1], []
     while text.strip():

@@ -157,6 +157,21 @@ def test_data_without_a_name_is_called_after_its_last_part(given: str, name: str
     assert variables[f"SPOTKEEPER_DATA_{name}"] == given.removeprefix("mine=")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("submit", "--data", "digits", "--", "true"), "--data must be [NAME=]s3://BUCKET/FOLDER, got 'digits'"),
+        (("submit", "--nodes", "two", "--", "true"), "got 'two'"),
+        (("priority", "digits-7fq2", "high"), "got 'high'"),
+    ],
+)
+def test_a_value_of_the_wrong_form_is_named(words: tuple[str, ...], told: str) -> None:
+    result = spotkeeper(*words)
+
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.replace("│", " ").split())
+
+
 def test_an_unchanged_folder_is_uploaded_once(environment: Connection) -> None:
     environment.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     for _ in range(2):
@@ -662,17 +677,31 @@ def test_ctrl_c_while_submit_waits_says_that_the_run_goes_on(environment: Connec
     assert f"run {only_run(environment).run_id} goes on without you" in result.stderr
 
 
-def test_jobs_of_others_are_listed_with_the_most_that_they_can_have_cost(environment: Connection) -> None:
+def test_jobs_of_others_are_listed_with_the_most_that_they_can_have_cost_and_why_they_are_no_runs(
+    environment: Connection,
+) -> None:
     queue = "arn:aws:batch:us-east-1:123456789012:job-queue/spot"
     priced = OthersJob(job_id="theirs-1", name="etl", queue=queue, status="FAILED", created_at=NOW, observed_at=NOW,
                        most_microusd=1_500_000, pricing="at most $2/h")  # fmt: skip
     environment.others.record(priced, expires_at=1)
     environment.others.record(replace(priced, job_id="theirs-2", name="x", most_microusd=None), expires_at=1)
+    training = replace(
+        priced,
+        job_id="arn:aws:sagemaker:us-east-1:123456789012:training-job/dev-nightly-1",
+        name="nightly-1",
+        queue="sagemaker/sm-cpu/spot",
+        why_no_run="its SPOTKEEPER_TEAM is none of the environment's teams: 'nobody'",
+    )
+    environment.others.record(training, expires_at=1)
 
     result = spotkeeper("status", "--others")
 
     assert re.search(r"theirs-1 +etl +spot +FAILED .*\$1\.50 +at most \$2/h", result.stdout)
     assert re.search(r"theirs-2 .* unpriced ", result.stdout)
+    shown = " ".join(result.stdout.split())
+    assert re.search(r"dev-nightly-1 +nightly-1 +sagemaker/sm-cpu/spot +FAILED", result.stdout)
+    assert "its SPOTKEEPER_TEAM is none of" in shown, "why it is no run"
     told = json.loads(spotkeeper("status", "--others", "--json").stdout)
-    assert {job["job_id"]: job["most_microusd"] for job in told} == {"theirs-1": 1_500_000, "theirs-2": None}
+    costs = {job["job_id"]: job["most_microusd"] for job in told}
+    assert costs == {"theirs-1": 1_500_000, "theirs-2": None, training.job_id: 1_500_000}
     assert spotkeeper("status", "--others", "train-1").exit_code == 2

@@ -198,6 +198,14 @@ def test_the_command_shows_what_is_known_with_its_date() -> None:
     assert len(told["prices"]) == len(lines) - 1
 
 
+def test_a_type_of_sagemaker_is_answered_by_where_its_prices_are() -> None:
+    for words in (("prices",), ("prices", "--refresh", "prices.json", "--region", "us-east-1")):
+        result = spotkeeper(*words, "--instance-type", "ml.g5.xlarge")
+
+        assert result.exit_code == 2
+        assert "'ml.g5.xlarge' is a type of SageMaker, and these prices are EC2's" in result.stderr
+
+
 def test_a_refresh_of_everything_is_refused() -> None:
     result = spotkeeper("prices", "--refresh", "prices.json")
 

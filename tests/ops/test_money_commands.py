@@ -178,7 +178,9 @@ def test_setting_one_cap_keeps_the_other_that_somebody_set_at_the_same_moment(en
 def parked_for_money(environment: Connection) -> Run:
     """A run whose first hour its own total cap does not pay."""
     result = spotkeeper("submit", "--total-cap", "0.10", "--name", "poor", "--", "python", "train.py")
-    assert "parked: the total cap of run/" in result.stderr
+    told = "no job on spot, profile cpu yet: the run is parked: the total cap of run/"
+    assert told in result.stderr
+    assert "To let it go on: `spotkeeper budget set` with a higher cap, then `spotkeeper resume poor-" in result.stderr
     (run,) = environment.ledger.list_runs("open", 10)
     assert run.state is RunState.PARKED
     return run
@@ -261,7 +263,7 @@ def test_what_the_user_mistyped_ends_with_one_sentence_and_exit_code_2(words: li
         (["budget", "set", "--run", "nobody-1", "--fallback-cap", "5"], "there is no run 'nobody-1'"),
         (
             ["budget", "--sweep", "lr"],
-            "there is no sweep 'lr', or its runs, submitted with --sweep lr, have reserved no money",
+            "there is no sweep 'lr': no run was submitted with --sweep lr, or they are long over",
         ),
     ],
 )
@@ -346,6 +348,19 @@ def test_a_later_run_with_other_caps_for_its_sweep_is_warned_that_the_first_ones
     spotkeeper("budget", "set", "--sweep", "lr", "--fallback-cap", "50")
     assert not warned("50")
     assert warned("60")
+
+
+def test_submit_warns_of_a_fallback_cap_above_what_the_month_allows(environment: Connection) -> None:
+    limit = environment.ports.terms.limits.fallback_microusd
+    assert limit is not None
+
+    def warned(usd: int) -> bool:
+        result = spotkeeper("submit", "--fallback-cap", str(usd), "--dry-run", "--", "python", "-c", "1")
+        assert result.exit_code == 0
+        return "is more than environment dev may spend on on-demand in a month" in result.stderr
+
+    assert warned(limit // 1_000_000 + 1)
+    assert not warned(limit // 1_000_000)
 
 
 @pytest.mark.usefixtures("environment")

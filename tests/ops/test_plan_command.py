@@ -102,6 +102,7 @@ def test_people_see_a_table_and_the_reasons() -> None:
     [
         (("--kind", "serving"), "serve from on-demand"),
         (("--nodes", "4"), "a job of 4 nodes"),
+        (("--nodes", "4"), "SageMaker, which does run it (`spotkeeper submit --on sagemaker --nodes`)"),
         (("--work-hours", "20", "--no-checkpoints"), "save checkpoints, or use on-demand"),
         (("--deadline-hours", "6.1"), "do not fit into a deadline of 6.1 h"),
         (("--deadline-hours", "6.3"), "leaves no time for one preemption"),
@@ -142,6 +143,10 @@ def test_tight_slack_is_warned_of() -> None:
         (
             ("--work-hours", "5", "--on-demand-price", "0", "--spot-price", "1"),
             "on_demand_usd_per_hour must be above 0",
+        ),
+        (
+            ("--work-hours", "5", "--instance-type", "ml.g5.xlarge"),
+            "'ml.g5.xlarge' is a type of SageMaker, and these prices are EC2's: for a plan give SageMaker's own, --on-",
         ),
         (("--work-hours", "5", "--instance-type", "p3.2xlarge"), "no price of 'p3.2xlarge' in us-east-1 is known"),
         (("--work-hours", "5", *HOURLY, "--kind", "magic"), "--kind must be one of training, sweep"),

@@ -22,8 +22,8 @@ ENDED = new_run(state=RunState.FAILED, job_id="job-1", waits_since=NOW, waits_wh
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        (RETRIED, "running: waits for a machine (spot), 12s: CAPACITY"),
-        (replace(RETRIED, waits_why=None), "running: waits for a machine (spot), 12s"),
+        (RETRIED, "interrupted: waits for a machine (spot), 12s: CAPACITY"),
+        (replace(RETRIED, waits_why=None), "interrupted: waits for a machine (spot), 12s"),
         (FORGOTTEN, f"running: AWS Batch does not know job job-1 (since {NOW})"),
         (ENDED, "failed: exit code 3"),
     ],
@@ -36,6 +36,7 @@ def test_what_a_run_waits_for_stands_in_the_list_and_in_its_status(run: Run, wor
     show_runs((run,), console, now=now)
     _, listed = said.getvalue().splitlines()
     assert listed.rstrip().endswith(words.partition(": ")[2])
+    assert words.partition(": ")[0] in listed.split()
 
     budget = run_limits(run).open("run/x")
     status = RunStatus(run=run, attempts=(), checkpoint=None, history=(), budget=budget, counts_spot=False)

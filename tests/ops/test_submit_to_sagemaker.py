@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,6 +52,19 @@ def test_a_cap_too_small_for_the_shortest_attempt_of_all_nodes_is_warned_of(
     warned = spotkeeper(*words, "--fallback-cap", too_little, "--", "nvidia-smi")
     assert "warning: the run will not fall back to on-demand: the shortest attempt there reserves" in warned.stderr
     assert "warning" not in spotkeeper(*words, "--fallback-cap", enough, "--", "nvidia-smi").stderr
+
+
+@pytest.mark.usefixtures("with_training")
+def test_a_dry_run_says_what_its_request_would_lose_if_somebody_else_sends_it(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    words = ("submit", "--dry-run", "--on", "sagemaker", "--source", str(tmp_path), "--name", "digits")
+    given = ("--fallback-cap", "9", "--deadline", "12h", "--work", "3h", "--sweep", "seeds")
+
+    said = spotkeeper(*words, *given, "--", "python", "train.py").stderr
+    assert "note: a request holds no --fallback-cap, --deadline, --sweep: sent by the SDK or boto3, its run" in said
+    assert "finds its source only if that was uploaded before" in said
+    plain = ("submit", "--dry-run", "--on", "sagemaker", "--no-source", "--name", "digits", "--", "nvidia-smi")
+    assert "note:" not in spotkeeper(*plain).stderr
 
 
 @pytest.mark.usefixtures("with_training")
@@ -249,6 +263,7 @@ REFUSALS = [
     (("--on", "sagemaker", "--profile", "cpu"), "--profile must be one of train-cpu on SageMaker"),
     (("--profile", "train-cpu"), "--profile 'train-cpu' is one of SageMaker: `submit --on sagemaker` takes it"),
     (("--on", "sagemaker", "--secret", f"KEY={SECRET}"), "--secret: SageMaker has no way to inject secrets"),
+    (("--on", "sagemaker", "--secret", "KEY"), "--secret: SageMaker has no way to inject secrets"),
     (
         ("--on", "sagemaker", "--env", "HF_TOKEN=abc"),
         "reader of the job: let the program read Secrets Manager itself (or --force if it is none)",
@@ -295,7 +310,10 @@ def test_a_sweep_on_a_profile_of_sagemaker_is_refused_with_what_to_do_instead(wi
 
 @pytest.mark.parametrize(
     ("word", "words"),
-    [("x" * 257, "SageMaker takes 100 words of 256 characters"), ("a\nb", "no line breaks in a word")],
+    [
+        ("x" * 257, "word 3 of the command has 257 characters, and SageMaker takes 256"),
+        ("a\nb", "no line breaks in a word"),
+    ],
 )
 def test_a_command_that_sagemaker_would_refuse_is_refused_with_the_fix(
     with_training: Connection, word: str, words: str
@@ -346,6 +364,19 @@ def test_what_only_a_network_can_bring_is_refused_without_one(
     assert result.exit_code == 2
     assert words in result.stderr
     assert isolated.ledger.list_runs("open", 10) == ()
+
+
+def test_data_of_which_a_run_without_network_would_be_brought_nothing_is_refused(isolated: Connection) -> None:
+    bucket, _, prefix = DATA.removeprefix("s3://").partition("/")
+    isolated.s3.create_bucket(Bucket=bucket)
+    isolated.s3.put_object(Bucket=bucket, Key=f"{prefix}digits/one.txt", Body=b"1")
+    words = ("submit", "--on", "sagemaker", "--data")
+
+    refused = spotkeeper(*words, f"one={DATA}digits/one.txt", "--", "python", "train.py")
+    assert refused.exit_code == 2
+    assert f"nothing is below {DATA}digits/one.txt/, and SageMaker fails" in refused.stderr
+    assert "name the folder, not an object in it" in refused.stderr
+    assert spotkeeper(*words, f"one={DATA}digits", "--", "python", "train.py").exit_code == 0
 
 
 @pytest.mark.usefixtures("environment")

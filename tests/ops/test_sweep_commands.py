@@ -1,6 +1,7 @@
 """`spotkeeper sweep` as a user types it, against an environment in moto."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,35 @@ def test_a_sweep_without_a_budget_is_told_from_one_that_nobody_submitted() -> No
 
     assert [result.exit_code for result in told] == [1, 1]
     assert "sweep 'lr' has no budget yet: the first of its members that reserves money makes it" in told[0].stderr
-    assert "there is no sweep 'rl', or its runs, submitted with --sweep rl, have reserved no money" in told[1].stderr
+    assert "there is no sweep 'rl': no run was submitted with --sweep rl, or they are long over" in told[1].stderr
+
+
+def test_runs_that_were_each_submitted_with_a_sweep_are_shown_and_cancelled_together(environment: Connection) -> None:
+    for name, sweep in (("one", "seeds"), ("two", "seeds"), ("three", "others")):
+        spotkeeper("submit", "--name", name, "--sweep", sweep, *PROGRAM)
+    ids = {run.run_id.partition("-")[0]: run.run_id for run in environment.ledger.list_runs("open", 10)}
+
+    shown = spotkeeper("sweep", "status", "seeds").stdout
+    assert shown.startswith("sweep seeds: 2 members: 2 submitted")
+    assert (ids["one"] in shown, ids["two"] in shown, ids["three"] in shown) == (True, True, False)
+    assert re.search(r"^sweep +seeds *$", spotkeeper("status", ids["one"]).stdout, re.MULTILINE)
+    assert "sweep 'seeds' has no budget yet" in spotkeeper("budget", "--sweep", "seeds").stderr
+    assert "'seeds' is a sweep" in spotkeeper("status", "seeds").stderr
+
+    assert "2 members are cancelled, or stopping; 0 had ended" in spotkeeper("sweep", "cancel", "seeds").stdout
+    assert environment.run_of(ids["two"]).cancel_requested_at is not None
+    assert environment.run_of(ids["three"]).cancel_requested_at is None
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_run_with_other_caps_for_its_sweep_is_warned_before_any_money_is_reserved() -> None:
+    words = ("--sweep", "seeds", "--fallback-cap", "9", "--sweep-fallback-cap")
+    first = spotkeeper("submit", "--name", "one", *words, "11", *PROGRAM)
+    other = spotkeeper("submit", "--name", "two", *words, "12", "--dry-run", *PROGRAM)
+    same = spotkeeper("submit", "--name", "two", *words, "11", "--dry-run", *PROGRAM)
+
+    assert "warning" not in first.stderr + same.stderr
+    assert f"warning: run {first.stdout.strip()} gave sweep seeds other caps, and those of whichever" in other.stderr
 
 
 def test_a_dry_run_prints_the_array_request_and_the_first_members_and_changes_nothing(environment: Connection) -> None:

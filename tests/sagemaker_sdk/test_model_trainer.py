@@ -32,6 +32,10 @@ CLOSED = training_request(
         ),
     ),
 )
+CHANNEL = {
+    "ChannelName": "SOURCE",
+    "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://spotkeeper-dev-checkpoints/source/"}},
+}
 ON_DEMAND = training_request(training_run(market="on-demand", job_queue=ON_DEMAND_QUEUE), profile=PROFILE)
 """What the control plane itself asks for."""
 
@@ -67,6 +71,10 @@ def test_the_model_trainer_sends_what_boto3_sends_and_the_queue_is_given_the_sam
     ("change", "expected"),
     [
         ({"RetryStrategy": {"MaximumRetryAttempts": 3}}, "the request has RetryStrategy, which would be lost"),
+        (
+            {"InputDataConfig": [CHANNEL]},
+            "leave them out, or `spotkeeper submit`: a job with channels becomes no run, however it is sent by hand",
+        ),
         (
             {"StoppingCondition": {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 3600}},
             "needs MaxWaitTimeInSeconds above MaxRuntimeInSeconds, got 3600 and 3600",

@@ -1,5 +1,6 @@
 """What the example program says to whoever changes its options between two starts."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,18 @@ def train(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
         [sys.executable, str(EXAMPLE), "--width", "2", *options],
         cwd=folder, env=clean_environ(), capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
+
+
+def test_two_processes_train_one_model_together(tmp_path: Path) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, str(EXAMPLE), "--width", "2", "--steps", "12", "--drop-last"],
+        cwd=tmp_path, env=clean_environ(), capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+
+    told = re.findall(r"test accuracy (\S+%) on 360 images", done.stdout)
+    assert len(told) == 2, done.stderr
+    assert len(set(told)) == 1, "each has the same model"
 
 
 def test_a_finished_run_says_how_to_start_afresh(folder: Path) -> None:

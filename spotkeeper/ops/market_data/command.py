@@ -15,7 +15,7 @@ from rich.text import Text
 from spotkeeper.ops.failure import OperationError
 from spotkeeper.ops.market_data import snapshot
 from spotkeeper.ops.market_data.aws import PRICE_LIST_REGION, AWSPrices
-from spotkeeper.ops.market_data.port import MarketData
+from spotkeeper.ops.market_data.port import MarketData, check_ec2_types
 
 _PLAIN_WIDTH: Final = 200
 
@@ -28,10 +28,11 @@ def prices(
     region: Annotated[str | None, typer.Option(help="Of this region alone; needed with --refresh.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Show what machines cost on spot and on demand, as far as it is known; or ask AWS for it.
+    """Show what EC2's machines cost on spot and on demand, as far as it is known; or ask AWS for it.
 
     spotkeeper prices --refresh prices.json --region us-east-1 --instance-type g5.xlarge
     """
+    check_ec2_types(instance_type or [])
     if refresh is not None:
         _refresh(refresh, instance_type or [], region)
     data = snapshot.read(refresh or file or snapshot.SHIPPED)

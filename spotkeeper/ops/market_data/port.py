@@ -54,6 +54,7 @@ class MarketData:
         Raises:
             ValueError: if there is no price for a type there; naming the types that have one.
         """
+        check_ec2_types(instance_types)
         known = sorted({price.pool.instance_type for price in self.prices if price.pool.region == region})
         if not known:
             regions = ", ".join(sorted({price.pool.region for price in self.prices}))
@@ -72,6 +73,21 @@ class MarketData:
 
 
 _REFRESH = ". More: `spotkeeper prices --refresh FILE --instance-type … --region …`, then --prices FILE"
+
+
+def check_ec2_types(instance_types: Sequence[str]) -> None:
+    """Refuse types of SageMaker.
+
+    Raises:
+        ValueError: naming the first of them, and what to do for it.
+    """
+    for instance_type in instance_types:
+        if instance_type.startswith("ml."):
+            raise ValueError(
+                f"{instance_type!r} is a type of SageMaker, and these prices are EC2's: for a plan give SageMaker's "
+                "own, --on-demand-price and --spot-price (docs/batch-or-sagemaker.md says where they are; for spot "
+                "what you expect to be billed)"
+            )
 
 
 class PriceSource(Protocol):
