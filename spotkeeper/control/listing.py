@@ -1,4 +1,4 @@
-"""Entries of the ledger's listings, and how far the sweeper has come in one."""
+"""Entries of listings, the ledger's and SageMaker's, and how far the sweeper has come in one."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,12 @@ from spotkeeper.control.measures import Measures
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """An entry of a listing: an open run, or a reservation that is not settled."""
+    """An entry of a listing: an open run, a reservation that is not settled, or a training job in progress."""
 
     created_at: str
     """By which a listing is ordered, oldest first; ISO 8601, UTC."""
     run_id: str
+    """Of a training job, the id of that: its name may be of no run."""
     submission: int | None = None
     """Of a reservation."""
 

@@ -304,8 +304,8 @@ class Batch(JobService, Protocol):
 class TrainingJobs(Protocol):
     """The environment's training jobs on SageMaker, of whomever."""
 
-    def in_progress(self, limit: int) -> tuple[tuple[str, str], ...]:
-        """Return (id, name without the environment) of the newest that have not ended, newest first."""
+    def in_progress(self, *, behind: Listed | None = None) -> Iterator[Listed]:
+        """Yield the ids of those that have not ended, or of those behind one, oldest first, read in pages."""
 
 
 class Checkpoints(Protocol):

@@ -28,7 +28,7 @@ from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.overdue import is_drought, overdue
 from spotkeeper.control.patience import Patience
-from spotkeeper.control.ports import Conflict, Job, Ports
+from spotkeeper.control.ports import Conflict, Job, Ports, TrainingJobs
 from spotkeeper.control.reconcile import observe_job, reconcile
 from spotkeeper.control.reservations import Tended, tend
 from spotkeeper.control.rounds import Round
@@ -108,7 +108,6 @@ def sweep(*, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool
     way.take_turns()
     done.oldest_round_seconds = max((seconds_between(began_at, clock()) for began_at in way.began_at), default=0.0)
     way.look_at_others()
-    way.look_for_training_jobs()
     return done
 
 
@@ -159,6 +158,28 @@ class _Way:
             self._rounds.append(round_)
             name = f"the round over {what}" + (f" on {service}" if suffix else "")
             self._turns.append((name, self._went(round_, service, steps)))
+        if service == SAGEMAKER and self.ports.training_jobs is not None:
+            self._turns.append(("the list of training jobs", self._looked_for_runs(self.ports.training_jobs)))
+
+    def _looked_for_runs(self, listed: TrainingJobs) -> Iterator[None]:
+        """Go on with the round over training jobs, and look at those of which nothing was heard: they may be runs."""
+        if self._patience.is_over(SAGEMAKER) or not self._has_time():
+            return
+        round_ = Round(
+            _TRAINING_JOBS, lambda last: listed.in_progress(behind=last), ledger=self.ports.ledger, clock=self._clock
+        )
+
+        def steps(page: Sequence[Listed], _: str) -> Iterator[Callable[[], None] | None]:
+            for job_id in training_adoption.unheard(page, self.ports):
+                yield partial(self._observe, job_id) if job_id is not None else None
+
+        yield from self._went(round_, SAGEMAKER, steps)
+
+    def _observe(self, job_id: str) -> None:
+        def step() -> Outcome:
+            return observe_job(job_id, ports=self.ports, now=self._clock()).outcome
+
+        self._done.attempt(f"training job {job_id}", self._done.outcomes, step, conflict=Outcome.UNCHANGED)
 
     def _went(self, round_: Round, service: str, steps: "_Steps") -> Iterator[None]:
         """Go on with a round: take the steps of its entries that are on the service, and yield after each turn."""
@@ -167,14 +188,11 @@ class _Way:
             for number, step in enumerate(steps(page, service)):
                 if step is None:
                     continue
-                if not self._has_time():
+                # What is left of the round has its turn in the next sweep, and when the service answers again.
+                if not self._has_time() or self._patience.is_over(service):
                     round_.stop(number)
                     return
                 step()
-                if self._patience.is_over(service):
-                    # What is left of the round has its turn when the service answers again.
-                    round_.stop(number + 1)
-                    return
                 if service == SAGEMAKER and seconds_between(began_at, self._clock()) >= TURN_SECONDS:
                     yield
                     began_at = self._clock()
@@ -294,30 +312,10 @@ class _Way:
             except Exception as error:  # noqa: BLE001  as above
                 self._done.failures[f"job {job.job_id} of others"] = f"{type(error).__name__}: {error}"
 
-    def look_for_training_jobs(self) -> None:
-        """Look at training jobs of which nothing was heard yet: they may ask to be runs."""
-        if self._patience.is_over(SAGEMAKER) or not self._has_time():
-            return
-        try:
-            unheard = training_adoption.unheard(self.ports)
-        except Exception as error:  # noqa: BLE001  as above
-            self._done.failures["the list of training jobs"] = f"{type(error).__name__}: {error}"
-            return
-        for job_id in unheard:
-            if not self._has_time():
-                return
-            self._done.attempt(
-                f"training job {job_id}",
-                self._done.outcomes,
-                partial(self._observed, job_id),
-                conflict=Outcome.UNCHANGED,
-            )
-
-    def _observed(self, job_id: str) -> Outcome:
-        return observe_job(job_id, ports=self.ports, now=self._clock()).outcome
-
 
 _Steps = Callable[[Sequence[Listed], str], Iterator[Callable[[], None] | None]]
+_TRAINING_JOBS: Final = "training-jobs"
+"""The name under which the ledger keeps how far the round over SageMaker's own list has come."""
 _SUFFIXES: Final = {AWS_BATCH: "", SAGEMAKER: "-sagemaker"}
 """Of the names under which the ledger keeps how far a round has come."""
 

@@ -4,20 +4,21 @@ The request is that of `training_request`, as `submit --dry-run` prints it: its 
 submission, and whose. What counts is what SageMaker describes, and only what a next job would be asked for with.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.entry_point import ENTRY_POINT
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import RUN_ID_PATTERN, job_name, parse_job_name
+from spotkeeper.contract.training import job_of_arn
+from spotkeeper.control.listing import Listed
 from spotkeeper.control.ports import ContainerInput, Job, JobStatus, Ports
 from spotkeeper.control.run import Run
 from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms, TrainingTerms
 from spotkeeper.policy.placement import Market
 
 FIRST_SUBMISSION: Final = "1"
-MOST_LOOKED_AT: Final = 100
-"""At each sweep, the newest: one answer of SageMaker's, and as many runs as one read brings."""
 # Set for each submission anew.
 _NOT_KEPT: Final = frozenset(
     {
@@ -81,17 +82,24 @@ def run_of(job: Job, *, terms: EnvironmentTerms) -> Run | str:
     )
 
 
-def unheard(ports: Ports) -> tuple[str, ...]:
-    """Return the training jobs in progress whose names are of no run: the event that told of one may be lost."""
-    if ports.training_jobs is None:
-        return ()
-    named = [
-        (job_id, of[0])
-        for job_id, name in ports.training_jobs.in_progress(MOST_LOOKED_AT)
-        if (of := parse_job_name(name)) is not None
+def unheard(page: Sequence[Listed], ports: Ports) -> list[str | None]:
+    """Return for each training job in progress its id if its name is of no run: the event that told of it may be lost.
+
+    None stands for one that is of a run that is known, or of none.
+    """
+    run_ids = [_run_id_of(entry.run_id, ports.terms.environment) for entry in page]
+    asked = list({run_id: None for run_id in run_ids if run_id is not None})
+    known = {run.run_id for run in ports.ledger.get_many(asked)} if asked else set()
+    return [
+        entry.run_id if run_id is not None and run_id not in known else None
+        for entry, run_id in zip(page, run_ids, strict=True)
     ]
-    known = {run.run_id for run in ports.ledger.get_many(list({run_id: None for _, run_id in named}))}
-    return tuple(job_id for job_id, run_id in named if run_id not in known)
+
+
+def _run_id_of(job_id: str, environment: str) -> str | None:
+    """Return the run that a training job's name is of."""
+    named = parse_job_name((job_of_arn(job_id) or "").removeprefix(f"{environment}-"))
+    return named[0] if named is not None else None
 
 
 def _refusal(job: Job, profile: ProfileTerms, training: TrainingTerms, terms: EnvironmentTerms) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -12,6 +12,7 @@ from botocore.stub import Stubber
 
 from spotkeeper.control.aws.training_jobs import SageMakerTraining
 from spotkeeper.control.classify import WAITED_REASON
+from spotkeeper.control.listing import Listed
 from spotkeeper.control.ports import (
     Job,
     JobAttempt,
@@ -425,32 +426,49 @@ def test_what_has_ended_is_not_stopped_and_what_has_its_machines_is_not_withdraw
         training.withdraw(ARN, WAITED_REASON)
 
 
-def test_the_jobs_in_progress_are_those_whose_names_begin_with_the_environment() -> None:
-    other = "other-dev-digits-1"
-    listed = [
-        {
-            "TrainingJobName": name,
-            "TrainingJobArn": arn_of(name),
-            "CreationTime": at(0),
-            "TrainingJobStatus": "InProgress",
-        }
-        for name in (NAME, other)
-    ]
-    asked = {
-        "NameContains": "dev-",
-        "StatusEquals": "InProgress",
-        "SortBy": "CreationTime",
-        "SortOrder": "Descending",
-        "MaxResults": 7,
+def summary(name: str, minute: int) -> dict[str, Any]:
+    return {
+        "TrainingJobName": name,
+        "TrainingJobArn": arn_of(name),
+        "CreationTime": at(minute),
+        "TrainingJobStatus": "InProgress",
     }
-    with stubbed() as (training, stubber):
-        stubber.add_response("list_training_jobs", {"TrainingJobSummaries": listed}, asked)
 
-        assert training.in_progress(7) == ((ARN, "digits-7fq2-1"),)
+
+LISTING = {
+    "NameContains": "dev-",
+    "StatusEquals": "InProgress",
+    "SortBy": "CreationTime",
+    "SortOrder": "Ascending",
+    "MaxResults": 100,
+}
+
+
+def test_the_jobs_in_progress_are_those_whose_names_begin_with_the_environment_on_all_pages() -> None:
+    first = {"TrainingJobSummaries": [summary(NAME, 1), summary("other-dev-digits-1", 2)], "NextToken": "more"}
+    with stubbed() as (training, stubber):
+        stubber.add_response("list_training_jobs", first, LISTING)
+        second = {"TrainingJobSummaries": [summary(f"{NAME}2", 3)]}
+        stubber.add_response("list_training_jobs", second, {**LISTING, "NextToken": "more"})
+
+        assert list(training.in_progress()) == [
+            Listed(created_at=text(1), run_id=ARN),
+            Listed(created_at=text(3), run_id=f"{ARN}2"),
+        ]
+
+
+def test_the_jobs_behind_one_are_those_of_its_moment_and_later_without_itself() -> None:
+    jobs = [summary(f"{NAME}{end}", minute) for end, minute in (("1", 1), ("2", 2), ("3", 2), ("4", 3))]
+    asked = {**LISTING, "CreationTimeAfter": at(2) - timedelta(seconds=1)}
+    with stubbed() as (training, stubber):
+        stubber.add_response("list_training_jobs", {"TrainingJobSummaries": jobs}, asked)
+
+        behind = training.in_progress(behind=Listed(created_at=text(2), run_id=f"{ARN}2"))
+        assert [entry.run_id for entry in behind] == [f"{ARN}3", f"{ARN}4"]
 
 
 def test_a_list_that_is_refused_for_its_rate_is_throttled() -> None:
     with stubbed() as (training, stubber):
         stubber.add_client_error("list_training_jobs", "ThrottlingException", "Rate exceeded")
         with pytest.raises(Throttled):
-            training.in_progress(7)
+            list(training.in_progress())

@@ -1,7 +1,9 @@
 """Training jobs that Spotkeeper did not create: taken for runs where their request is ours, otherwise left alone."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,9 +11,11 @@ import pytest
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.adoption import run_of
 from spotkeeper.control.aws.training_jobs import job_of
+from spotkeeper.control.listing import Listed
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import Job, JobAttempt, JobOrder, JobStatus, Throttled
 from spotkeeper.control.run import Run
+from spotkeeper.control.submit import submit
 from spotkeeper.control.sweep import Sweep, sweep
 from spotkeeper.control.training_request import training_request
 from spotkeeper.policy.money import MICROUSD_PER_USD
@@ -43,21 +47,24 @@ def with_variables(**changes: str) -> Job:
 
 
 @dataclass
-class Listed:
+class InProgress:
     """SageMaker's list of jobs in progress."""
 
     batch: MemoryTraining
 
-    def in_progress(self, limit: int) -> tuple[tuple[str, str], ...]:
-        assert limit <= 100
-        return tuple((job.job_id, job.name) for job in self.batch.jobs.values() if not job.has_ended)
+    def in_progress(self, *, behind: Listed | None = None) -> Iterator[Listed]:
+        unended = [job for job in self.batch.jobs.values() if not job.has_ended]
+        entries = [Listed(created_at=job.order.created_at, run_id=job.job_id) for job in unended]
+        for entry in sorted(entries, key=lambda entry: (entry.created_at, entry.run_id)):
+            if behind is None or (entry.created_at, entry.run_id) > (behind.created_at, behind.run_id):
+                yield entry
 
 
 def world_with(job: Job, **terms: Any) -> World:
     world = World(batch=MemoryTraining(), terms=replace(TERMS, **terms))
     assert isinstance(world.batch, MemoryTraining)
     world.batch.jobs[job.job_id] = job
-    world.ports = replace(world.ports, others=MemoryOthers(), training_jobs=Listed(world.batch))
+    world.ports = replace(world.ports, others=MemoryOthers(), training_jobs=InProgress(world.batch))
     return world
 
 
@@ -100,17 +107,44 @@ def test_the_sweeper_does_not_look_again_at_jobs_of_runs_that_it_knows() -> None
     assert asked == [ID]  # for its run
 
 
+def test_a_job_whose_event_was_lost_is_found_beside_hundreds_of_newer_ones() -> None:
+    world = world_with(sent())
+    for number in range(250):
+        submit(training_run(run_id=f"train-{number:04d}"), ports=world.ports, now=after(1))
+
+    swept(world, 5)
+
+    assert RUN in world.ledger.runs
+
+
+def test_jobs_that_are_no_runs_keep_no_other_from_its_turn_where_there_is_time_for_few() -> None:
+    newest = replace(sent().order, created_at=after(4))
+    world = world_with(replace(sent(), order=newest))
+    for number in range(30):
+        # Their names are ours, and their requests are not.
+        name = f"others-{number:04d}-1"
+        job = replace(sent(), job_id=arn_of(f"dev-{name}"), name=name)
+        world.batch.jobs[job.job_id] = replace(job, order=replace(job.order, variables={}))
+
+    known = []
+    for _ in range(4):
+        left = iter([True] * 10)
+        sweep(ports=world.ports, clock=lambda: after(5), has_time=partial(next, left, False))
+        known.append(RUN in world.ledger.runs)
+    assert known == [False, False, False, True]
+
+
 def test_a_list_of_training_jobs_that_cannot_be_read_does_not_silence_the_sweeper() -> None:
     class Unlisted:
-        def in_progress(self, limit: int) -> tuple[tuple[str, str], ...]:
-            raise Throttled(f"{limit} are too many")
+        def in_progress(self, *, behind: Listed | None = None) -> Iterator[Listed]:
+            raise Throttled(f"too many, behind {behind}")
 
     world = world_with(sent())
     world.ports = replace(world.ports, training_jobs=Unlisted())
 
     done = sweep(ports=world.ports, clock=lambda: after(5), has_time=lambda: True)
 
-    assert done.failures == {"the list of training jobs": "Throttled: 100 are too many"}
+    assert done.failures == {"the list of training jobs": "Throttled: too many, behind None"}
 
 
 def test_an_adopted_run_that_reaches_its_time_limit_is_submitted_again_as_it_was_sent() -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
@@ -12,6 +12,7 @@ from spotkeeper.contract.training import job_of_arn
 from spotkeeper.control.aws.batch import NOT_ALLOWED, SERVER_ERROR, is_throttle
 from spotkeeper.control.aws.stop_reason import reason_in, replied_at, stopping_since, tag_of
 from spotkeeper.control.classify import NORMAL_EXIT
+from spotkeeper.control.listing import Listed
 from spotkeeper.control.ports import (
     ContainerInput,
     Job,
@@ -26,6 +27,8 @@ from spotkeeper.control.ports import (
     Throttled,
 )
 
+_LISTED_PER_CALL: Final = 100
+_SECOND: Final = timedelta(seconds=1)
 INTERRUPTED: Final = "Interrupted"
 _TRAINING: Final = "Training"
 _WITHOUT_MACHINE: Final = frozenset({"Pending", "Starting", "LaunchingMLInstances", "Restarting", INTERRUPTED})
@@ -93,23 +96,27 @@ class SageMakerTraining:
         """
         self._stop(job_id, reason, only_waiting=True)
 
-    def in_progress(self, limit: int) -> tuple[tuple[str, str], ...]:
-        """List the jobs whose names begin with the environment's; implements `ports.TrainingJobs`."""
+    def in_progress(self, *, behind: Listed | None = None) -> Iterator[Listed]:
+        """Yield the jobs whose names begin with the environment's; implements `ports.TrainingJobs`."""
+        # Sent in whole seconds, and whether that second itself is meant is documented nowhere.
+        after = {"CreationTimeAfter": datetime.fromisoformat(behind.created_at) - _SECOND} if behind is not None else {}
+        pages = self._client.get_paginator("list_training_jobs").paginate(
+            NameContains=self._prefix,
+            StatusEquals="InProgress",
+            SortBy="CreationTime",
+            SortOrder="Ascending",
+            PaginationConfig={"PageSize": _LISTED_PER_CALL},
+            **after,
+        )
         try:
-            listed = self._client.list_training_jobs(
-                NameContains=self._prefix,
-                StatusEquals="InProgress",
-                SortBy="CreationTime",
-                SortOrder="Descending",
-                MaxResults=limit,
-            )["TrainingJobSummaries"]
+            for page in pages:
+                for job in page["TrainingJobSummaries"]:
+                    listed = Listed(created_at=_time(job["CreationTime"]) or "", run_id=job["TrainingJobArn"])
+                    is_before = behind is not None and (listed.created_at < behind.created_at or listed == behind)
+                    if job["TrainingJobName"].startswith(self._prefix) and not is_before:
+                        yield listed
         except ClientError as error:
             raise _refusal(error) from error
-        return tuple(
-            (job["TrainingJobArn"], job["TrainingJobName"].removeprefix(self._prefix))
-            for job in listed
-            if job["TrainingJobName"].startswith(self._prefix)
-        )
 
     def _stop(self, job_id: str, reason: str, *, only_waiting: bool) -> None:
         detail = self._described_by_id(job_id)
