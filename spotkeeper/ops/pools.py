@@ -33,6 +33,8 @@ def seen_pools(runs: Sequence[Run], connection: Connection, *, now: datetime) ->
     history, notes = savings.price_history([one for of_run in attempts.values() for one in of_run], connection, now=now)
     for run in runs:
         of_run = attempts[run.run_id]
+        if not any(map(pool_of, of_run)):
+            continue  # such as all of SageMaker's: their logs need not be read
         account = savings.account_of(run, of_run, connection, history, now=now)
         by_name = {machine.name: machine for machine in account.machines}
         for attempt in of_run:

@@ -156,11 +156,28 @@ def _told(run: Run, attempts: Sequence[Attempt], connection: Connection) -> Iter
         for attempt in attempts:
             yield told_lines(attempt.log_stream, connection) if attempt.log_stream else ()
         return
+    try:
+        yield from _told_on_sagemaker(run, attempts, connection)
+    except ClientError as error:
+        # `SubmitPolicy` alone does not allow it: other runs are accounted for all the same, and of this one the cost.
+        if error.response["Error"]["Code"] != "AccessDeniedException":
+            raise
+
+
+def _told_on_sagemaker(
+    run: Run, attempts: Sequence[Attempt], connection: Connection
+) -> tuple[Sequence[dict[str, Any]], ...]:
+    node = training_logs.FIRST_NODE
     ends = {(attempt.submission, attempt.attempt): attempt.stopped_at for attempt in attempts}
-    streams = training_logs.streams(run, ends, connection.logs, node=training_logs.FIRST_NODE)
-    for attempt in attempts:
-        of_attempt = streams[attempt.submission, attempt.attempt].get(training_logs.FIRST_NODE, ())
-        yield [line for stream in of_attempt for line in told_on_sagemaker(stream, connection)]
+    streams = training_logs.streams(run, ends, connection.logs, node=node)
+    return tuple(
+        [
+            line
+            for stream in streams[attempt.submission, attempt.attempt].get(node, ())
+            for line in told_on_sagemaker(stream, connection)
+        ]
+        for attempt in attempts
+    )
 
 
 def _machine(

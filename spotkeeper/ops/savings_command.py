@@ -172,7 +172,7 @@ def _limits(found: Savings) -> list[str]:
         without = [one.run.run_id for one in found.runs if one.account.split is None]
         said.append(
             f"savings are those of {measured} of {len(found.runs)} runs; of the others no counters or no price is "
-            f"known, and only their cost is told: {', '.join(without)}"
+            f"known, or their log may not be read, and only their cost is told: {', '.join(without)}"
         )
     if total.bounded:
         said.append(

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from spotkeeper.contract.training import LOG_GROUP
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.ops.connection import Connection
 from tests.control.fakes import new_run
+from tests.ops.intercepted import intercepted
 from tests.ops.test_command_line import spotkeeper
 
 BEGAN = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
@@ -124,6 +126,25 @@ def test_a_program_that_tells_no_counters_is_not_measured_and_its_cost_counts(wi
     found = account(run)
 
     assert (found["spent_microusd"], found["useful_seconds"], found["split"]) == (3_600_000, None, None)
+
+
+def test_of_a_run_whose_log_may_not_be_read_the_cost_is_told_and_other_runs_are_accounted_for(
+    with_training: Connection,
+) -> None:
+    """Those who have `SubmitPolicy` and not `SubmitTrainingPolicy`."""
+    run = ran(with_training, job_billed_seconds=3600)
+    write_counters(with_training, run)
+
+    def refuse(**_: object) -> Any:
+        body = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
+        return SimpleNamespace(status_code=400), body | {"ResponseMetadata": {"HTTPStatusCode": 400}}
+
+    with intercepted("cloudwatch-logs.DescribeLogStreams", refuse):
+        result = spotkeeper("savings")
+
+    assert result.exit_code == 0
+    assert "$3.60" in result.stdout
+    assert f"their log may not be read, and only their cost is told: {run.run_id}" in result.stdout
 
 
 def test_of_a_long_log_its_beginning_and_its_end_are_read_and_nothing_between(with_training: Connection) -> None:
