@@ -6,11 +6,8 @@ from spotkeeper.control import mirror_retention, reserve, standby
 from spotkeeper.control.ports import Ports
 from spotkeeper.control.reserve import Held
 from spotkeeper.control.run import Lack, Run
-from spotkeeper.control.shortage import allows_fallback, shortage
 from spotkeeper.control.submit import next_submission
 from spotkeeper.policy.placement import Market
-
-__all__ = ["allows_fallback", "on_demand", "on_spot", "shortage"]
 
 
 def on_spot(run: Run, *, ports: Ports, now: str, **changes: Any) -> Run | Held:

@@ -5,11 +5,12 @@
 
 from dataclasses import dataclass, replace
 
-from spotkeeper.control import begin, outlook, standby, training_types
+from spotkeeper.control import outlook, standby, training_types
 from spotkeeper.control.classify import Cause, Ending
 from spotkeeper.control.ports import Job, Ports
 from spotkeeper.control.requeue import Action, Decision
 from spotkeeper.control.run import Run
+from spotkeeper.control.shortage import allows_fallback, shortage
 from spotkeeper.policy import deadline_guard as guard
 from spotkeeper.policy.placement import Market
 
@@ -58,15 +59,13 @@ def choose(run: Run, ending: Ending, decision: Decision, ports: Ports, now: str)
 
 def _is_pressed(run: Run, ports: Ports, now: str) -> bool:
     """Tell whether the run's deadline does not allow it to wait for spot."""
-    return (
-        run.deadline_at is not None and begin.shortage(run, ports=ports, now=now).placement.market is Market.ON_DEMAND
-    )
+    return run.deadline_at is not None and shortage(run, ports=ports, now=now).placement.market is Market.ON_DEMAND
 
 
 def _forbids_spot(run: Run, ports: Ports, now: str) -> str | None:
     """Return why the run's deadline does not allow another start on spot, even if spot is there; None: it does."""
     at = outlook.after_loss(run, newest_step=run.committed_step, now=now)
-    if at is None or at.remaining_hours <= 0 or guard.may_use_spot(at) or not begin.allows_fallback(run, ports):
+    if at is None or at.remaining_hours <= 0 or guard.may_use_spot(at) or not allows_fallback(run, ports):
         return None
     return f"its deadline allows no other start on spot: slack {guard.slack_hours(at):.2f} h"
 
@@ -75,7 +74,7 @@ def _without_capacity(run: Run, decision: Decision, ports: Ports, now: str) -> C
     if run.market == Market.ON_DEMAND:
         requeue = replace(decision, action=Action.REQUEUE, reason=f"{decision.reason}; back to spot")
         return Choice(decision=requeue, market=Market.SPOT)
-    short = begin.shortage(run, ports=ports, now=now)
+    short = shortage(run, ports=ports, now=now)
     other_type = training_types.following(run, ports.terms)
     is_pressed = run.deadline_at is not None and short.placement.market is Market.ON_DEMAND
     if other_type is not None and not is_pressed:
@@ -84,6 +83,6 @@ def _without_capacity(run: Run, decision: Decision, ports: Ports, now: str) -> C
     if short.placement.market is Market.ON_DEMAND:
         requeue = replace(decision, action=Action.REQUEUE, reason=short.placement.reason)
         return Choice(decision=requeue, market=Market.ON_DEMAND)
-    if begin.allows_fallback(run, ports):
+    if allows_fallback(run, ports):
         decision = replace(decision, wait_until=min(decision.wait_until or short.fallback_at, short.fallback_at))
     return Choice(decision=decision)

@@ -2,7 +2,7 @@
 
 Money and runs take turns, so that neither starves the other; each is a round of its own, which goes on where the last
 sweep stopped (`rounds`). What is on SageMaker has rounds of its own beside those of AWS Batch, so that a service which
-is slow, or does not answer, holds up nothing of the other's (`patience`).
+is slow, or does not answer, holds up nothing of the other's (`service_breaker`).
 
 A turn on AWS Batch is a page, read and described in a few calls; only what needs a step is looked at by itself.
 SageMaker describes one job at a time: a turn there ends with its time, in the middle of a page. In the end come the
@@ -27,13 +27,13 @@ from spotkeeper.control.listing import Listed
 from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.overdue import is_drought, overdue
-from spotkeeper.control.patience import Patience
 from spotkeeper.control.ports import Conflict, Job, Ports, TrainingJobs
 from spotkeeper.control.reconcile import observe_job, reconcile
 from spotkeeper.control.reservations import Tended, tend
 from spotkeeper.control.rounds import Round
 from spotkeeper.control.run import Run
 from spotkeeper.control.run_dollars import RunDollars, dollars
+from spotkeeper.control.service_breaker import ServiceBreaker
 
 _Done = TypeVar("_Done", Outcome, Tended)
 
@@ -116,8 +116,8 @@ class _Way:
 
     def __init__(self, done: Sweep, ports: Ports, clock: Callable[[], str], has_time: Callable[[], bool]) -> None:
         self._done, self._clock, self._has_time = done, clock, has_time
-        self._patience = Patience(ports.batch)
-        self.ports = replace(ports, batch=self._patience)
+        self._breaker = ServiceBreaker(ports.batch)
+        self.ports = replace(ports, batch=self._breaker)
         self._rounds: list[Round] = []
         self._turns: deque[tuple[str, Iterator[None]]] = deque()
         self._services: set[str] = set()
@@ -163,7 +163,7 @@ class _Way:
 
     def _looked_for_runs(self, listed: TrainingJobs) -> Iterator[None]:
         """Go on with the round over training jobs, and look at those of which nothing was heard: they may be runs."""
-        if self._patience.is_over(SAGEMAKER) or not self._has_time():
+        if self._breaker.is_open(SAGEMAKER) or not self._has_time():
             return
         round_ = Round(
             _TRAINING_JOBS, lambda last: listed.in_progress(behind=last), ledger=self.ports.ledger, clock=self._clock
@@ -189,7 +189,7 @@ class _Way:
                 if step is None:
                     continue
                 # What is left of the round has its turn in the next sweep, and when the service answers again.
-                if not self._has_time() or self._patience.is_over(service):
+                if not self._has_time() or self._breaker.is_open(service):
                     round_.stop(number)
                     return
                 step()
@@ -243,7 +243,7 @@ class _Way:
         if service != AWS_BATCH or not job_ids:
             return {}
         try:
-            return {job.job_id: job for job in self._patience.describe_many(job_ids)}
+            return {job.job_id: job for job in self._breaker.describe_many(job_ids)}
         except Exception as error:  # noqa: BLE001  runs that need no job go on, and each of the others tells why it cannot
             self._done.failures[f"jobs of {service}"] = f"{type(error).__name__}: {error}"
             return {}
@@ -252,7 +252,7 @@ class _Way:
         """Return the job that a run is in, as read; None: it has none, or whoever needs it is to ask for it."""
         if run.job_id is None or not run.is_live:
             return None
-        return self._patience.describe(run.job_id) if service_of(run.job_queue) == SAGEMAKER else jobs.get(run.job_id)
+        return self._breaker.describe(run.job_id) if service_of(run.job_queue) == SAGEMAKER else jobs.get(run.job_id)
 
     def _reconcile_unread(self, run_id: str) -> None:
         def step() -> Outcome:
@@ -302,7 +302,7 @@ class _Way:
         for job in listed:
             if not self._has_time():
                 return
-            if self._patience.is_over(service_of_job(job.job_id)):
+            if self._breaker.is_open(service_of_job(job.job_id)):
                 continue
             try:
                 seen = observe_job(job.job_id, ports=self.ports, now=self._clock()).outcome

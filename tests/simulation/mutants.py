@@ -32,7 +32,6 @@ from spotkeeper.control import (
     month,
     observe,
     others,
-    patience,
     pause,
     reconcile,
     renew,
@@ -40,6 +39,7 @@ from spotkeeper.control import (
     reservations,
     reserve,
     rounds,
+    service_breaker,
     settle,
     shortage,
     standby,
@@ -122,7 +122,7 @@ CONTROL: Final = (
     classify, waits, lookup, cost, submission_rate, reserve, month, first_lease, training_request, isolated,
     shortage, training_types, submit, standby, closing, observe, others,
     adoption, backlog, cancel, mirror_retention, begin, pause, requeue, choice, settle, array, renew, kill_switch,
-    reservations, unknown_job, reconcile, glance, rounds, patience, sweep,
+    reservations, unknown_job, reconcile, glance, rounds, service_breaker, sweep,
 )  # fmt: skip
 """Each imports those before it only."""
 
@@ -659,7 +659,9 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         "one-service-fails-both": _mutant(
             "jobs of AWS Batch are not read while SageMaker describes none of its own",
             {
-                patience: (("self._num_failed[service] >= MOST", "max(self._num_failed.values(), default=0) >= MOST"),),
+                service_breaker: (
+                    ("self._num_failed[service] >= MOST", "max(self._num_failed.values(), default=0) >= MOST"),
+                ),
                 sweep: (("self._turns.append((name, self._went", "self._turns.appendleft((name, self._went"),),
             },
         ),

@@ -1,4 +1,4 @@
-"""AWS Batch and SageMaker during one sweep: one that does not answer is left alone until the next.
+"""A circuit breaker for AWS Batch and SageMaker: one that does not answer is left alone until the next sweep.
 
 A call that is not answered takes as long as the longest. A service that fails one run fails its others too, and a sweep
 that tried each of them would have no time left for the runs of the other service.
@@ -17,7 +17,7 @@ MOST_IN_A_ROW: Final = 2
 """So many calls of a service fail before it is left alone: one alone may be one job's own trouble."""
 
 
-class Patience:
+class ServiceBreaker:
     """Passes calls on to a service until it fails twice in a row; from then on they are `Throttled` without being made.
 
     Calls to submit are passed on as well, but tell nothing: what is refused may be refused for what was asked.
@@ -27,7 +27,7 @@ class Patience:
         self._batch = batch
         self._num_failed: Counter[str] = Counter()
 
-    def is_over(self, service: str) -> bool:
+    def is_open(self, service: str) -> bool:
         """Tell whether a service is left alone until the next sweep."""
         return self._num_failed[service] >= MOST_IN_A_ROW
 
@@ -69,5 +69,5 @@ class Patience:
         return answer
 
     def _check(self, service: str) -> None:
-        if self.is_over(service):
+        if self.is_open(service):
             raise Throttled(f"{service} has not answered: it is asked again by the next sweep")
