@@ -14,7 +14,7 @@ from spotkeeper.contract.budgets import environment_holder, month_of, run_holder
 from spotkeeper.contract.descriptor import Caps, Descriptor
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.contract.names import descriptor_parameter
-from spotkeeper.control import begin
+from spotkeeper.control import begin, shortage
 from spotkeeper.control.aws.budgets import DynamoDBBudgets
 from spotkeeper.control.budget import UNLIMITED_MICROUSD, Budget, Cap
 from spotkeeper.control.run import Run
@@ -109,7 +109,7 @@ def test_what_a_run_has_reserved_is_shown_of_it_its_team_and_its_environment(env
 
 def test_the_cap_of_a_run_is_raised_and_on_demand_then_allowed(environment: Connection) -> None:
     environment.ledger.create(new_run(state=RunState.RUNNING, job_id="job-1"))
-    assert not begin.allows_fallback(environment.run_of("digits-7fq2"), environment.ports)
+    assert not shortage.allows_fallback(environment.run_of("digits-7fq2"), environment.ports)
 
     result = spotkeeper("budget", "set", "--run", "digits-7fq2", "--fallback-cap", "40")
 
@@ -117,7 +117,7 @@ def test_the_cap_of_a_run_is_raised_and_on_demand_then_allowed(environment: Conn
     assert row(result, "run/digits-7fq2", "on-demand") == ["$40.00", "$0.00", "$0.00", "$40.00"]
     assert row(result, "run/digits-7fq2", "total")[0] == "unlimited"
     assert "digits-7fq2 is running" in result.stderr
-    assert begin.allows_fallback(environment.run_of("digits-7fq2"), environment.ports)
+    assert shortage.allows_fallback(environment.run_of("digits-7fq2"), environment.ports)
 
 
 def test_team_environment_and_sweep_are_set_for_this_month_or_for_good(environment: Connection) -> None:
