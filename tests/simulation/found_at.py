@@ -113,7 +113,7 @@ FOUND_AT: Final[Mapping[str, int]] = MappingProxyType(
         "interrupted-is-ended": 1949,
         "record-before-checkpoint": 529,
         "half-arrived-counts": 1640,
-        "late-observer-claims": 588,
+        "late-observer-claims": 5849,
         "mirror-cleared-too-far": 55,
     }
 )
