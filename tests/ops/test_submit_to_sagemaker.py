@@ -167,12 +167,12 @@ def test_a_name_that_somebody_elses_job_has_is_told_and_the_run_named() -> None:
         return SimpleNamespace(status_code=400), body
 
     request = Request(service=SAGEMAKER, without_source=True, command=("nvidia-smi",))
-    with intercepted("sagemaker.CreateTrainingJob", taken):  # moto gives a name twice
-        connection = connect("dev", region=REGION)
+    connection = connect("dev", region=REGION)
     plan = prepare(request, connection=connection, source_directory=None, suffix="0a1b2c", now=NOW)
     pauses: list[float] = []
 
-    with pytest.raises(OperationError) as refusal:
+    # moto gives a name twice
+    with intercepted("sagemaker.CreateTrainingJob", taken), pytest.raises(OperationError) as refusal:
         submit(plan, connection=connection, now=NOW, pause=pauses.append)
     assert "run nvidia-smi-0a1b2c is recorded, " in str(refusal.value)
     assert "training job dev-nvidia-smi-0a1b2c-1 is there already" in str(refusal.value)
