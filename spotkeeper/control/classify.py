@@ -66,6 +66,8 @@ _NO_SUCH_IMAGE: Final = ("not found", "manifest unknown", "pull access denied", 
 # Words of SageMaker: statuses of a job that it has stopped, and how FailureReason begins.
 _INTERRUPTED: Final = "Interrupted: "
 _MAX_WAIT: Final = "MaxWaitTimeExceeded"
+_STOPPED: Final = "Stopped"
+"""All that SageMaker says of a stop by somebody; what a failed job says is why it failed."""
 _MAX_RUNTIME: Final = "MaxRuntimeExceeded"
 _CAPACITY_ERROR: Final = "CapacityError"
 _SERVICE_ERRORS: Final = ("InternalServerError", "InternalServiceError")
@@ -232,6 +234,7 @@ _ON_SAGEMAKER: Final = {
     Cause.COULD_NOT_START: "the container could not start, or SageMaker itself failed: {text}",
     Cause.YIELDED: "the attempt stopped on request",
     Cause.TERMINATED: "somebody stopped the job, and SageMaker does not tell why",
+    Cause.UNKNOWN: "the job ended, and SageMaker says: {text}",
 }
 """Where the words for AWS Batch would be wrong: SageMaker has no queue and no retries, and a stop takes no reason."""
 
@@ -267,9 +270,11 @@ def ending_of(job: Job, last: Attempt | None, *, is_segment: bool = False) -> En
     if attempt is None or (told_of_job and attempt.exit_code in (None, *_ENDED_BY_SIGNAL, EXIT_YIELDED)):
         attempt = Attempt(run_id="", submission=1, attempt=1, job_status_reason=job.status_reason)
     cause = next(cause for cause, applies in _RULES if applies(attempt))
-    text = attempt.reason or attempt.job_status_reason or attempt.status_reason
-    how = f"with exit code {attempt.exit_code}" if attempt.exit_code is not None else f"in these words: {text}"
     is_training = is_queue(job.order.queue)
+    if cause is Cause.TERMINATED and is_training and job.status_reason != _STOPPED:
+        cause = Cause.UNKNOWN
+    text = attempt.reason or attempt.job_status_reason or attempt.status_reason or "nothing"
+    how = f"with exit code {attempt.exit_code}" if attempt.exit_code is not None else f"in these words: {text}"
     words = _ON_SAGEMAKER.get(cause, _EXPLANATIONS[cause]) if is_training else _EXPLANATIONS[cause]
     if cause is Cause.TIMED_OUT and is_segment:
         words = _END_OF_SEGMENT

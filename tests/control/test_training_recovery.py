@@ -340,6 +340,17 @@ def test_an_attempt_that_had_its_machines_ended_for_what_sagemaker_says(
     assert [one.cause for one in world.ledger.attempts(RUN)] == [expected]
 
 
+def test_a_job_that_failed_before_its_container_ran_tells_what_sagemaker_says_and_goes_on() -> None:
+    words = "ServerError: something that SageMaker says since last week"
+    world = submitted()
+    world.change(job(1), JobStatus.FAILED, status_reason=words, stopped_at=after(9))
+
+    assert world.hear(job(1)) is Outcome.REQUEUED
+
+    (message,) = told_of_submissions(world)
+    assert message.startswith(f"submission 1: the job ended, and SageMaker says: {words}; no newer checkpoint in 1 of")
+
+
 def test_a_finished_run_succeeds_by_its_record_and_is_settled_by_what_sagemaker_bills() -> None:
     world = submitted(total_cap_microusd=50 * USD, num_nodes=2)
     (leased,) = world.budgets.reservations(RUN)
