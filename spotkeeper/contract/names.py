@@ -59,6 +59,11 @@ def training_job_name(environment: str, run_id: str, submission: int) -> str:
     return name
 
 
+def max_training_run_id(environment: str) -> int:
+    """Return how many characters a run id may have, so that SageMaker takes the name of any submission: up to 9999."""
+    return MAX_TRAINING_JOB_NAME - len(f"{environment}-") - len("-9999")
+
+
 def parse_job_name(name: str) -> tuple[str, int] | None:
     """Return (run id, submission) of a Batch job's name, or None for a name that `job_name` never makes."""
     run_id, _, submission = name.rpartition("-")

@@ -10,7 +10,7 @@ from typing import Final
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.entry_point import ENTRY_POINT
 from spotkeeper.contract.ledger import RunState
-from spotkeeper.contract.names import RUN_ID_PATTERN, job_name, parse_job_name
+from spotkeeper.contract.names import RUN_ID_PATTERN, job_name, max_training_run_id, parse_job_name
 from spotkeeper.contract.training import job_of_arn
 from spotkeeper.control.listing import Listed
 from spotkeeper.control.ports import ContainerInput, Job, JobStatus, Ports
@@ -107,7 +107,7 @@ def _refusal(job: Job, profile: ProfileTerms, training: TrainingTerms, terms: En
     order, told = job.order, job.order.variables
     run_id, team = told.get(variables.RUN_ID, ""), told.get(variables.TEAM)
     is_ours = order.command[: len(ENTRY_POINT)] == ENTRY_POINT and len(order.command) > len(ENTRY_POINT)
-    bucket = f"s3://{training.checkpoint_bucket}"
+    bucket, max_id = f"s3://{training.checkpoint_bucket}", max_training_run_id(terms.environment)
     checks = (
         (order.role == training.role_arn, f"its role is not that of the environment's training jobs: {order.role}"),
         (
@@ -115,6 +115,10 @@ def _refusal(job: Job, profile: ProfileTerms, training: TrainingTerms, terms: En
             "jobs without network become runs by `spotkeeper submit` alone",
         ),
         (RUN_ID_PATTERN.fullmatch(run_id) is not None, f"its {variables.RUN_ID} is no run id: {run_id!r}"),
+        (
+            len(run_id) <= max_id,
+            f"its {variables.RUN_ID} has {len(run_id)} characters, and the names of later jobs leave room for {max_id}",
+        ),
         (
             told.get(variables.SUBMISSION) == FIRST_SUBMISSION,
             f"its {variables.SUBMISSION} is not {FIRST_SUBMISSION}",

@@ -194,6 +194,10 @@ def test_an_adopted_job_is_paid_from_a_lease_of_the_caps_that_are_there() -> Non
         (with_order(queue="sagemaker/train-cpu/on-demand"), "it names no spot profile"),
         (with_order(queue="sagemaker/huge/spot"), "it names no spot profile"),
         (with_variables(SPOTKEEPER_RUN_ID="Digits"), "is no run id: 'Digits'"),
+        (
+            with_variables(SPOTKEEPER_RUN_ID=55 * "x"),
+            "has 55 characters, and the names of later jobs leave room for 54",
+        ),
         (with_variables(SPOTKEEPER_SUBMISSION="2"), "its SPOTKEEPER_SUBMISSION is not 1"),
         (with_variables(SPOTKEEPER_TEAM="theirs"), "is none of the environment's teams: 'theirs'"),
         (with_variables(SPOTKEEPER_LEDGER_TABLE="theirs"), "so it cannot claim the run"),
@@ -239,15 +243,15 @@ RAN = JobAttempt(started_at=after(0), stopped_at=after(5))
         (
             {"instance_type": TYPES[0], "billed_seconds": 720},
             50_000,
-            f"$0.25/h: {TYPES[0]}, the seconds that SageMaker",
+            f"$0.25/h: what SageMaker bills of {TYPES[0]}",
         ),
         (
             {"instance_type": TYPES[0], "attempts": (RAN,)},
             settled_microusd([MachineTime(seconds=300, usd_per_hour=Decimal("0.25"))]),
-            f"$0.25/h: {TYPES[0]}, before any discount",
+            f"at most $0.25/h: {TYPES[0]}, on demand",
         ),
         ({"instance_type": DEARER, "billed_seconds": 720}, None, f"unpriced: the price of {DEARER} is not known"),
-        ({"instance_type": None}, None, "unpriced: SageMaker does not tell its type"),
+        ({"instance_type": None}, None, "unpriced: SageMaker has not told the type of its machines"),
     ],
 )
 def test_a_training_job_of_others_is_priced_by_its_own_type_and_what_is_billed_of_it(
