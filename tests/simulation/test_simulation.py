@@ -102,7 +102,8 @@ def test_a_failing_seed_shrinks_to_a_schedule_that_fits_on_a_screen() -> None:
     lines = report(shrunk)
     assert len(lines) < 60
     assert any("claims a cancelled run" in line for line in lines)
-    assert any("exists" in line for line in lines)
+    # Of AWS Batch, or of SageMaker: it depends on the seed.
+    assert any("exists" in line or "is Starting" in line for line in lines)
 
 
 def one_left_out(result: Result) -> list[dict[str, object]]:
