@@ -110,7 +110,7 @@ def test_the_word_of_the_user_wins_over_a_standby_that_has_asked_for_the_run(
     for run, cause in ((to_cancel, Cause.CANCELLED), (to_pause, Cause.PAUSED)):
         held, standby = eventually(lambda run=run: user.attempts(run), lambda told: told[-1].cause)  # type: ignore[misc]
         assert (held.cause, held.epoch) == (cause, 1)
-        assert (standby.market, standby.epoch, standby.cause) == (None, None, Cause.STANDBY)
+        assert (standby.market, standby.epoch, standby.cause) == ("spot", None, Cause.STANDBY)
     assert user.num_commits(to_pause) == 2
     user.types("resume", to_pause.run_id)
     ended = user.ended(to_pause)
