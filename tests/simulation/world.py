@@ -200,7 +200,7 @@ class World:
         """
         self.scheduler.run(until_seconds=self._choices.among("heals after", FAULTY_SECONDS))
         self._trace("world", "heals: no faults from here on")
-        self._healed_seconds = self.scheduler.now_seconds
+        self._healed_seconds = self._described_seconds = self.scheduler.now_seconds
         self._choices.calm()
         self._delivery.cease()
         self._training.raise_quotas()
@@ -213,6 +213,7 @@ class World:
             on_batch = (run for run in self.table.runs.values() if run.profile != PROFILE)
             self.invariants.check_settled(on_batch, unable=self._unable())
             self._training.is_unread = False
+            self._described_seconds = self.scheduler.now_seconds
         self._settle()
         self._check_settled()
         self._check_jobs(job for job in self.batch.jobs.values() if job.is_on_demand or self._is_held(job))
@@ -445,7 +446,9 @@ class World:
         host = job.hosts[-1]
         assert host.starting_seconds is not None
         assert host.released_seconds is not None
-        stopped_by = max(self._healed_seconds, host.starting_seconds) + HANG_SECONDS
+        # What SageMaker does not describe, nobody may stop.
+        seen_seconds = self._described_seconds if isinstance(job, TrainingJob) else self._healed_seconds
+        stopped_by = max(seen_seconds, host.starting_seconds) + HANG_SECONDS
         is_stopped = host.released_seconds <= stopped_by
         require(is_stopped, "I3 no start without end", f"{job.job_id} hung until {host.released_seconds:.0f}")
         covered = host.starting_seconds + HANG_SECONDS
