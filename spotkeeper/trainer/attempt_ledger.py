@@ -71,6 +71,9 @@ class AttemptLedger:
     def __init__(self, run_id: str, claim: Claim, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         config = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=5, read_timeout=10)
         self._client: DynamoDBClient = boto3.client("dynamodb", config=config)
+        # Named before any thread asks: botocore makes these classes at their first use, and where two threads do so at
+        # once, the one that is raised is not the one that is caught.
+        self._refused = self._client.exceptions.ConditionalCheckFailedException
         self._run_id = run_id
         self._claim = claim
         self._attempt = claim.attempt or 0
@@ -203,7 +206,7 @@ class AttemptLedger:
         while True:
             try:
                 return operation(**request)
-            except self._client.exceptions.ConditionalCheckFailedException as error:
+            except self._refused as error:
                 is_over = time.monotonic() + pause_seconds > give_up_at
                 if not awaits_run or is_over or "Item" in error.response:
                     raise self._refusal(error.response) from error

@@ -147,13 +147,15 @@ def test_of_many_conditional_writes_at_once_exactly_one_wins(aws: Aws) -> None:
         BillingMode="PAY_PER_REQUEST",
     )
     aws.s3.create_bucket(Bucket="checkpoints")
+    # Named before the threads start: botocore makes these classes at their first use, in each thread its own.
+    refused = aws.dynamodb.exceptions.ConditionalCheckFailedException
 
     def claim(name: str) -> int:
         try:
             aws.dynamodb.put_item(
                 TableName="ledger", Item={"pk": {"S": name}}, ConditionExpression="attribute_not_exists(pk)"
             )
-        except aws.dynamodb.exceptions.ConditionalCheckFailedException:
+        except refused:
             return 0
         return 1
 
