@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from spotkeeper.trainer.sharded_tensor import Part, describe_cut, is_sharded
+from spotkeeper.trainer.state_tree import PLAIN_TYPES, are_plain
 from spotkeeper.trainer.stateful import Stateful
 
 SMALL_BYTES: Final = 256 * 1024
@@ -58,18 +59,22 @@ class Capture:
     def _taken(self, value: Any, borrowable: Collection[int] | None) -> Any:
         """Return `value` with containers of its own. `borrowable`: addresses; empty for all, None for no tensor."""
         kind = type(value)
-        if is_sharded(value):
-            # Never borrowed: what is done to the whole does not show in the version of the part.
-            return Part(self._tensor(value.to_local(), None), describe_cut(value))
+        if kind in PLAIN_TYPES:
+            return value
         if isinstance(value, torch.Tensor):
+            if is_sharded(value):
+                # Never borrowed: what is done to the whole does not show in the version of the part.
+                return Part(self._tensor(value.to_local(), None), describe_cut(value))
             return self._tensor(value, borrowable)
         if kind is OrderedDict or kind is dict:
-            taken: Any = kind((key, self._taken(item, borrowable)) for key, item in value.items())
+            taken: Any = kind([(key, self._taken(item, borrowable)) for key, item in value.items()])
             if hasattr(value, "_metadata"):
                 taken._metadata = value._metadata  # noqa: SLF001  (torch's own way to keep the layers' versions)
             return taken
         if kind is list or kind is tuple:
-            return kind(self._taken(item, borrowable) for item in value)
+            if are_plain(value):
+                return kind(value)
+            return kind([self._taken(item, borrowable) for item in value])
         if kind is np.ndarray:
             return value.copy()
         if kind is Counter:
@@ -77,7 +82,7 @@ class Capture:
         return value
 
     def _tensor(self, tensor: torch.Tensor, borrowable: Collection[int] | None) -> torch.Tensor:
-        if tensor.layout is not torch.strided or tensor.device.type == "meta":
+        if tensor.layout is not torch.strided or tensor.is_meta:
             return tensor  # refused by its path when the tree is encoded
         address = tensor.data_ptr()
         if self._may_borrow(address, borrowable):

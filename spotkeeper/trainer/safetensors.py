@@ -39,7 +39,7 @@ def check_storable(tensor: torch.Tensor, path: str) -> None:
     """
     if tensor.dtype not in DTYPE_NAMES:
         raise ValueError(f"{path} has dtype {tensor.dtype}; a checkpoint holds {', '.join(sorted(DTYPES))}")
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type == "meta":
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
         raise ValueError(
             f"{path} is a {tensor.layout} tensor on {tensor.device}; a checkpoint holds dense tensors with content: "
             "leave it out of the state dict, or turn it into one"

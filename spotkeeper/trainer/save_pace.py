@@ -18,6 +18,8 @@ LEAST_SECONDS: Final = 60.0
 allows less than a minute to be lost gets that."""
 SAVES_TO_REFUSE_BY: Final = 3
 """Of fewer saves nobody knows how fast they are: the first one starts the writer and opens its connections."""
+LOOK_SECONDS: Final = 1.0
+"""An interval holds for this long: it is asked for at every step, and what it rests on changes with minutes."""
 REMEMBERED_SAVES: Final = 20
 """Costs and bandwidth are those of the latest: a training's state grows, and hosts and networks differ."""
 
@@ -34,10 +36,13 @@ class SavePace:
         self._num_interruptions = num_interruptions
         self._run_seconds = run_seconds
         self._saves: deque[MeasuredSave] = deque(maxlen=REMEMBERED_SAVES)
+        self._interval: Interval | None = None
+        self._holds_until_seconds = 0.0
 
     def add(self, save: MeasuredSave) -> None:
         """Take note of a save that was committed."""
         self._saves.append(save)
+        self._interval = None
 
     def interval(self, attempt_seconds: float) -> Interval:
         """Return the time between two saves, `attempt_seconds` after this attempt began.
@@ -64,8 +69,11 @@ class SavePace:
 
     def is_due(self, *, since_save_seconds: float, attempt_seconds: float, rebalance_recommended: bool) -> bool:
         """Tell whether an ordinary save should begin now."""
+        if self._interval is None or attempt_seconds >= self._holds_until_seconds:
+            self._interval = self.interval(attempt_seconds)
+            self._holds_until_seconds = attempt_seconds + LOOK_SECONDS
         return checkpoint_interval.is_due(
-            self.interval(attempt_seconds),
+            self._interval,
             since_save_seconds=since_save_seconds,
             upload_seconds=typical_upload_seconds(self._saves) if self._saves else None,
             rebalance_recommended=rebalance_recommended,

@@ -25,8 +25,14 @@ import torch
 from spotkeeper.trainer.safetensors import check_storable
 from spotkeeper.trainer.sharded_tensor import Part, describe_cut, is_sharded
 
-PLAIN_TYPES: Final = (type(None), bool, int, str)
+PLAIN_TYPES: Final = frozenset((type(None), bool, int, str))
+"""Of values that JSON has, and that nobody can change in place."""
 DICT_TYPES: Final = (dict, OrderedDict)
+
+
+def are_plain(values: list[Any] | tuple[Any, ...]) -> bool:
+    """Tell whether all are of plain types, in one look: Python's generator alone has 625 numbers."""
+    return PLAIN_TYPES.issuperset(map(type, values))
 
 
 class Encoder:
@@ -80,6 +86,8 @@ class Encoder:
         return {"$module": content, "metadata": self.encode(dict(metadata), f"{path} (metadata)")}
 
     def _items(self, values: list[Any] | tuple[Any, ...], path: str) -> list[Any]:
+        if are_plain(values):
+            return list(values)
         return [self.encode(item, f"{path}.{index}") for index, item in enumerate(values)]
 
     def _pairs(self, values: Mapping[Any, Any], path: str) -> list[Any]:
