@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 PREFIX: Final = "spotkeeper "
+_BEGINNING: Final = PREFIX + '{"event":'
+"""It is in no line's own text, where JSON writes its quotes with a backslash."""
 
 
 class LogEvent(StrEnum):
@@ -46,7 +48,8 @@ class LogEvent(StrEnum):
     NOTICE = "notice"
     """The host will be taken away, or the attempt is to stop: `kind`, `deadline`, and `reason` of a program's own."""
     LINGERING = "lingering"
-    """Saved; waiting for the host to go, so that no retry lands on it."""
+    """Saved; waiting for the host to go, so that no retry lands on it. The library also tells the counters of a
+    progress line: these may be its last words."""
     YIELDED = "yielded"
     """The program stopped early on request; another attempt goes on. `committed_step`, and the counters of a progress
     line."""
@@ -60,11 +63,15 @@ def format_line(event: LogEvent, **fields: Any) -> str:
 
 
 def parse_line(line: str) -> dict[str, Any] | None:
-    """Return the fields of a structured line, or None for any other text."""
-    if not line.startswith(PREFIX):
+    """Return the fields of a structured line, or None for any other text.
+
+    It may stand behind what a program wrote without a newline, such as a counter that overwrites itself.
+    """
+    begin = line.rfind(_BEGINNING)
+    if begin < 0:
         return None
     try:
-        fields = json.loads(line[len(PREFIX) :])
+        fields = json.loads(line[begin + len(PREFIX) :])
     except json.JSONDecodeError:
         return None
-    return fields if isinstance(fields, dict) and "event" in fields else None
+    return fields if isinstance(fields, dict) else None

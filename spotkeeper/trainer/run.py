@@ -454,7 +454,8 @@ class Run:
         self._yield(self._watch.signal_name or "the host outlived its interruption")
 
     def _stay(self, *, expected_signals: int) -> None:
-        self._log.write(LogEvent.LINGERING, step=self._step, committed_step=self._committed_step)
+        told = {"committed_step": self._committed_step, **self._goodput.counters()}
+        self._log.write(LogEvent.LINGERING, step=self._step, **told)
         self._goodput.enter(Activity.LINGER)
         self._watch.wait_for_end(LINGER_GRACE_SECONDS, expected_signals=expected_signals)
 

@@ -13,6 +13,16 @@ def test_a_value_with_a_newline_stays_on_one_line() -> None:
     assert "\n" not in format_line(LogEvent.SAVE_FAILED, reason="first\nsecond")
 
 
+@pytest.mark.parametrize("left", ["25/60", "\r26/60", "spotkeeper ", 'spotkeeper {"event":'])
+def test_a_line_is_read_behind_what_the_program_left_without_a_newline(left: str) -> None:
+    line = format_line(LogEvent.SAVE_FAILED, step=26, reason='spotkeeper {"event":"committed"} is quoted')
+
+    assert parse_line(left + line) == parse_line(line)
+    assert parse_line(line) == {
+        "event": "save_failed", "step": 26, "reason": 'spotkeeper {"event":"committed"} is quoted'
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "line", ["", "step 5", "spotkeeper is here", 'spotkeeper {"event":', "spotkeeper [1]", 'x {"event":1}']
 )

@@ -212,6 +212,7 @@ def test_an_interruption_notice_is_answered_by_a_commit_and_by_staying_until_the
         assert program.events() == ["started", "notice", "committed", "lingering"]
         assert program.lines[-2]["cause"] == "notice"
         assert lingering["committed_step"] == lingering["step"]
+        assert lingering["num_steps"] == lingering["step"], "they may be its last words"
         assert program.process.poll() is None
         program.process.send_signal(signal.SIGTERM)
         assert program.end() == EXIT_YIELDED
