@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
         parents=[world],
         help="keep an environment up until Ctrl-C",
         description="Keep an environment up until Ctrl-C. Jobs of every profile are processes of this machine: no "
-        "image is used, so programs find the packages of this Python, and no job is given a GPU.",
+        "image is used, so programs find the packages of this Python, no job is given a GPU, and every job reaches "
+        "what this machine reaches, those without network too.",
     )
     up.add_argument("--env", default="dev", metavar="NAME", help="an environment of stacks/environments.py (dev)")
     up.add_argument(

@@ -54,7 +54,7 @@ def _state(one: StoredCheckpoint, resumes: tuple[int, int] | None, now: datetime
     if position == resumes:
         return "resumes"
     # Of a run without network: files are mirrored in no order, and with a host the rest of a checkpoint is lost.
-    return "there" if resumes is not None and position < resumes else "not whole"
+    return "kept" if resumes is not None and position < resumes else "not whole"
 
 
 @app.command("roll-back")

@@ -84,6 +84,20 @@ class Request:
     force: bool = False
     """Accept values that look like secrets."""
 
+    def __post_init__(self) -> None:
+        """Refuse a command in one string: its letters would be taken for words.
+
+        Raises:
+            TypeError: naming what is wanted instead.
+        """
+        command: object = self.command  # of whoever has no type checker
+        if isinstance(command, str):
+            # Never what was given: it may hold a secret.
+            raise TypeError(
+                'the command must be a tuple of words, such as ("python", "train.py"), got one string: split it, as '
+                "tuple(shlex.split(…)) does"
+            )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:

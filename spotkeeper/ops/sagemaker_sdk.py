@@ -40,6 +40,19 @@ _KNOWN: Final = frozenset(
         "VpcConfig",
     }
 )
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "TrainingJobName": (),
+    "RoleArn": (),
+    "AlgorithmSpecification": ("TrainingImage", "TrainingInputMode", "ContainerEntrypoint", "ContainerArguments"),
+    "ResourceConfig": ("VolumeSizeInGB",),
+    "StoppingCondition": ("MaxRuntimeInSeconds",),
+    "OutputDataConfig": ("S3OutputPath",),
+    "Environment": (),
+    "Tags": (),
+}
+_HOW_TO_GET_ONE: Final = (
+    "give what `spotkeeper submit --on sagemaker --dry-run` prints, read by json.loads, or `request()` of a plan"
+)
 
 
 class RunTrainer(ModelTrainer):  # type: ignore[misc]  # The SDK has no types.
@@ -88,9 +101,11 @@ def model_trainer(request: Mapping[str, Any], *, sagemaker_session: Session | No
         sagemaker_session: Of the SDK; None: its default.
 
     Raises:
-        ValueError: if the request has parameters that this function does not pass on, or a spot job without waiting
-            time, which the SDK would send and SageMaker refuse.
+        TypeError: if the request, or a part of it, is no dictionary where one is needed.
+        ValueError: if the request is not whole, has parameters that this function does not pass on, or is for a spot
+            job without waiting time, which the SDK would send and SageMaker refuse.
     """
+    _check_whole(request)
     unknown = sorted(request.keys() - _KNOWN)
     if unknown:
         elsewhere = (
@@ -136,6 +151,28 @@ def model_trainer(request: Mapping[str, Any], *, sagemaker_session: Session | No
     return trainer.with_process(
         request["TrainingJobName"], list(algorithm["ContainerEntrypoint"]), list(algorithm["ContainerArguments"])
     )
+
+
+def _check_whole(request: Any) -> None:
+    """Refuse what is no request of ours before it fails in the middle of being read."""
+    if not isinstance(request, Mapping):
+        raise TypeError(
+            "the request must be the parameters of CreateTrainingJob as a dictionary, got "
+            f"{type(request).__name__}: {_HOW_TO_GET_ONE}"
+        )
+    missing: list[str] = []
+    for name, parts in _NEEDED.items():
+        given = request.get(name)
+        if given is None:
+            missing.append(name)
+            continue
+        if parts and not isinstance(given, Mapping):
+            raise TypeError(f"{name} of the request must be a dictionary, got {given!r}: {_HOW_TO_GET_ONE}")
+        if name == "ResourceConfig" and not given.get("InstancePreferences"):
+            parts = ("InstanceType", "InstanceCount", *parts)
+        missing.extend(f"{name}.{part}" for part in parts if given.get(part) is None)
+    if missing:
+        raise ValueError(f"the request has no {', '.join(missing)}, which a job of ours needs: {_HOW_TO_GET_ONE}")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from spotkeeper.contract import training
 from spotkeeper.ops import savings as accounting
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.duration import duration_option
@@ -124,7 +125,7 @@ def _show(found: Savings, notes: tuple[str, ...]) -> None:
     split = found.total.split
     if split is not None:
         console.print()
-        console.print(_waste(split, is_bound=found.total.is_upper_bound))
+        console.print(_waste(split, price=_price_of_the_work(found)))
     console.print()
     for line in (*_limits(found), *notes):
         console.print(Text(line))
@@ -149,13 +150,20 @@ def _cells(account: RunAccount) -> tuple[str, ...]:
     return (cost, *cells, _hours(account.machine_seconds), useful, _hours(account.fallback_seconds))
 
 
-def _waste(split: SavingsSplit, *, is_bound: bool) -> Table:
+def _price_of_the_work(found: Savings) -> str:
+    """Name the price at which the work and one start count in the split: SageMaker publishes none of spot."""
+    services = {training.is_queue(one.run.job_queue) for one in found.runs if one.account.split is not None}
+    told = {False: "the mean spot price", True: "SageMaker's mean bill for an hour on spot"}
+    price = ", or ".join(told[is_sagemaker] for is_sagemaker in sorted(services))
+    return price + (", on-demand's where none is known" if found.total.is_upper_bound else "")
+
+
+def _waste(split: SavingsSplit, *, price: str) -> Table:
     """Return the way from the theoretical cost to what was paid, which adds up to the micro-dollar."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("WHERE IT WENT", no_wrap=True)
+    table.add_column("WHERE IT WENT", overflow="fold")
     table.add_column("USD", justify="right", no_wrap=True)
-    price = "mean spot price" + (", on-demand's where none is known" if is_bound else "")
-    table.add_row(f"the work and one start, at the {price}", format_usd(split.theoretical_microusd))
+    table.add_row(f"the work and one start, at {price}", format_usd(split.theoretical_microusd))
     for waste, microusd in split.waste_microusd.items():
         if microusd:
             table.add_row(Text(waste.value), format_usd(microusd))

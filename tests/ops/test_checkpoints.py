@@ -51,7 +51,7 @@ def test_they_are_listed_newest_first_and_the_one_that_resumes_is_marked(saved: 
     lines = types("list", "train").stdout.splitlines()
 
     assert [line.split()[:2] for line in lines[1:]] == [["30", "2"], ["15", "2"], ["20", "1"], ["10", "1"]]
-    assert [line.split()[-1] for line in lines[1:]] == ["resumes", "there", "there", "there"]
+    assert [line.split()[-1] for line in lines[1:]] == ["resumes", "kept", "kept", "kept"]
 
 
 def test_a_rollback_hides_what_is_newer_by_fencing_epoch_and_step_and_counts_progress_anew(saved: Connection) -> None:
@@ -147,7 +147,7 @@ class TestWithoutNetwork:
         lines = types("list", "train").stdout.splitlines()
 
         assert [line.split()[0] for line in lines[1:]] == ["30", "20", "10"]
-        assert [re.split(r"\s\s+", line.strip())[-1] for line in lines[1:]] == ["not whole", "resumes", "there"]
+        assert [re.split(r"\s\s+", line.strip())[-1] for line in lines[1:]] == ["not whole", "resumes", "kept"]
 
     def test_a_rollback_hides_what_is_newer_in_the_mirror(self, mirrored: Connection) -> None:
         result = types("roll-back", "train", "--step", "10")

@@ -177,6 +177,13 @@ def test_what_breaks_a_rule_is_refused_with_rule_value_and_fix(changes: dict[str
         made(replace(BASIC, **changes))
 
 
+def test_a_command_in_one_string_is_refused_before_its_letters_are_taken_for_words() -> None:
+    with pytest.raises(TypeError, match=r"must be a tuple of words.*got one string: split it") as refused:
+        Request(command="python train.py --key=hunter2")  # type: ignore[arg-type]
+
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_script_without_source_is_refused_unless_an_image_of_the_users_may_hold_it() -> None:
     with pytest.raises(ValueError, match="no source is sent: give its folder with --source"):
         made(source=None)

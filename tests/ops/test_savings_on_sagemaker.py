@@ -1,6 +1,7 @@
 """`spotkeeper savings` of runs on SageMaker: what their nodes told, and what SageMaker bills."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from spotkeeper.contract.training import LOG_GROUP
 from spotkeeper.control.run import Attempt, Run
 from spotkeeper.ops.connection import Connection
 from tests.control.fakes import new_run
+from tests.ops import test_savings_command
 from tests.ops.intercepted import intercepted
 from tests.ops.test_command_line import spotkeeper
 
@@ -91,7 +93,11 @@ def test_a_run_is_measured_by_what_its_first_node_told_and_costs_what_sagemaker_
     assert found["split"]["waste_microusd"]["lost"] == 200_000  # 10 minutes at $1.20
     waste = found["split"]["waste_microusd"]
     assert sum(waste.values()) == found["split"]["spent_microusd"] - found["split"]["theoretical_microusd"]
-    assert "first hour" not in spotkeeper("savings", run.run_id).stdout
+    shown = spotkeeper("savings", run.run_id).stdout
+    assert "first hour" not in shown
+    # 145 minutes at $1.20: no price of spot, which SageMaker does not publish.
+    assert re.search(r"the work and one start, at SageMaker's mean bill for an hour on spot +\$2.90\n", shown)
+    assert "mean spot price" not in shown
 
 
 def test_until_sagemaker_has_told_what_it_bills_the_cost_is_a_bound_at_the_price_of_on_demand(
@@ -103,7 +109,20 @@ def test_until_sagemaker_has_told_what_it_bills_the_cost_is_a_bound_at_the_price
     found = account(run)
 
     assert (found["spent_microusd"], found["is_upper_bound"]) == (3 * 3_600_000, True)
-    assert "SageMaker tells it once a job has ended" in spotkeeper("savings", run.run_id).stdout
+    shown = spotkeeper("savings", run.run_id).stdout
+    assert "SageMaker tells it once a job has ended" in shown
+    assert "SageMaker's mean bill for an hour on spot, on-demand's where none is known" in shown
+
+
+def test_of_runs_on_both_services_the_table_names_the_price_of_each(with_training: Connection) -> None:
+    run = ran(with_training, job_billed_seconds=3600)
+    write_counters(with_training, run)
+    on_batch = test_savings_command.interrupted_run(with_training, run_id="batch-0a1b2c")
+    test_savings_command.write_counters(with_training, on_batch)
+
+    shown = spotkeeper("savings").stdout
+
+    assert "at the mean spot price, or SageMaker's mean bill for an hour on spot" in shown
 
 
 def test_machines_that_were_billed_before_their_containers_are_part_of_the_start(with_training: Connection) -> None:

@@ -40,7 +40,7 @@ ON_DEMAND = training_request(training_run(market="on-demand", job_queue=ON_DEMAN
 """What the control plane itself asks for."""
 
 
-def run(request: dict[str, Any], home: Path) -> subprocess.CompletedProcess[str]:
+def run(request: Any, home: Path) -> subprocess.CompletedProcess[str]:
     # Without the SDK's configuration files of whoever runs the tests, and without their credentials.
     environment = {"PATH": os.defpath, "HOME": str(home), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
@@ -86,6 +86,33 @@ def test_what_the_sdk_would_lose_or_send_in_vain_is_refused(
     change: dict[str, Any], expected: str, tmp_path: Path
 ) -> None:
     done = run({**SPOT, **change}, tmp_path)
+
+    assert done.returncode != 0
+    assert expected in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (
+            {},
+            "the request has no TrainingJobName, RoleArn, AlgorithmSpecification, ResourceConfig, StoppingCondition, ",
+        ),
+        (json.dumps(SPOT), "must be the parameters of CreateTrainingJob as a dictionary, got str: give what "),
+        (
+            {**SPOT, "AlgorithmSpecification": {"TrainingImage": "image", "TrainingInputMode": "File"}},
+            "the request has no AlgorithmSpecification.ContainerEntrypoint, AlgorithmSpecification.ContainerArguments,",
+        ),
+        (
+            {**SPOT, "ResourceConfig": {"VolumeSizeInGB": 50}},
+            "the request has no ResourceConfig.InstanceType, ResourceConfig.InstanceCount, which a job of ours needs",
+        ),
+        ({**SPOT, "StoppingCondition": 3600}, "StoppingCondition of the request must be a dictionary, got 3600"),
+    ],
+    ids=["nothing", "text", "no process", "no machines", "no dictionary"],
+)
+def test_what_is_no_whole_request_is_refused_by_what_it_lacks(request_: Any, expected: str, tmp_path: Path) -> None:
+    done = run(request_, tmp_path)
 
     assert done.returncode != 0
     assert expected in done.stderr
