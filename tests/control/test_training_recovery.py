@@ -9,6 +9,7 @@ from spotkeeper.contract.budgets import run_holder
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import WAITED_REASON, Cause
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import JobAttempt, JobStatus
 from spotkeeper.control.reconcile import reconcile
@@ -185,6 +186,25 @@ def test_after_the_last_type_it_waits_if_it_has_no_money_and_begins_with_the_fir
     world.look(minute=65 + 61)
     assert types_asked(world) == [*TYPES, TYPES[0]]
     assert world.run.instance_type is None
+
+
+def test_the_first_wait_after_a_row_of_types_is_one_period_of_the_sweeper_and_each_row_makes_the_next_longer() -> None:
+    world = submitted()
+    waited_minutes = []
+    minute = 0.0
+    for row in range(3):
+        for submission in range(3 * row + 1, 3 * row + 4):
+            world.created(job(submission), minute=minute)
+            minute += 21
+            is_stopped_for_capacity(world, submission, minute=minute)
+            minute += 0.5
+        assert world.run.state is RunState.WAITING
+        until = seconds_between(after(0), str(world.run.wait_until)) / 60
+        waited_minutes.append(until - minute)
+        minute = until
+        world.look(minute)
+
+    assert waited_minutes == [5, 10, 20]
 
 
 def is_given_up_by_sagemaker(world: World, submission: int, *, minute: float) -> Outcome:
