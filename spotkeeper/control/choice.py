@@ -12,7 +12,7 @@ from spotkeeper.control.requeue import Action, Decision
 from spotkeeper.control.run import Run
 from spotkeeper.control.shortage import allows_fallback, shortage
 from spotkeeper.policy import deadline_guard as guard
-from spotkeeper.policy.placement import Market
+from spotkeeper.policy.placement import NO_ON_DEMAND, Market
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,11 +79,17 @@ def _without_capacity(run: Run, decision: Decision, ports: Ports, now: str) -> C
     if other_type is not None and not is_pressed:
         requeue = _at_once(decision, f"{decision.reason}; {other_type} is next")
         return Choice(decision=requeue, market=Market.SPOT, instance_type=other_type)
+    row = training_types.row_ended(run, ports.terms)
+    told = f"{decision.reason}{row}"
     if short.placement.market is Market.ON_DEMAND:
-        return Choice(decision=_at_once(decision, short.placement.reason), market=Market.ON_DEMAND)
-    if allows_fallback(run, ports):
-        decision = replace(decision, wait_until=min(decision.wait_until or short.fallback_at, short.fallback_at))
-    return Choice(decision=decision)
+        reason = told if row and not is_pressed else short.placement.reason
+        return Choice(decision=_at_once(decision, reason), market=Market.ON_DEMAND)
+    if not allows_fallback(run, ports):
+        return Choice(decision=replace(decision, reason=f"{told}; {NO_ON_DEMAND}"))
+    wait_until = min(decision.wait_until or short.fallback_at, short.fallback_at)
+    return Choice(
+        decision=replace(decision, wait_until=wait_until, reason=f"{told}; on-demand is due at {short.fallback_at}")
+    )
 
 
 def _at_once(decision: Decision, reason: str) -> Decision:

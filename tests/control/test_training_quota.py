@@ -66,6 +66,8 @@ def test_after_the_last_type_the_run_waits_for_capacity_and_begins_with_the_firs
     world.look(2)
 
     assert (world.run.state, world.run.lacks) == (RunState.WAITING, Lack.CAPACITY)
+    said = "; it was the last of the 3 spot types of profile train-cpu; the run allows no on-demand"
+    assert str(world.run.reason).endswith(f"'{TYPES[-1]} for spot training job usage' is 0 Instances{said}")
     assert sagemaker.asked == list(TYPES)
     world.look(3)
     assert sagemaker.asked == list(TYPES), "it waits, rather than to ask SageMaker at every look"

@@ -113,11 +113,14 @@ def test_what_it_is_told_of_a_type_without_machines_names_it_how_long_it_was_ask
     world.change(job(3), JobStatus.FAILED, status_reason="MaxWaitTimeExceeded", stopped_at=after(25 + 49 * 60))
     world.hear(job(3), minute=26 + 49 * 60)
 
+    gave_up = "after which SageMaker gave up (MaxWaitTimeExceeded)"
+    last = "it was the last of the 3 spot types of profile train-cpu; the run allows no on-demand"
     assert told_of_submissions(world) == [
         f"submission 1: no {TYPES[0]} on spot for 21m00s; {TYPES[1]} is next",
         f"submission 2: no {TYPES[1]} on spot for 3m30s: {failed}; {TYPES[2]} is next",
-        f"submission 3: no {TYPES[2]} on spot for 2d01h, after which SageMaker gave up (MaxWaitTimeExceeded)",
+        f"submission 3: no {TYPES[2]} on spot for 2d01h, {gave_up}; {last}",
     ]
+    assert world.run.reason == told_of_submissions(world)[-1].removeprefix("submission 3: ")
 
 
 def test_a_job_that_lost_its_machines_is_told_to_have_waited_since_then() -> None:
@@ -227,6 +230,7 @@ def test_where_sagemaker_gives_up_and_the_cap_is_reached_it_waits_with_the_reaso
     world = given_up_without_money()
     assert world.run.reason is not None
     assert f"the fallback cap of run/{RUN} has $0.01 left of $0.01" in world.run.reason
+    assert "; it was the last of the 3 spot types of profile train-cpu; on-demand is not possible: " in world.run.reason
     assert world.budgets.reservations(RUN) == ()
 
     assert reconcile(RUN, ports=world.ports, now=world.run.wait_until or "").outcome is Outcome.SUBMITTED
