@@ -29,8 +29,9 @@ def parser() -> argparse.ArgumentParser:
         "--speed",
         type=float,
         metavar="N",
-        help="from 1: AWS's own delays (booting, notices, queue limits, schedules) pass N times faster; programs run "
-        "in real time",
+        help="from 1: AWS's own delays (booting, notices, queue limits, schedules and so sweeps) and the environment's "
+        "times until on-demand, a standby or SageMaker's next type pass N times faster; programs run in real time, "
+        "and so do Spotkeeper's other waits (5 minutes to an hour after a lack of capacity or money)",
     )
     world.add_argument(
         "--trace",

@@ -251,7 +251,8 @@ class Environment:
     """Instance type -> US dollars per hour as text: prices that you have checked for your region and contract. They
     come before `stacks.on_demand_prices`. A profile with a type of unknown price never falls back."""
     fallback_after_seconds: int
-    """So long without spot capacity, and a run that may spend on on-demand falls back."""
+    """So long without spot capacity, and a run that may spend on on-demand falls back. On SageMaker each spot type of
+    the profile is given so long, or `starting_seconds` where that is shorter; on-demand comes after the last."""
     segment_seconds: int
     """Longest attempt on on-demand. All of it is reserved when it begins; then it is decided anew."""
     standby_after_seconds: int

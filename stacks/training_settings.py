@@ -90,7 +90,8 @@ class TrainingSettings:
     default_profile: str
     """Profile of a training job that names none."""
     starting_seconds: int = 1200
-    """A spot job that has no machine for so long is stopped, and the next type tried. Below SageMaker's own waiting
+    """A spot job that has no machine for so long is stopped, and the next type tried; sooner, after the environment's
+    `fallback_after_seconds`, where that is shorter and the run can pay on-demand. Below SageMaker's own waiting
     time, which would only end the job."""
     is_in_vpc: bool = False
     """True: containers stand in the environment's subnets and reach S3 and DynamoDB by its gateways. Interfaces of

@@ -20,5 +20,5 @@ EXIT_INCOMPLETE: Final = 77
 """The program exited 0, but nothing proves that it finished. Never counted as success."""
 
 EXIT_REFUSED: Final = 78
-"""The attempt can never work as it is set up: a missing variable, a damaged source archive, no permission. A retry
-cannot help."""
+"""The attempt can never work as it is set up: a missing variable, a damaged source archive, no permission, a program
+that is not there. A retry cannot help."""

@@ -220,7 +220,7 @@ _EXPLANATIONS: Final = {
     Cause.INCOMPLETE: (
         "the program exited 0 before the last step of its training: if it was to stop early, call `run.finish()`"
     ),
-    Cause.REFUSED: "spotkeeper-exec refused its settings; its log says which",
+    Cause.REFUSED: "spotkeeper-exec refused its settings, or could not start the program: its log says which",
     Cause.COMPLETED: "the program exited 0, but there is no completion record of the current epoch",
     Cause.TERMINATED: "somebody stopped the job: {text}",
     Cause.FAILED: "the program failed {how}",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from spotkeeper.contract import training
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control import backlog
 from spotkeeper.control.moments import seconds_between
@@ -30,9 +31,9 @@ def overdue(runs: Iterable[Run], *, terms: Terms, now: str) -> dict[str, str]:
 def is_drought(run: Run, *, last_start: Callable[[str], str | None], terms: Terms, now: str) -> bool:
     """Tell whether a run that is overdue waits for spot capacity, and for nothing else.
 
-    AWS has said that it has none, and has given no job of the queue a machine meanwhile: a queue that gets machines has
-    a backlog. Who waits for money, for permission, to be submitted, or in a queue that is full of other jobs waits for
-    no capacity.
+    AWS Batch has said that it has none, and has given no job of the queue a machine meanwhile: a queue that gets
+    machines has a backlog. A job of SageMaker has no queue, and waits for nothing else. Who waits for money, for
+    permission, to be submitted, or in a queue that is full of other jobs waits for no capacity.
 
     Args:
         run: One of those that `overdue` returns.
@@ -49,6 +50,10 @@ def is_drought(run: Run, *, last_start: Callable[[str], str | None], terms: Term
 def _lacks_capacity(run: Run) -> bool:
     if run.state is RunState.WAITING:
         return run.lacks == Lack.CAPACITY
+    if training.is_queue(run.job_queue):
+        # SageMaker has no queue to wait in: without a machine, a job of it waits for capacity.
+        has_job = run.state is not RunState.SUBMITTING and run.job_unknown_since is None
+        return has_job and run.starting_since is None
     # A job that was given up for want of capacity and is submitted again waits on.
     says_so = (run.waits_why or "").startswith(NO_CAPACITY)
     return says_so or (run.state is not RunState.RUNNING and run.num_capacity_waits > 0)

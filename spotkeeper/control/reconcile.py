@@ -214,13 +214,13 @@ def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
     if decision.action is Action.FAIL:
         standby.dismiss(run, ports.batch)
         return _closed(close(run, RunState.FAILED, ledger=ports.ledger, at=ended_at, reason=decision.reason))
+    chosen = choose(replace(run, dry_since=dry_since, committed_step=newest_step), ending, decision, ports, now)
     counts = {
         "committed_step": newest_step,
-        "num_stalls": decision.num_stalls,
-        "num_capacity_waits": decision.num_capacity_waits,
+        "num_stalls": chosen.decision.num_stalls,
+        "num_capacity_waits": chosen.decision.num_capacity_waits,
         "dry_since": dry_since,
     }
-    chosen = choose(replace(run, dry_since=dry_since, committed_step=newest_step), ending, decision, ports, now)
     if chosen.instance_type is not None:
         counts["instance_type"] = chosen.instance_type
     elif ending.cause is Cause.NO_CAPACITY and run.market == Market.SPOT:
@@ -239,7 +239,8 @@ def _go_on(run: Run, chosen: Choice, counts: dict[str, Any], ports: Ports, now: 
         standby.dismiss(run, ports.batch)
         if run.standby_submission is not None:
             counts = {**counts, "standby_ended_at": now, "num_failed_standbys": run.num_failed_standbys + 1}
-        moved, outcome, reason = _begin(run, chosen.market, decision.reason, counts, ports, now)
+        is_dry = decision.lacks == Lack.CAPACITY
+        moved, outcome, reason = _begin(run, chosen.market, decision.reason, counts, ports, now, is_dry=is_dry)
     else:
         standby.dismiss(run, ports.batch)
         moved, outcome, reason = _rest(run, decision, counts, ports), _RESTING[decision.action], decision.reason
@@ -250,18 +251,21 @@ def _go_on(run: Run, chosen: Choice, counts: dict[str, Any], ports: Ports, now: 
 
 
 def _begin(
-    run: Run, market: Market, reason: str, counts: dict[str, Any], ports: Ports, now: str
+    run: Run, market: Market, reason: str, counts: dict[str, Any], ports: Ports, now: str, *, is_dry: bool = False
 ) -> tuple[Run, Outcome, str]:
-    """Begin the next submission on a market, or on spot where on-demand cannot be paid; rest if that cannot either."""
+    """Begin the next submission on a market, or on spot where on-demand cannot be paid; rest if that cannot either.
+
+    `is_dry`: spot has just given nothing, so that there is no hurry to ask it again.
+    """
     if market is Market.ON_DEMAND:
         begun = begin.on_demand(run, ports=ports, now=now, **counts)
         if isinstance(begun, Run):
             return begun, Outcome.FELL_BACK, f"{reason}: on-demand"
         reason = f"{reason}; on-demand is not possible: {begun.reason}"
-        num_waits = counts.get("num_capacity_waits", 0)
-        if num_waits > 0:
-            # Spot has just given nothing: there is no hurry to ask it again.
-            wait_until = after(now, num_waits - 1)
+        if is_dry:
+            num_waits = counts["num_capacity_waits"]
+            counts = {**counts, "num_capacity_waits": num_waits + 1}
+            wait_until = after(now, num_waits)
             return _wait(run, reason, wait_until, Lack.CAPACITY, counts, ports), Outcome.WAITING, reason
     begun = begin.on_spot(run, ports=ports, now=now, **counts)
     if isinstance(begun, Run):

@@ -4,7 +4,8 @@ Five budgets, kept apart so that none eats another's:
 
 interruptions   AWS took the machine, or the attempt handed over: again, without limit while the committed step
                 advances; parked after MAX_STALLS submissions in a row that brought no newer checkpoint
-capacity        AWS had no machine: again after a wait that doubles, without limit, and visible with its reason
+capacity        AWS had no machine: again after a wait that doubles, up to an hour, without end, and visible with its
+                reason. Where `choice` knows of another place at once, there is no wait, and none is counted
 the user's word  at once, whatever was before, and no count changes
 money           a cap of this month is used up: again after a wait, for it may be raised, and is new next month
 own failures    the program or its image is broken: not repeated, machines are paid for

@@ -127,7 +127,7 @@ class Run:
     num_stalls: int = 0
     """Submissions in a row that ended without a newer committed step."""
     num_capacity_waits: int = 0
-    """Waits for capacity in a row."""
+    """Waits for capacity in a row. On SageMaker one comes after a whole row of types, not after each."""
     num_money_waits: int = 0
     """Waits for money in a row."""
     lacks: str | None = None

@@ -38,7 +38,11 @@ def shortage(run: Run, *, ports: Ports, now: str) -> Shortage:
         placed = Placement(market=decision.market or Market.SPOT, reason=decision.reason)
         return Shortage(placement=placed, fallback_at=outlook.later(now, due_hours))
     decided = placement.after_shortage(
-        waited_seconds=waited_seconds, allows_fallback=may_fall_back, mode=Mode(run.mode), terms=terms
+        waited_seconds=waited_seconds,
+        since=run.dry_since or run.created_at,
+        allows_fallback=may_fall_back,
+        mode=Mode(run.mode),
+        terms=terms,
     )
     fallback_at = dry_since + timedelta(seconds=placement.longest_wait_seconds(Mode(run.mode), terms))
     return Shortage(placement=decided, fallback_at=fallback_at.isoformat(timespec="milliseconds"))

@@ -138,6 +138,10 @@ def _refusal(job: Job, profile: ProfileTerms, training: TrainingTerms, terms: En
             f"its {variables.CHECKPOINT_URI} is not {bucket}, so no other job would find its checkpoints",
         ),
         (
+            order.instance_type is not None,
+            "it is no managed spot job of one instance type (EnableManagedSpotTraining, InstanceType)",
+        ),
+        (
             order.instance_type in profile.spot_instance_types,
             f"it asks for no spot type of its profile: {order.instance_type}",
         ),

@@ -17,7 +17,7 @@ from spotkeeper.control.requeue import after
 from spotkeeper.control.run import Lack, Run
 from spotkeeper.control.shortage import allows_fallback, shortage
 from spotkeeper.control.terms import EnvironmentTerms, ProfileTerms
-from spotkeeper.policy.placement import Market
+from spotkeeper.policy.placement import NO_ON_DEMAND, Market
 
 
 def following(run: Run, terms: EnvironmentTerms) -> str | None:
@@ -30,6 +30,16 @@ def following(run: Run, terms: EnvironmentTerms) -> str | None:
     # A type that the settings have dropped since was the last of its row.
     later = types[types.index(present) + 1 :] if present in types else ()
     return later[0] if later else None
+
+
+def row_ended(run: Run, terms: EnvironmentTerms) -> str:
+    """Return, to be put behind words about the present type, that it is the last of several; '' if it is not."""
+    profile = _asked_of(run, terms)
+    number = len(profile.spot_instance_types) if profile is not None else 0
+    is_row = number > 1
+    if not is_row or following(run, terms) is not None:
+        return ""
+    return f"; it was the last of the {number} spot types of profile {run.profile}"
 
 
 def makes_way(run: Run, *, waited_seconds: float, ports: Ports) -> bool:
@@ -58,6 +68,10 @@ def without_quota(run: Run, words: str, *, ports: Ports, now: str) -> dict[str, 
     wait_until = after(now, run.num_capacity_waits)
     if due_at is not None and seconds_between(due_at, wait_until) > 0:
         wait_until = due_at
+    if is_on_spot:
+        # Not due, or due and not to be paid.
+        on_demand = f"on-demand is due at {due_at}" if due_at is not None else "on-demand cannot be paid"
+        words += f"{row_ended(run, ports.terms)}; {on_demand if allows_fallback(run, ports) else NO_ON_DEMAND}"
     return {
         # Back on spot, the row of types goes on; after its last one it begins anew.
         **({"instance_type": other_type} if is_on_spot else {}),

@@ -19,7 +19,10 @@ UNLIMITED: Final = "unlimited"
 """What people write for a cap that nobody sets."""
 
 NO_SPOT: Final = "spot is not counted (no total cap)"
-"""Of a total that is on-demand alone: without a cap nobody asks for the prices of spot."""
+"""Of a run's total that is on-demand alone: without a cap nobody asks for the prices of spot."""
+
+CAPPED_SPOT: Final = "spot is counted only of runs, sweeps and teams with a total cap"
+"""Of an uncapped total of several runs: a lease counts for all whose budgets it is of, if one of them is capped."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +37,13 @@ class Holder:
     run: Run | None = None
     absence: str = ""
     """What to say where the caps are not known."""
+
+    @property
+    def missing_spot(self) -> str:
+        """What to say of spot that is not in the total; '' where all of it is."""
+        if self.is_leased:
+            return ""
+        return CAPPED_SPOT if self.run is None else NO_SPOT
 
 
 def this_month(connection: Connection, *, now: str) -> tuple[Holder, ...]:

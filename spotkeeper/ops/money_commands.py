@@ -16,7 +16,7 @@ from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.invocation import pasteable
 from spotkeeper.policy.money import format_usd
 
-_WIDTH = 160
+_WIDTH = 200
 """Columns of a table: amounts are compared, not wrapped."""
 
 budget_app = typer.Typer()
@@ -144,7 +144,7 @@ def _print(found: list[tuple[budgets.Holder, Budget]]) -> None:
         for name, cap in (("on-demand", budget.fallback), ("total", budget.total)):
             limit = budgets.limit_text(cap.limit)
             left = limit if limit == budgets.UNLIMITED else format_usd(cap.available)
-            note = budgets.NO_SPOT if cap is budget.total and not holder.is_leased else ""
+            note = holder.missing_spot if cap is budget.total else ""
             cells = (budget.holder, name, limit, format_usd(cap.reserved), format_usd(cap.spent), left, note)
             table.add_row(*(Text(cell) for cell in cells))
     Console(width=_WIDTH).print(table)

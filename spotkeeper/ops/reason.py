@@ -17,9 +17,15 @@ def reason(run: Run, *, now: datetime) -> str | None:
 
 
 def state_word(run: Run) -> str:
-    """Return the state for people: a run whose attempt lost its machine, and has no other yet, does not run."""
+    """Return the state for people: a run whose attempt lost its machine, and has no other yet, does not run.
+
+    What somebody has asked for and has not happened yet stands behind it.
+    """
     is_interrupted = run.state is RunState.RUNNING and run.waits_since is not None and run.job_unknown_since is None
-    return "interrupted" if is_interrupted else str(run.state)
+    word = "interrupted" if is_interrupted else str(run.state)
+    if run.cancel_requested_at is not None and not run.is_closed:
+        return f"{word} (cancelling)"
+    return f"{word} (pausing)" if run.pause_requested_at is not None and run.is_live else word
 
 
 def state(run: Run, *, now: datetime) -> str:

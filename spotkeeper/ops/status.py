@@ -110,14 +110,9 @@ def show_runs(runs: tuple[Run, ...], console: Console, *, now: datetime, pasteab
 def show_status(status: RunStatus, console: Console, *, now: datetime, pasteable: Callable[[str], str] = str) -> None:
     """Print one run with its attempts; `pasteable` puts hints as they have to be typed."""
     run = status.run
-    state = pasteable(reason.state(run, now=now))
-    if run.cancel_requested_at is not None and not run.is_closed:
-        state += " (cancelling)"
-    elif run.pause_requested_at is not None and run.is_live:
-        state += " (pausing)"
     table = Table(box=None, show_header=False, pad_edge=False)
     _add_row(table, "run", run.run_id)
-    _add_row(table, "state", state)
+    _add_row(table, "state", pasteable(reason.state(run, now=now)))
     _add_row(table, "command", " ".join(run.command))
     _add_row(table, "where", f"{run.profile}, {run.market}, team {run.team}, environment {run.environment}")
     _add_row(table, "created", f"{run.created_at} ({elapsed(run.created_at, now)} ago)")

@@ -38,6 +38,7 @@ HOST_SECONDS: Final = 300
 SHORTEST_SEGMENT_SECONDS: Final = 900
 """A shorter attempt would spend most of its reservation on starting and stopping."""
 LONGEST_STANDBY_PAUSE_SECONDS: Final = 4 * 3600
+NO_ON_DEMAND: Final = "the run allows no on-demand"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,24 +56,25 @@ def longest_wait_seconds(mode: Mode, terms: Terms) -> int:
     return terms.fallback_after_seconds
 
 
-def after_shortage(*, waited_seconds: float, allows_fallback: bool, mode: Mode, terms: Terms) -> Placement:
+def after_shortage(*, waited_seconds: float, since: str, allows_fallback: bool, mode: Mode, terms: Terms) -> Placement:
     """Decide for a run that spot gives no machine.
 
     Args:
         waited_seconds: Since the run last had a machine, or was submitted.
+        since: When that was, for people, who may read the reason much later.
         allows_fallback: The run has a cap for on-demand above $0.
         mode: The run's mode; one that values its deadline waits only until it is certain that there is none.
         terms: The environment's.
     """
     if not allows_fallback:
-        return Placement(market=Market.SPOT, reason="no spot capacity, and the run allows no on-demand")
+        return Placement(market=Market.SPOT, reason=f"no spot capacity since {since}; {NO_ON_DEMAND}")
     limit_seconds = longest_wait_seconds(mode, terms)
     if waited_seconds < limit_seconds:
         return Placement(
             market=Market.SPOT,
-            reason=f"no spot capacity for {waited_seconds:.0f} s; on-demand after {limit_seconds} s",
+            reason=f"no spot capacity since {since}; on-demand after {limit_seconds} s",
         )
-    return Placement(market=Market.ON_DEMAND, reason=f"no spot capacity for {waited_seconds:.0f} s")
+    return Placement(market=Market.ON_DEMAND, reason=f"no spot capacity since {since}")
 
 
 def segment(*, attempt_seconds: int, affordable_seconds: int, terms: Terms) -> int | None:

@@ -212,6 +212,7 @@ def test_a_running_attempt_has_no_cause() -> None:
             "failed in these words: AlgorithmError: boom",
         ),
         (None, "AlgorithmError: boom", "the program failed in these words: AlgorithmError: boom"),
+        (ended(status_reason=NORMAL, exit_code=78), NORMAL, "could not start the program: its log says which"),
         (ended(status_reason=NORMAL, exit_code=77), NORMAL, "if it was to stop early, call `run.finish()`"),
         (ended(status_reason=LIMIT, exit_code=75), LIMIT, "submit again with a longer --time-limit"),
         (ended(status_reason=NORMAL, exit_code=0), NORMAL, "no completion record"),

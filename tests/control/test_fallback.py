@@ -77,6 +77,7 @@ def test_a_run_that_has_not_waited_long_enough_waits_until_its_fallback_is_due()
 
     assert world.hear("job-1", minute=27) is Outcome.WAITING
     assert world.run.wait_until == after(30)
+    assert str(world.run.reason).endswith(f"; on-demand is due at {after(30)}")
 
     assert world.look(minute=30) is Outcome.FELL_BACK
 
@@ -96,6 +97,7 @@ def test_a_run_that_allows_no_on_demand_asks_spot_again_and_again() -> None:
     world = dry(cap_usd=0)
 
     assert world.hear("job-1", minute=600) is Outcome.WAITING
+    assert str(world.run.reason).endswith("; the run allows no on-demand")
     assert world.look(minute=800) is Outcome.SUBMITTED
 
     assert world.batch.requests[-1]["jobQueue"] == SPOT_QUEUE
@@ -104,6 +106,8 @@ def test_a_run_that_allows_no_on_demand_asks_spot_again_and_again() -> None:
 def test_a_run_whose_money_does_not_suffice_waits_and_then_asks_spot_again() -> None:
     world = dry(cap_usd=1)
     assert world.hear("job-1", minute=32) is Outcome.WAITING
+    since = world.run.dry_since or world.run.created_at
+    assert str(world.run.reason).startswith(f"no spot capacity since {since}; on-demand is not possible: ")
 
     assert world.look(minute=120) is Outcome.SUBMITTED
 

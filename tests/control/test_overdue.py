@@ -62,6 +62,25 @@ def test_on_sagemaker_a_machine_of_another_job_hides_no_drought() -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"state": RunState.SUBMITTED}, True),
+        ({"state": RunState.RUNNING, "waits_since": EARLY}, True),
+        ({"state": RunState.SUBMITTED, "starting_since": EARLY}, False),
+        ({"state": RunState.SUBMITTED, "job_unknown_since": EARLY}, False),
+        ({"state": RunState.SUBMITTING}, False),
+    ],
+    ids=["one type after the other", "lost its machine", "copies its image", "no such job", "a lost reply"],
+)
+def test_a_job_of_sagemaker_without_a_machine_waits_for_capacity_before_its_run_has_tried_all_types(
+    changes: dict[str, Any], expected: bool
+) -> None:
+    run = new_run(job_queue=SPOT, **changes)
+
+    assert is_drought(run, last_start=lambda _: None, terms=TERMS, now=NOW) is expected
+
+
+@pytest.mark.parametrize(
     ("changes", "last_start", "expected"),
     [
         ({"state": RunState.WAITING, "lacks": Lack.CAPACITY}, None, True),

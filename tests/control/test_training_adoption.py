@@ -184,7 +184,7 @@ def test_an_adopted_job_is_paid_from_a_lease_of_the_caps_that_are_there() -> Non
         (with_order(role=ROLE.replace("training", "other")), "its role is not that of the environment's"),
         (with_order(is_isolated=True), "jobs without network become runs by `spotkeeper submit` alone"),
         (with_order(instance_type="ml.p5.48xlarge"), "it asks for no spot type of its profile: ml.p5.48xlarge"),
-        (sent(EnableManagedSpotTraining=False), "it asks for no spot type of its profile: None"),
+        (sent(EnableManagedSpotTraining=False), "it is no managed spot job of one instance type"),
         (with_order(command=("python", "train.py")), "does not start spotkeeper-exec -- and a program"),
         (with_order(command=("spotkeeper-exec", "--")), "does not start spotkeeper-exec -- and a program"),
         (sent(InputDataConfig=[{"ChannelName": "train"}]), "its InputDataConfig holds channels"),

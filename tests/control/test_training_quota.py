@@ -66,6 +66,8 @@ def test_after_the_last_type_the_run_waits_for_capacity_and_begins_with_the_firs
     world.look(2)
 
     assert (world.run.state, world.run.lacks) == (RunState.WAITING, Lack.CAPACITY)
+    said = "; it was the last of the 3 spot types of profile train-cpu; the run allows no on-demand"
+    assert str(world.run.reason).endswith(f"'{TYPES[-1]} for spot training job usage' is 0 Instances{said}")
     assert sagemaker.asked == list(TYPES)
     world.look(3)
     assert sagemaker.asked == list(TYPES), "it waits, rather than to ask SageMaker at every look"
@@ -109,9 +111,10 @@ def test_a_run_whose_deadline_presses_asks_the_next_spot_type_after_a_refusal_of
 
 def test_a_refusal_of_on_demand_gives_back_what_was_reserved_for_it_and_says_what_is_short() -> None:
     world, sagemaker = submitted(ON_DEMAND, fallback_cap_microusd=100_000_000)
-    in_a_drought(world, sagemaker, minutes=100)
+    in_a_drought(world, sagemaker, minutes=65)
 
     assert (world.run.state, world.run.lacks) == (RunState.WAITING, Lack.CAPACITY)
+    assert world.run.wait_until == after(65), "five minutes after the first row of types, on-demand among them"
     assert ON_DEMAND in str(world.run.reason)
     world.sweep(130)
     assert {item.spent_microusd for item in world.budgets.reservations(RUN)} == {0}

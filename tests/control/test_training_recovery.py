@@ -9,6 +9,7 @@ from spotkeeper.contract.budgets import run_holder
 from spotkeeper.contract.ledger import RunState
 from spotkeeper.control.cancel import cancel
 from spotkeeper.control.classify import WAITED_REASON, Cause
+from spotkeeper.control.moments import seconds_between
 from spotkeeper.control.observe import Outcome
 from spotkeeper.control.ports import JobAttempt, JobStatus
 from spotkeeper.control.reconcile import reconcile
@@ -112,11 +113,14 @@ def test_what_it_is_told_of_a_type_without_machines_names_it_how_long_it_was_ask
     world.change(job(3), JobStatus.FAILED, status_reason="MaxWaitTimeExceeded", stopped_at=after(25 + 49 * 60))
     world.hear(job(3), minute=26 + 49 * 60)
 
+    gave_up = "after which SageMaker gave up (MaxWaitTimeExceeded)"
+    last = "it was the last of the 3 spot types of profile train-cpu; the run allows no on-demand"
     assert told_of_submissions(world) == [
         f"submission 1: no {TYPES[0]} on spot for 21m00s; {TYPES[1]} is next",
         f"submission 2: no {TYPES[1]} on spot for 3m30s: {failed}; {TYPES[2]} is next",
-        f"submission 3: no {TYPES[2]} on spot for 2d01h, after which SageMaker gave up (MaxWaitTimeExceeded)",
+        f"submission 3: no {TYPES[2]} on spot for 2d01h, {gave_up}; {last}",
     ]
+    assert world.run.reason == told_of_submissions(world)[-1].removeprefix("submission 3: ")
 
 
 def test_a_job_that_lost_its_machines_is_told_to_have_waited_since_then() -> None:
@@ -187,6 +191,25 @@ def test_after_the_last_type_it_waits_if_it_has_no_money_and_begins_with_the_fir
     assert world.run.instance_type is None
 
 
+def test_the_first_wait_after_a_row_of_types_is_one_period_of_the_sweeper_and_each_row_makes_the_next_longer() -> None:
+    world = submitted()
+    waited_minutes = []
+    minute = 0.0
+    for row in range(3):
+        for submission in range(3 * row + 1, 3 * row + 4):
+            world.created(job(submission), minute=minute)
+            minute += 21
+            is_stopped_for_capacity(world, submission, minute=minute)
+            minute += 0.5
+        assert world.run.state is RunState.WAITING
+        until = seconds_between(after(0), str(world.run.wait_until)) / 60
+        waited_minutes.append(until - minute)
+        minute = until
+        world.look(minute)
+
+    assert waited_minutes == [5, 10, 20]
+
+
 def is_given_up_by_sagemaker(world: World, submission: int, *, minute: float) -> Outcome:
     """The job has waited for the whole of its MaxWaitTimeInSeconds, and nobody looked."""
     waits(world, submission)
@@ -207,6 +230,7 @@ def test_where_sagemaker_gives_up_and_the_cap_is_reached_it_waits_with_the_reaso
     world = given_up_without_money()
     assert world.run.reason is not None
     assert f"the fallback cap of run/{RUN} has $0.01 left of $0.01" in world.run.reason
+    assert "; it was the last of the 3 spot types of profile train-cpu; on-demand is not possible: " in world.run.reason
     assert world.budgets.reservations(RUN) == ()
 
     assert reconcile(RUN, ports=world.ports, now=world.run.wait_until or "").outcome is Outcome.SUBMITTED

@@ -527,6 +527,8 @@ def test_pause_stops_the_job_and_says_so(environment: Connection) -> None:
     assert result.stdout == f"{run_id} is being paused; its job is stopping\n"
     assert only_run(environment).pause_requested_at is not None
     assert "(pausing)" in spotkeeper("status", run_id).stdout
+    assert "submitted (pausing)" in spotkeeper("status").stdout
+    assert [each["state"] for each in json.loads(spotkeeper("status", "--json").stdout)] == ["submitted"]
 
 
 def test_pausing_a_run_that_waits_takes_effect_at_once(environment: Connection) -> None:

@@ -26,6 +26,9 @@ ENDED = new_run(state=RunState.FAILED, job_id="job-1", waits_since=NOW, waits_wh
         (replace(RETRIED, waits_why=None), "interrupted: waits for a machine (spot), 12s"),
         (FORGOTTEN, f"running: AWS Batch does not know job job-1 (since {NOW})"),
         (ENDED, "failed: exit code 3"),
+        (replace(RETRIED, pause_requested_at=NOW), "interrupted (pausing): waits for a machine (spot), 12s: CAPACITY"),
+        (replace(FORGOTTEN, cancel_requested_at=NOW, pause_requested_at=NOW), f"running (cancelling): {FORGOTTEN.why}"),
+        (replace(ENDED, cancel_requested_at=NOW), "failed: exit code 3"),
     ],
 )
 def test_what_a_run_waits_for_stands_in_the_list_and_in_its_status(run: Run, words: str) -> None:
@@ -36,7 +39,7 @@ def test_what_a_run_waits_for_stands_in_the_list_and_in_its_status(run: Run, wor
     show_runs((run,), console, now=now)
     _, listed = said.getvalue().splitlines()
     assert listed.rstrip().endswith(words.partition(": ")[2])
-    assert words.partition(": ")[0] in listed.split()
+    assert f" {words.partition(': ')[0]} " in listed
 
     budget = run_limits(run).open("run/x")
     status = RunStatus(run=run, attempts=(), checkpoint=None, history=(), budget=budget, counts_spot=False)

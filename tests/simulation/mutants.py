@@ -809,7 +809,12 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
         ),
         "spot-never-again": _mutant(
             "a run that on-demand is too dear for never asks spot again",
-            {reconcile: (("        if num_waits > 0:", "        if True:"),)},
+            {
+                reconcile: (
+                    ("        if is_dry:", "        if True:"),
+                    ('num_waits = counts["num_capacity_waits"]', "num_waits = run.num_capacity_waits"),
+                )
+            },
         ),
         "money-is-drought": _mutant(
             "a wait for money counts as one for capacity, and leads to on-demand",

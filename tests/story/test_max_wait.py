@@ -100,7 +100,7 @@ def test_where_sagemaker_gives_up_its_event_alone_brings_on_demand_within_the_ca
         assert (run.state, run.market, run.submission) == (RunState.SUCCEEDED, "on-demand", 4), run.reason
         assert types_asked(cloud, run) == [*training(user).profiles["sm-cpu"].spot_instance_types, None]
         reasons = [event.message for event in user.connection.ledger.history(run.run_id)]
-        assert ["MaxWaitTimeExceeded" in reason for reason in reasons] == [True, True, False], reasons
+        assert ["MaxWaitTimeExceeded" in reason for reason in reasons] == [True, True, True], reasons
     user.sweep(at=later(3600))
     is_settled_by_what_sagemaker_bills(cloud, user, heard)
     is_settled_by_what_sagemaker_bills(cloud, user, silent)
