@@ -18,8 +18,8 @@ from spotkeeper.policy.situation import Decision, Situation, Spot
 
 __all__ = ["WAIT", "Replay", "Segment", "replay"]
 
-_DONE_SECONDS: Final = 1e-3
 _ROUNDING_TICKS: Final = 1e-6
+"""So little work is none, and so little time: in ticks, as a market in other units is the same market."""
 
 
 def replay(
@@ -114,7 +114,7 @@ def replay(
         elapsed_hours = (tick - start_tick) * gap_hours
         if tick > start_tick:
             job.credit()
-        if job.remaining_seconds <= _DONE_SECONDS:
+        if job.remaining_seconds <= _ROUNDING_TICKS * gap_seconds:
             finish_hours = elapsed_hours
             log.end("finished")
             break

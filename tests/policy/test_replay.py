@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spotkeeper.policy.hazard import Lomax
@@ -104,6 +104,19 @@ def test_other_money_changes_no_decision(job: dict[str, Any], rate: float) -> No
 
 @settings(deadline=None)
 @given(jobs(), st.sampled_from([0.25, 0.5, 2.0, 4.0]))
+@example(
+    # Work that is over a tick by a millisecond, which was taken for none in short ticks alone.
+    job={
+        "available": [0] * 8,
+        "spot_usd_per_hour": 1.0,
+        "on_demand_usd_per_hour": 3.0,
+        "gap_seconds": 60.0,
+        "work_hours": 0.016666833333333336,
+        "deadline_hours": 0.05,
+        "changeover_hours": 0.016666833333333336,
+    },
+    factor=0.25,
+)
 def test_other_time_changes_no_decision_if_the_market_s_own_times_change_with_it(
     job: dict[str, Any], factor: float
 ) -> None:
