@@ -71,7 +71,7 @@ def parse_line(line: str) -> dict[str, Any] | None:
     if begin < 0:
         return None
     try:
-        fields = json.loads(line[begin + len(PREFIX) :])
+        fields: dict[str, Any] = json.loads(line[begin + len(PREFIX) :])
     except json.JSONDecodeError:
         return None
-    return fields if isinstance(fields, dict) else None
+    return fields

@@ -72,26 +72,22 @@ def _forbids_spot(run: Run, ports: Ports, now: str) -> str | None:
 
 def _without_capacity(run: Run, decision: Decision, ports: Ports, now: str) -> Choice:
     if run.market == Market.ON_DEMAND:
-        return Choice(decision=_at_once(decision, f"{decision.reason}; back to spot"), market=Market.SPOT)
+        requeue = replace(decision, action=Action.REQUEUE, reason=f"{decision.reason}; back to spot")
+        return Choice(decision=requeue, market=Market.SPOT)
     short = shortage(run, ports=ports, now=now)
     other_type = training_types.following(run, ports.terms)
     is_pressed = run.deadline_at is not None and short.placement.market is Market.ON_DEMAND
     if other_type is not None and not is_pressed:
-        requeue = _at_once(decision, f"{decision.reason}; {other_type} is next")
+        requeue = replace(decision, action=Action.REQUEUE, reason=f"{decision.reason}; {other_type} is next")
         return Choice(decision=requeue, market=Market.SPOT, instance_type=other_type)
     row = training_types.row_ended(run, ports.terms)
     told = f"{decision.reason}{row}"
     if short.placement.market is Market.ON_DEMAND:
         reason = told if row and not is_pressed else short.placement.reason
-        return Choice(decision=_at_once(decision, reason), market=Market.ON_DEMAND)
+        return Choice(decision=replace(decision, action=Action.REQUEUE, reason=reason), market=Market.ON_DEMAND)
     if not allows_fallback(run, ports):
         return Choice(decision=replace(decision, reason=f"{told}; {NO_ON_DEMAND}"))
     wait_until = min(decision.wait_until or short.fallback_at, short.fallback_at)
     return Choice(
         decision=replace(decision, wait_until=wait_until, reason=f"{told}; on-demand is due at {short.fallback_at}")
     )
-
-
-def _at_once(decision: Decision, reason: str) -> Decision:
-    # A wait that is left out makes no later one longer: a profile of many types would wait an hour after its first row.
-    return replace(decision, action=Action.REQUEUE, reason=reason, num_capacity_waits=decision.num_capacity_waits - 1)

@@ -214,13 +214,13 @@ def _after_job(folded: Folded, ports: Ports, now: str) -> Observation:
     if decision.action is Action.FAIL:
         standby.dismiss(run, ports.batch)
         return _closed(close(run, RunState.FAILED, ledger=ports.ledger, at=ended_at, reason=decision.reason))
-    chosen = choose(replace(run, dry_since=dry_since, committed_step=newest_step), ending, decision, ports, now)
     counts = {
         "committed_step": newest_step,
-        "num_stalls": chosen.decision.num_stalls,
-        "num_capacity_waits": chosen.decision.num_capacity_waits,
+        "num_stalls": decision.num_stalls,
+        "num_capacity_waits": decision.num_capacity_waits,
         "dry_since": dry_since,
     }
+    chosen = choose(replace(run, dry_since=dry_since, committed_step=newest_step), ending, decision, ports, now)
     if chosen.instance_type is not None:
         counts["instance_type"] = chosen.instance_type
     elif ending.cause is Cause.NO_CAPACITY and run.market == Market.SPOT:
@@ -263,9 +263,7 @@ def _begin(
             return begun, Outcome.FELL_BACK, f"{reason}: on-demand"
         reason = f"{reason}; on-demand is not possible: {begun.reason}"
         if is_dry:
-            num_waits = counts["num_capacity_waits"]
-            counts = {**counts, "num_capacity_waits": num_waits + 1}
-            wait_until = after(now, num_waits)
+            wait_until = after(now, counts["num_capacity_waits"])
             return _wait(run, reason, wait_until, Lack.CAPACITY, counts, ports), Outcome.WAITING, reason
     begun = begin.on_spot(run, ports=ports, now=now, **counts)
     if isinstance(begun, Run):
@@ -279,7 +277,12 @@ def _begin(
     return _wait(run, reason, wait_until, begun.lacks, counts, ports), Outcome.WAITING, reason
 
 
-def _wait(run: Run, reason: str, wait_until: str, lacks: Lack | None, counts: Mapping[str, Any], ports: Ports) -> Run:
+def _wait(
+    run: Run, reason: str, wait_until: str | None, lacks: Lack | None, counts: Mapping[str, Any], ports: Ports
+) -> Run:
+    if lacks is Lack.CAPACITY:
+        # Counted here, where a run does wait: what it asks for at once instead makes no later wait longer.
+        counts = {**counts, "num_capacity_waits": counts["num_capacity_waits"] + 1}
     changes = {"reason": reason, "wait_until": wait_until, "lacks": lacks, **counts}
     return _resting(run, RunState.WAITING, changes, ports)
 
@@ -288,9 +291,10 @@ _RESTING: Final = {Action.WAIT: Outcome.WAITING, Action.PARK: Outcome.PARKED}
 
 
 def _rest(run: Run, decision: Decision, counts: dict[str, Any], ports: Ports) -> Run:
-    state = RunState.WAITING if decision.action is Action.WAIT else RunState.PARKED
+    if decision.action is Action.WAIT:
+        return _wait(run, decision.reason, decision.wait_until, decision.lacks, counts, ports)
     told = {"wait_until": decision.wait_until, "reason": decision.reason, "lacks": decision.lacks}
-    return _resting(run, state, {**told, **counts}, ports)
+    return _resting(run, RunState.PARKED, {**told, **counts}, ports)
 
 
 def _resting(run: Run, state: RunState, changes: Mapping[str, Any], ports: Ports) -> Run:

@@ -116,6 +116,7 @@ class Decision:
     """For want of what it waits, or is parked."""
     num_stalls: int = 0
     num_capacity_waits: int = 0
+    """Those before: a wait is counted when the run does wait."""
 
 
 def decide(ending: Ending, history: History, *, now: str) -> Decision:
@@ -152,7 +153,7 @@ def decide(ending: Ending, history: History, *, now: str) -> Decision:
                 wait_until=after(now, waits),
                 lacks=Lack.CAPACITY,
                 num_stalls=stalls,
-                num_capacity_waits=waits + 1,
+                num_capacity_waits=waits,
             )
         case Budget.INTERRUPTIONS | Budget.STARTS:
             return _go_on(ending, history, budget, now)

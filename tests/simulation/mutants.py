@@ -812,7 +812,8 @@ MUTANTS: Final[Mapping[str, Callable[[], Mutant]]] = MappingProxyType(
             {
                 reconcile: (
                     ("        if is_dry:", "        if True:"),
-                    ('num_waits = counts["num_capacity_waits"]', "num_waits = run.num_capacity_waits"),
+                    ('after(now, counts["num_capacity_waits"])', "after(now, run.num_capacity_waits)"),
+                    ('counts["num_capacity_waits"] + 1}', "run.num_capacity_waits + 1}"),
                 )
             },
         ),
