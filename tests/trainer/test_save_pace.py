@@ -2,7 +2,7 @@ import pytest
 
 from spotkeeper.policy.emergency_save import EmergencySave, InFlight
 from spotkeeper.policy.measured_saves import MeasuredSave
-from spotkeeper.trainer.save_pace import LEAST_SECONDS, SavePace
+from spotkeeper.trainer.save_pace import LEAST_SECONDS, LOOK_SECONDS, SavePace
 
 GIGABYTE = 10**9
 
@@ -28,6 +28,27 @@ def test_the_first_save_comes_early_and_later_ones_as_what_was_measured_says() -
     assert due(pace(), 61)
     assert not due(pace(saved(lost_seconds=1.3)), 61)
     assert due(pace(saved(lost_seconds=1.3)), 200)
+
+
+def test_what_a_save_has_cost_counts_for_the_next_at_once() -> None:
+    made = pace()
+    assert due(made, 61)
+
+    made.add(saved(lost_seconds=1.3))
+
+    assert not due(made, 61)
+
+
+def test_an_older_machine_is_saved_less_often_in_the_same_attempt() -> None:
+    made = pace(saved(5), num_interruptions=12, max_lost_seconds=3600)
+    between_seconds = (made.interval(60).seconds + made.interval(36_000).seconds) / 2
+
+    dues = [
+        made.is_due(since_save_seconds=between_seconds, attempt_seconds=age, rebalance_recommended=False)
+        for age in (60, 60 + LOOK_SECONDS / 2, 36_000)
+    ]
+
+    assert dues == [True, True, False]
 
 
 def test_a_run_that_was_interrupted_often_saves_more_often() -> None:
