@@ -68,9 +68,10 @@ $(FRAMEWORKS_READY): $(FRAMEWORKS_LOCK)
 demo: $(READY) ## train a real model on an emulated AWS, take its capacity away, watch it finish
 	@$(BIN)/python -m emulation demo $(ARGS)
 
+# Two for each of two cores: the longest tests wait, for an emulated AWS or for programs that are killed.
 .PHONY: test
 test: $(READY) $(EMULATOR_READY) $(SDK_READY) ## run every test
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -q -n 4 --dist worksteal $(ARGS)
 
 .PHONY: test-frameworks
 test-frameworks: $(READY) $(FRAMEWORKS_READY) ## kill trainings of Hugging Face and Lightning, and compare
