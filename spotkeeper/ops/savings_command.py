@@ -101,12 +101,16 @@ def _plain(account: RunAccount) -> dict[str, Any]:
             "on_demand_microusd": split.reference_microusd,
             "theoretical_microusd": split.theoretical_microusd,
             "effective": split.effective,
-            # Of prices that are not known, nothing follows for what was possible.
-            "theoretical": None if account.is_upper_bound else split.theoretical,
-            "capture_ratio": None if account.is_upper_bound else split.capture_ratio,
+            "theoretical": split.theoretical if _is_possible_known(account) else None,
+            "capture_ratio": split.capture_ratio if _is_possible_known(account) else None,
             "waste_microusd": {name.name.lower(): part for name, part in split.waste_microusd.items()},
         },
     }
+
+
+def _is_possible_known(account: RunAccount) -> bool:
+    """Whether it is known what spot cost: of prices that are not known, nothing follows for what was possible."""
+    return account.split is not None and account.split.was_on_spot and not account.is_upper_bound
 
 
 def _show(found: Savings, notes: tuple[str, ...]) -> None:
@@ -142,8 +146,8 @@ def _cells(account: RunAccount) -> tuple[str, ...]:
         else (
             format_usd(split.reference_microusd),
             ("≥ " if account.is_upper_bound else "") + _percent(split.effective),
-            "not known" if account.is_upper_bound else _percent(split.theoretical),
-            "not known" if account.is_upper_bound else _percent(split.capture_ratio),
+            _percent(split.theoretical) if _is_possible_known(account) else "not known",
+            _percent(split.capture_ratio) if _is_possible_known(account) else "not known",
         )
     )
     useful = "-" if account.useful_seconds is None else _hours(account.useful_seconds)
@@ -152,10 +156,13 @@ def _cells(account: RunAccount) -> tuple[str, ...]:
 
 def _price_of_the_work(found: Savings) -> str:
     """Name the price at which the work and one start count in the split: SageMaker publishes none of spot."""
-    services = {training.is_queue(one.run.job_queue) for one in found.runs if one.account.split is not None}
+    splits = [(one.account.split, one.run) for one in found.runs if one.account.split is not None]
+    services = {training.is_queue(run.job_queue) for split, run in splits if split.was_on_spot}
     told = {False: "the mean spot price", True: "SageMaker's mean bill for an hour on spot"}
-    price = ", or ".join(told[is_sagemaker] for is_sagemaker in sorted(services))
-    return price + (", on-demand's where none is known" if found.total.is_upper_bound else "")
+    prices = [told[is_sagemaker] for is_sagemaker in sorted(services)]
+    if not all(split.was_on_spot for split, _ in splits):
+        prices.append("the on-demand price where a run was never on spot")
+    return ", or ".join(prices) + (", on-demand's where none is known" if found.total.is_upper_bound else "")
 
 
 def _waste(split: SavingsSplit, *, price: str) -> Table:

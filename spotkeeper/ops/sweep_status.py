@@ -15,7 +15,7 @@ from spotkeeper.control.run import Run
 from spotkeeper.control.sweep_record import SweepRecord
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.failure import OperationError
-from spotkeeper.ops.reason import reason
+from spotkeeper.ops.reason import reason, state_word
 
 _MOST_RUNS: Final = 1000
 """Of each listing: nothing lists the runs of a sweep alone."""
@@ -107,7 +107,10 @@ def show(
     now: datetime,
     pasteable: Callable[[str], str] = str,
 ) -> None:
-    """Print how many members are in each state, and a table of those that are shown, their hints `pasteable`."""
+    """Print how many members are in each state, and a table of those that are shown, their hints `pasteable`.
+
+    The table has the words of `spotkeeper status`; what is counted are the states, by which members can be chosen.
+    """
     told = ", ".join(f"{number} {state}" for state, number in counts(record, members).items())
     console.print(Text(f"sweep {record.name}: {record.size} members: {told}"))
     table = Table(box=None, pad_edge=False)
@@ -117,7 +120,7 @@ def show(
         run = member.run
         own = (run.variables.get(name) for name in record.parameters)
         why = pasteable(reason(run, now=now) or "")
-        cells = (run.run_id, *own, run.state, member.num_attempts, member.step, why)
+        cells = (run.run_id, *own, state_word(run), member.num_attempts, member.step, why)
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in cells))
     console.print(table)
     if len(shown) < len(members):

@@ -128,6 +128,8 @@ def total(accounts: Iterable[RunAccount]) -> RunAccount:
 
 def what_limits(found: SavingsSplit) -> str:
     """Say in a sentence what stands most between the effective and the theoretical saving."""
+    if not found.was_on_spot:
+        return "nothing was saved by spot, as all of it ran on on-demand"
     worst = max(found.waste_microusd, key=lambda name: found.waste_microusd[name])
     lost = found.waste_microusd[worst]
     if lost <= 0:
@@ -152,7 +154,7 @@ def sentence(found: RunAccount) -> str:
     if found.split is None or found.split.effective is None:
         return f"{said}; what it saved is not known"
     said += f", {format_usd(found.split.reference_microusd)} on demand: {_saved(found.split.effective, found)}"
-    if found.split.theoretical is not None and not found.is_upper_bound:
+    if found.split.theoretical is not None and found.split.was_on_spot and not found.is_upper_bound:
         said += (
             f" of {found.split.theoretical:.0%} possible"
             if found.split.effective >= 0
@@ -208,4 +210,5 @@ def _sum(splits: Sequence[SavingsSplit]) -> SavingsSplit:
         theoretical_microusd=sum(one.theoretical_microusd for one in splits),
         ceiling_microusd=sum(one.ceiling_microusd for one in splits),
         waste_microusd=MappingProxyType({name: sum(one.waste_microusd[name] for one in splits) for name in Waste}),
+        was_on_spot=any(one.was_on_spot for one in splits),
     )

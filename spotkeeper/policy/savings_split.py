@@ -108,11 +108,14 @@ class SavingsSplit:
     """On demand: the work, and one boot."""
     spent_microusd: int
     theoretical_microusd: int
-    """The same hours at the mean price of the spot hours that were used."""
+    """The same hours at the mean price of the spot hours that were used; without any, at the lowest price that was
+    allowed."""
     ceiling_microusd: int
     """The same hours at the lowest price of the pools that were allowed."""
     waste_microusd: Mapping[Waste, int]
     """Adds up to what was spent beyond the theoretical cost, exactly."""
+    was_on_spot: bool
+    """Whether there was an hour on spot: otherwise no mean price of spot is in it."""
 
     @property
     def effective(self) -> float | None:
@@ -175,9 +178,8 @@ def split(
     for name, microusd in (("storage_microusd", storage_microusd), ("control_microusd", control_microusd)):
         if type(microusd) is not int or microusd < 0:
             raise ValueError(f"{name} must be a whole number of at least 0, got {microusd!r}")
-    rate = _mean_spot_rate(machines)
-    if rate is None:
-        rate = Fraction(lowest_spot_usd_per_hour) * _MICROUSD_SECONDS
+    mean_spot_rate = _mean_spot_rate(machines)
+    rate = Fraction(lowest_spot_usd_per_hour) * _MICROUSD_SECONDS if mean_spot_rate is None else mean_spot_rate
     waste = dict.fromkeys(Waste, Fraction(0))
     waste[Waste.STORAGE], waste[Waste.CONTROL] = Fraction(storage_microusd), Fraction(control_microusd)
     waste[Waste.CHANGEOVER] -= rate * Fraction(boot_seconds)
@@ -205,6 +207,7 @@ def split(
         theoretical_microusd=theoretical,
         ceiling_microusd=round(_cost((reference,))),
         waste_microusd=MappingProxyType(_whole(waste, total=spent - theoretical)),
+        was_on_spot=mean_spot_rate is not None,
     )
 
 

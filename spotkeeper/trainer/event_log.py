@@ -24,21 +24,27 @@ class EventLog:
 
     def write(self, event: LogEvent, **fields: Any) -> None:
         """Write one line, whole and at once."""
-        self._write(
-            format_line(event, run=self.run_id, epoch=self.epoch, **{key: _json(fields[key]) for key in fields})
-        )
+        self._write(self._line(event, fields))
 
-    def measure(self, metric: str, value: float, *, environment: str) -> None:
-        """Write the line from which CloudWatch takes a metric of the environment."""
+    def write_measured(self, event: LogEvent, metric: str, value: float, *, environment: str, **fields: Any) -> None:
+        """Write one line, and behind it that from which CloudWatch takes a metric of the environment.
+
+        What a program, one of its threads or another process left without a newline comes before the first of them. We
+        read that all the same, but CloudWatch takes a metric from whole lines alone: so nothing may come between them.
+        """
         now = time.time_ns() // 1_000_000
-        fields = {"run": self.run_id, "epoch": self.epoch}
-        self._write(format_metric(metric, value, environment=environment, at_milliseconds=now, **fields))
+        told = {"run": self.run_id, "epoch": self.epoch}
+        measured = format_metric(metric, value, environment=environment, at_milliseconds=now, **told)
+        self._write(f"{self._line(event, fields)}\n{measured}")
 
-    def _write(self, line: str) -> None:
+    def _line(self, event: LogEvent, fields: dict[str, Any]) -> str:
+        return format_line(event, run=self.run_id, epoch=self.epoch, **{key: _json(fields[key]) for key in fields})
+
+    def _write(self, text: str) -> None:
         if self._is_silent:
             return
         sys.stdout.flush()
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
 

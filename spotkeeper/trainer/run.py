@@ -662,11 +662,13 @@ class Run:
         if self._bar is not None:
             self._bar.show(self._step, metrics)
             return
-        counters = self._goodput.counters()
-        self._log.write(LogEvent.PROGRESS, step=self._step, total=total, metrics=metrics, **counters)
-        if self._settings.environment is not None:
-            age_seconds = counters["checkpoint_age_seconds"]
-            self._log.measure(CHECKPOINT_AGE, age_seconds, environment=self._settings.environment)
+        told = {"step": self._step, "total": total, "metrics": metrics, **self._goodput.counters()}
+        environment = self._settings.environment
+        if environment is None:
+            self._log.write(LogEvent.PROGRESS, **told)
+        else:
+            age_seconds = told["checkpoint_age_seconds"]
+            self._log.write_measured(LogEvent.PROGRESS, CHECKPOINT_AGE, age_seconds, environment=environment, **told)
 
     def _report_notices(self) -> None:
         for notice in self._watch.take_news():

@@ -254,6 +254,18 @@ def test_the_job_of_an_earlier_submission_adds_its_attempts_and_leaves_the_run_a
     assert (ledger.runs[RUN].state, ledger.runs[RUN].job_id) == (RunState.SUBMITTED, "job-2")
 
 
+def test_a_second_job_of_an_earlier_submission_tells_nothing_of_its_attempts() -> None:
+    ledger, batch = submitted()
+    see(ledger, batch, job(JobStatus.FAILED, FIRST_LOST))
+    ledger.runs[RUN] = replace(ledger.runs[RUN], submission=2, job_id="job-2")
+    before = dict(ledger.attempt_items)
+
+    see(ledger, batch, replace(job(JobStatus.FAILED, SECOND_DONE, SECOND_DONE), job_id="job-3"))
+
+    assert ledger.attempt_items == before
+    assert [attempt.job_id for attempt in ledger.attempts(RUN)] == ["job-1"]
+
+
 def test_what_an_attempt_wrote_of_itself_stays() -> None:
     ledger, batch = submitted()
     see(ledger, batch, job(JobStatus.RUNNING, FIRST))

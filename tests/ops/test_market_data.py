@@ -198,6 +198,27 @@ def test_the_command_shows_what_is_known_with_its_date() -> None:
     assert len(told["prices"]) == len(lines) - 1
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--instance-type", "g5.xlarge", "--instance-type", "m5.xlarge"), "no price of 'm5.xlarge' is known; there"),
+        (("--instance-type", "m5.xlarge", "--region", "us-east-1"), "no price of 'm5.xlarge' in us-east-1 is known"),
+        (("--region", "mars-1"), "no prices of region 'mars-1' are known"),
+    ],
+)
+def test_the_command_names_what_has_no_known_price(words: tuple[str, ...], told: str) -> None:
+    result = spotkeeper("prices", *words)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in result.stderr
+
+
+def test_without_a_type_and_a_region_every_known_price_is_shown() -> None:
+    told = json.loads(spotkeeper("prices", "--json").stdout)
+
+    assert len(told["prices"]) == len(snapshot.read().prices)
+
+
 def test_a_type_of_sagemaker_is_answered_by_where_its_prices_are() -> None:
     for words in (("prices",), ("prices", "--refresh", "prices.json", "--region", "us-east-1")):
         result = spotkeeper(*words, "--instance-type", "ml.g5.xlarge")

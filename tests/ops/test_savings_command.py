@@ -37,7 +37,7 @@ def spotkeeper(*words: str) -> Any:
     return result
 
 
-def interrupted_run(environment: Connection, **changes: Any) -> Run:
+def interrupted_run(environment: Connection, *, market: str = "spot", **changes: Any) -> Run:
     """Two attempts on spot of 60 and 120 minutes: the first loses 10 of 50 steps, a minute each."""
     changes = {"state": RunState.SUCCEEDED, "created_at": at(-1), "closed_at": at(200), **changes}
     run = environment.ledger.create(new_run(**changes))
@@ -51,7 +51,7 @@ def interrupted_run(environment: Connection, **changes: Any) -> Run:
             log_stream=f"{run.run_id}/{number}",
             instance_type="m6i.xlarge",
             availability_zone=ZONE,
-            market="spot",
+            market=market,
             claimed_at=at(start),
         )
     return run
@@ -148,6 +148,35 @@ def test_a_price_that_ec2_does_not_know_is_bounded_by_on_demand_and_said_so(envi
     assert one["spent_microusd"] == 3_600_000 + 1_800_000
     assert one["is_upper_bound"] is True
     assert (one["split"]["theoretical"], one["split"]["capture_ratio"]) == (None, None)
+
+
+def test_of_a_run_that_was_never_on_spot_no_price_of_spot_is_spoken_of(environment: Connection) -> None:
+    run = interrupted_run(environment, market="on-demand")
+    write_counters(environment, run)
+
+    shown = spotkeeper("savings").stdout
+
+    # 145 minutes at $3.60, of three hours that were paid.
+    assert re.search(r"the work and one start, at the on-demand price where a run was never on spot +\$8.70\n", shown)
+    assert "mean spot price" not in shown
+    assert "nothing was saved by spot, as all of it ran on on-demand" in shown
+    assert re.search(r"\$10.80 +\$8.70 +-24.1% +not known +not known +3.00 +2.33 +3.00\n", shown)
+    (one,) = json.loads(spotkeeper("savings", "--json").stdout)["runs"]
+    assert (one["split"]["theoretical"], one["split"]["capture_ratio"]) == (None, None)
+    last = spotkeeper("status", run.run_id).stdout.splitlines()[-1]
+    assert "24% dearer; nothing was saved by spot, as all of it ran on on-demand" in last
+
+
+def test_beside_a_run_on_spot_the_price_of_one_that_never_was_is_told_too(environment: Connection) -> None:
+    fell_back = interrupted_run(environment, run_id="fallback-7fq2", market="on-demand")
+    on_spot = interrupted_run(environment, run_id="spot-7fq2")
+    for run in (fell_back, on_spot):
+        write_counters(environment, run)
+
+    shown = spotkeeper("savings").stdout
+
+    assert "at the mean spot price, or the on-demand price where a run was never on spot " in shown
+    assert "what limits the savings most is" in shown
 
 
 def test_a_run_without_counters_is_shown_as_not_measured(environment: Connection) -> None:

@@ -282,6 +282,23 @@ def test_status_counts_states_and_shows_members_with_their_parameters(environmen
     assert [member["run_id"] for member in told["members"]] == ["lr-0000"]
 
 
+def test_status_shows_behind_the_state_of_a_member_what_was_asked_for(environment: Connection) -> None:
+    spotkeeper("sweep", "submit", "lr", *GRID, *PROGRAM)
+    first, second, third, *_ = members(environment)
+    environment.ledger.advance(first, state=RunState.RUNNING, cancel_requested_at=NOW)
+    environment.ledger.advance(second, state=RunState.RUNNING, pause_requested_at=NOW)
+    environment.ledger.advance(third, state=RunState.RUNNING, waits_since=NOW)
+
+    shown = spotkeeper("sweep", "status", "lr").stdout
+
+    states = {line.split()[0]: re.split("  +", line)[3] for line in shown.splitlines()[2:]}
+    assert states["lr-0000"] == "running (cancelling)"
+    assert states["lr-0001"] == "running (pausing)"
+    assert states["lr-0002"] == "interrupted"
+    # As `--state` takes it.
+    assert "sweep lr: 6 members: 3 submitting, 3 running" in shown
+
+
 def test_cancel_ends_every_member_that_has_not_ended(environment: Connection) -> None:
     spotkeeper("sweep", "submit", "lr", *GRID, *PROGRAM)
     first = members(environment)[0]

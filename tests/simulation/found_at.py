@@ -1,6 +1,7 @@
 """The seed at which each planted bug showed last: tried first, so that finding them all again takes seconds.
 
-Any change of the world moves them; a bug that has moved is searched for from seed 0, which only takes longer.
+Any change of the world moves them; a bug that has moved is searched for from seed 0, which only takes longer. Tests of
+one function find the rarest at once: tests/control/test_isolated.py, test_closing.py and test_observe.py.
 `python -m tests.simulation --mutants` prints how many seeds each needs.
 """
 

@@ -1,3 +1,5 @@
+import contextlib
+import io
 import json
 import signal
 import subprocess
@@ -140,6 +142,24 @@ def test_in_an_environment_the_age_of_the_newest_checkpoint_is_a_metric_of_it(
         assert declared["Dimensions"] == [["environment"]]
         assert (line["environment"], line["run"], line["epoch"]) == ("staging", "tiny", 1)
     assert 0 <= last["CheckpointAge"] < 10
+
+
+class Crowded(io.StringIO):
+    """Output that others write to as well, without newlines: between any two writes a counter overwrites itself."""
+
+    def write(self, text: str) -> int:
+        return super().write(f"{text}\r25/60")
+
+
+def test_a_metric_is_a_line_of_its_own_whatever_others_leave_without_a_newline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPOTKEEPER_ENV", "staging")
+
+    with contextlib.redirect_stdout(Crowded()) as output:
+        steps_of(Run(model=nn.Linear(2, 2)))
+
+    measured = [line for line in output.getvalue().split("\n") if "CheckpointAge" in line]
+    assert len(measured) == 2
+    assert all("_aws" in json.loads(line) for line in measured)
 
 
 def test_elsewhere_no_metric_is_written(capsys: pytest.CaptureFixture[str]) -> None:

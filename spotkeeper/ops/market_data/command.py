@@ -36,11 +36,7 @@ def prices(
     if refresh is not None:
         _refresh(refresh, instance_type or [], region)
     data = snapshot.read(refresh or file or snapshot.SHIPPED)
-    found = [
-        price
-        for price in data.prices
-        if (not instance_type or price.pool.instance_type in instance_type) and region in (None, price.pool.region)
-    ]
+    found = data.of(instance_type or [], region)
     if as_json:
         plain = [
             {

@@ -48,28 +48,24 @@ class MarketData:
     """By instance type."""
     prices: tuple[PoolPrice, ...]
 
-    def of(self, instance_types: Sequence[str], region: str) -> tuple[PoolPrice, ...]:
-        """Return the pools of these types in a region.
+    def of(self, instance_types: Sequence[str], region: str | None) -> tuple[PoolPrice, ...]:
+        """Return the pools of these types, or of all that are known, in a region, or in all.
 
         Raises:
             ValueError: if there is no price for a type there; naming the types that have one.
         """
         check_ec2_types(instance_types)
-        known = sorted({price.pool.instance_type for price in self.prices if price.pool.region == region})
-        if not known:
+        found = [price for price in self.prices if region in (None, price.pool.region)]
+        known = sorted({price.pool.instance_type for price in found})
+        if not known and region is not None:
             regions = ", ".join(sorted({price.pool.region for price in self.prices}))
             raise ValueError(f"no prices of region {region!r} are known; there are some of {regions}{_REFRESH}")
         for instance_type in instance_types:
             if instance_type not in known:
                 some = ", ".join(known)
-                raise ValueError(
-                    f"no price of {instance_type!r} in {region} is known; there are some of {some}{_REFRESH}"
-                )
-        return tuple(
-            price
-            for price in self.prices
-            if price.pool.region == region and price.pool.instance_type in set(instance_types)
-        )
+                where = "" if region is None else f" in {region}"
+                raise ValueError(f"no price of {instance_type!r}{where} is known; there are some of {some}{_REFRESH}")
+        return tuple(price for price in found if not instance_types or price.pool.instance_type in set(instance_types))
 
 
 _REFRESH = ". More: `spotkeeper prices --refresh FILE --instance-type … --region …`, then --prices FILE"
