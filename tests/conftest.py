@@ -1,6 +1,8 @@
-"""What a test process does once: one synthesis for each environment, one order, no search of what stays for garbage."""
+"""What tests share: one synthesis of each environment, one order, and no search of what stays for garbage."""
 
+import fcntl
 import gc
+import os
 from collections.abc import Callable, Generator
 from functools import cache
 
@@ -43,13 +45,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def synthesize(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Assembly]:
-    # Here, because most tests need no templates, and importing app starts Node.
-    import app
+    """Return what synthesizes an environment for all test processes; read what it returns, and write elsewhere."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
     @cache
     def synthesized(environment: str) -> Assembly:
-        folder = tmp_path_factory.mktemp(environment)
-        app.build(environment, str(folder)).synth()
+        folder = shared / environment
+        with (shared / f"{environment}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                # Here, because most tests need no templates, and importing app starts Node.
+                import app
+
+                app.build(environment, str(folder)).synth()
         return Assembly(folder, environment)
 
     return synthesized

@@ -35,7 +35,7 @@ def later(seconds: float) -> str:
 
 
 def eventually(
-    read: Callable[[], T], accept: Callable[[T], object], seconds: float = 120, *, pause_seconds: float = 0.1
+    read: Callable[[], T], accept: Callable[[T], object], seconds: float = 120, *, pause_seconds: float = 0.2
 ) -> T:
     """Read until what is read is accepted; fail with what was read last."""
     give_up = time.monotonic() + seconds
