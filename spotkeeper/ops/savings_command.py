@@ -101,16 +101,11 @@ def _plain(account: RunAccount) -> dict[str, Any]:
             "on_demand_microusd": split.reference_microusd,
             "theoretical_microusd": split.theoretical_microusd,
             "effective": split.effective,
-            "theoretical": split.theoretical if _is_possible_known(account) else None,
-            "capture_ratio": split.capture_ratio if _is_possible_known(account) else None,
+            "theoretical": split.theoretical if account.is_possible_known else None,
+            "capture_ratio": split.capture_ratio if account.is_possible_known else None,
             "waste_microusd": {name.name.lower(): part for name, part in split.waste_microusd.items()},
         },
     }
-
-
-def _is_possible_known(account: RunAccount) -> bool:
-    """Whether it is known what spot cost: of prices that are not known, nothing follows for what was possible."""
-    return account.split is not None and account.split.was_on_spot and not account.is_upper_bound
 
 
 def _show(found: Savings, notes: tuple[str, ...]) -> None:
@@ -146,8 +141,8 @@ def _cells(account: RunAccount) -> tuple[str, ...]:
         else (
             format_usd(split.reference_microusd),
             ("≥ " if account.is_upper_bound else "") + _percent(split.effective),
-            _percent(split.theoretical) if _is_possible_known(account) else "not known",
-            _percent(split.capture_ratio) if _is_possible_known(account) else "not known",
+            _percent(split.theoretical) if account.is_possible_known else "not known",
+            _percent(split.capture_ratio) if account.is_possible_known else "not known",
         )
     )
     useful = "-" if account.useful_seconds is None else _hours(account.useful_seconds)

@@ -68,6 +68,11 @@ class RunAccount:
         """Whether it can have cost less than that, because of prices that are not known; more, if some are unpriced."""
         return bool(self.bounded)
 
+    @property
+    def is_possible_known(self) -> bool:
+        """Whether it is known what spot cost: of prices that are not known, nothing follows for what was possible."""
+        return self.split is not None and self.split.was_on_spot and not self.is_upper_bound
+
 
 def account(
     machines: Sequence[Machine], *, unpriced: Sequence[str] = (), is_measured: bool, boot_seconds: Decimal | None = None
@@ -154,7 +159,7 @@ def sentence(found: RunAccount) -> str:
     if found.split is None or found.split.effective is None:
         return f"{said}; what it saved is not known"
     said += f", {format_usd(found.split.reference_microusd)} on demand: {_saved(found.split.effective, found)}"
-    if found.split.theoretical is not None and found.split.was_on_spot and not found.is_upper_bound:
+    if found.split.theoretical is not None and found.is_possible_known:
         said += (
             f" of {found.split.theoretical:.0%} possible"
             if found.split.effective >= 0
