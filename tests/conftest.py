@@ -54,7 +54,8 @@ def synthesize(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Asse
         folder = shared / environment
         with (shared / f"{environment}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not folder.exists():
+            # Written last: what a failed synthesis left is no environment.
+            if not (folder / "manifest.json").exists():
                 # Here, because most tests need no templates, and importing app starts Node.
                 import app
 
