@@ -128,7 +128,8 @@ class Storm:
             "batch": self.batch,
             "checkpoints": self.checkpoints,
         }
-        self.ports = Ports(**{name: GivingWay(port, self.scheduler) for name, port in memory.items()}, terms=TERMS)
+        ports: dict[str, Any] = {name: GivingWay(port, self.scheduler) for name, port in memory.items()}
+        self.ports = Ports(**ports, terms=TERMS)
         for number in range(interruptions):
             self._start_run(number, STORM_SECONDS * number / interruptions)
 

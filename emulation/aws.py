@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.model import ServiceModel
 
 if TYPE_CHECKING:
     from mypy_boto3_batch import BatchClient
@@ -33,6 +35,13 @@ _CONFIG: Final = Config(
 def session(region: str) -> boto3.Session:
     """Return the session of a region, with credentials that mean nothing outside the emulation."""
     return boto3.Session(aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, region_name=region)
+
+
+@functools.cache
+def service_model(service: str) -> ServiceModel:
+    """Return botocore's model of a service: its operations, and the shapes of what they take and return."""
+    model: ServiceModel = botocore.session.get_session().get_service_model(service)
+    return model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,11 +12,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-import boto3
-import botocore.session
 from botocore.config import Config
 from botocore.validate import ParamValidator
 
+from emulation import aws
 from emulation.batch import array_jobs, container
 from emulation.batch.executor import Delays, Executor
 from emulation.batch.job_logs import LogShipper
@@ -102,9 +101,9 @@ class BatchService:
         self._random = Random(f"jobs {seed}")  # noqa: S311  not for secrets
         self._lock = threading.Lock()
         self._submitted = 0
-        self._model = botocore.session.get_session().get_service_model("batch")
+        self._model = aws.service_model("batch")
         # Clients are made here, as making them is not safe in several threads at once.
-        session = boto3.Session("emulation", "emulation", region_name=deployment.region)
+        session = aws.session(deployment.region)
 
         def client(service: Any) -> Any:
             config = Config(proxies={}, retries={"total_max_attempts": 2})

@@ -11,12 +11,11 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, Protocol
 
-import boto3
-import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
+from emulation import aws
 from emulation.batch.job_logs import LogShipper
 from emulation.batch.processes import Reaper
 from emulation.clock import Clock
@@ -87,8 +86,8 @@ class TrainingService:
     ) -> None:
         self._place = place
         self._clock = clock
-        self._model = botocore.session.get_session().get_service_model("sagemaker")
-        session = boto3.Session("emulation", "emulation", region_name=place.region)
+        self._model = aws.service_model("sagemaker")
+        session = aws.session(place.region)
         config = Config(proxies={}, retries={"total_max_attempts": 2}, max_pool_connections=20)
         s3 = session.client("s3", endpoint_url=endpoint_url, config=config)
         untyped: Any = session

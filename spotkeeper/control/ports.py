@@ -3,7 +3,7 @@
 Adapters are in `control/aws`. Any call may raise `Throttled`; nothing happened then.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -423,7 +423,7 @@ class Ports:
     """What the environment has settled; a value, not a port."""
     others: OthersJobs | None = None
     """None: nobody keeps a record of jobs that are no runs."""
-    training_jobs: TrainingJobs | None = None
+    training_jobs: Callable[[], TrainingJobs] | None = None
     """None: nobody looks for training jobs that Spotkeeper did not create."""
     mirrors: Mirrors | None = None
     """None: no run is without network."""

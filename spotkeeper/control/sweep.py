@@ -159,7 +159,7 @@ class _Way:
             name = f"the round over {what}" + (f" on {service}" if suffix else "")
             self._turns.append((name, self._went(round_, service, steps)))
         if service == SAGEMAKER and self.ports.training_jobs is not None:
-            self._turns.append(("the list of training jobs", self._looked_for_runs(self.ports.training_jobs)))
+            self._turns.append(("the list of training jobs", self._looked_for_runs(self.ports.training_jobs())))
 
     def _looked_for_runs(self, listed: TrainingJobs) -> Iterator[None]:
         """Go on with the round over training jobs, and look at those of which nothing was heard: they may be runs."""

@@ -1,4 +1,4 @@
-"""Find an environment and connect to it: its descriptor, and one client a service."""
+"""Find an environment and connect to it: its descriptor, and a client of each service that is asked."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -75,15 +75,30 @@ class Connection:
     """Jobs of AWS Batch and of SageMaker."""
     batch_client: "BatchClient"
     """For job definitions; jobs go through `batch`."""
-    s3: "S3Client"
-    logs: "CloudWatchLogsClient"
-    sqs: "SQSClient"
-    cloudformation: "CloudFormationClient"
-    """For the queues of events, which nothing else needs to find."""
-    new_client: Callable[[str], Any]
-    """Makes a client of a service that one command alone asks."""
+    client: Callable[[str], Any]
+    """Returns the client of a service, made when it is first asked for: that takes longer than most calls."""
     is_local: bool
     """Whether this is the emulation."""
+
+    @property
+    def s3(self) -> "S3Client":
+        """For source archives, data and checkpoints."""
+        return self.client("s3")  # type: ignore[no-any-return]
+
+    @property
+    def logs(self) -> "CloudWatchLogsClient":
+        """For what jobs wrote."""
+        return self.client("logs")  # type: ignore[no-any-return]
+
+    @property
+    def sqs(self) -> "SQSClient":
+        """For the queues of events."""
+        return self.client("sqs")  # type: ignore[no-any-return]
+
+    @property
+    def cloudformation(self) -> "CloudFormationClient":
+        """To find the queues of events, which nothing else needs to find."""
+        return self.client("cloudformation")  # type: ignore[no-any-return]
 
     @property
     def ports(self) -> Ports:
@@ -133,7 +148,8 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
             "aws_access_key_id": "local",
             "aws_secret_access_key": "local",
         }
-    ssm = boto3.client("ssm", **options)
+    client: Callable[[str], Any] = cache(partial(boto3.client, **options))
+    ssm = client("ssm")
     try:
         stored = ssm.get_parameter(Name=parameter)["Parameter"]["Value"]
     except (aws.ConnectionError, aws.HTTPClientError) as error:
@@ -155,9 +171,7 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
         # Jobs are processes of this machine there: it is every image.
         image = f"000000000000.dkr.ecr.{local.region}.amazonaws.com/this-machine@sha256:{'0' * 64}"
         descriptor = replace(descriptor, trainer_images=dict.fromkeys(IMAGE_VARIANTS, image))
-    # One for all that is in the ledger's table: making a client takes longer than asking it.
-    dynamodb = boto3.client("dynamodb", **options)
-    batch_client = boto3.client("batch", **options)
+    dynamodb, batch_client = client("dynamodb"), client("batch")
     return Connection(
         descriptor=descriptor,
         ledger=DynamoDBLedger(dynamodb, descriptor.ledger_table),
@@ -166,11 +180,7 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
         others=DynamoDBOthersJobs(dynamodb, descriptor.ledger_table),
         batch=_job_services(descriptor, batch_client, options),
         batch_client=batch_client,
-        s3=boto3.client("s3", **options),
-        logs=boto3.client("logs", **options),
-        sqs=boto3.client("sqs", **options),
-        cloudformation=boto3.client("cloudformation", **options),
-        new_client=partial(boto3.client, **options),
+        client=client,
         is_local=local is not None,
     )
 

@@ -125,7 +125,7 @@ def price_history(
     began_at = min(moment(one.started_at) for one in on_spot if one.started_at is not None)
     types = {one.instance_type for one in on_spot if one.instance_type}
     try:
-        history = EC2SpotPrices(connection.new_client("ec2")).read(types, began_at=began_at, ended_at=now)
+        history = EC2SpotPrices(lambda: connection.client("ec2")).read(types, began_at=began_at, ended_at=now)
     except NotAllowed as error:
         return NoPriceHistory(), (str(error),)
     if began_at < now - timedelta(days=KEPT_DAYS):

@@ -5,15 +5,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import boto3
-from moto import mock_aws
 
 from spotkeeper.contract import ledger as contract
+from tests.control.mocked_aws import REGION, mocked_aws
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 TABLE = "ledger"
-REGION = "us-east-1"
 
 
 def create_table(client: "DynamoDBClient", name: str = TABLE) -> None:
@@ -48,7 +47,7 @@ def create_table(client: "DynamoDBClient", name: str = TABLE) -> None:
 
 @contextmanager
 def dynamodb() -> Iterator["DynamoDBClient"]:
-    with mock_aws():
+    with mocked_aws():
         client = boto3.client("dynamodb", region_name=REGION)
         create_table(client)
         yield client

@@ -3,10 +3,10 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from spotkeeper.contract.checkpoint_layout import manifest_key
 from spotkeeper.control.aws.checkpoints import S3Checkpoints
+from tests.control.mocked_aws import mocked_aws
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -16,7 +16,7 @@ REGION = "us-east-1"
 
 @pytest.fixture
 def s3() -> Iterator["S3Client"]:
-    with mock_aws():
+    with mocked_aws():
         client = boto3.client("s3", region_name=REGION)
         client.create_bucket(Bucket="checkpoints")
         yield client

@@ -5,13 +5,13 @@ from typing import Any
 import boto3
 import pytest
 from botocore.stub import Stubber
-from moto import mock_aws
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
 from spotkeeper.contract.checkpoint_layout import completion_key, manifest_key, mirror_prefix
 from spotkeeper.control.aws.mirrors import MOST_LOOKED_AT, PAGE, S3Mirrors
 from spotkeeper.control.condition import Commit
+from tests.control.mocked_aws import mocked_aws
 
 REGION = "us-east-1"
 RUN = "digits-7fq2"
@@ -20,7 +20,7 @@ MADE_AT = "2026-11-26T18:00:00.000+00:00"
 
 @pytest.fixture
 def mirrors() -> Iterator[S3Mirrors]:
-    with mock_aws():
+    with mocked_aws():
         client = boto3.client("s3", region_name=REGION)
         client.create_bucket(Bucket="checkpoints")
         yield S3Mirrors(client, "s3://checkpoints")
@@ -96,7 +96,7 @@ def test_a_checkpoint_whose_files_are_of_more_than_a_hundred_saves_counts_once_a
 
 
 def test_one_look_lists_no_folder_twice_and_many_folders_at_once() -> None:
-    with mock_aws():
+    with mocked_aws():
         client = boto3.client("s3", region_name=REGION)
         client.create_bucket(Bucket="checkpoints")
         for step in (2, 3, NUM_SAVES, NUM_SAVES + 1):

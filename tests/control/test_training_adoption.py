@@ -62,9 +62,10 @@ class InProgress:
 
 def world_with(job: Job, **terms: Any) -> World:
     world = World(batch=MemoryTraining(), terms=replace(TERMS, **terms))
-    assert isinstance(world.batch, MemoryTraining)
-    world.batch.jobs[job.job_id] = job
-    world.ports = replace(world.ports, others=MemoryOthers(), training_jobs=InProgress(world.batch))
+    batch = world.batch
+    assert isinstance(batch, MemoryTraining)
+    batch.jobs[job.job_id] = job
+    world.ports = replace(world.ports, others=MemoryOthers(), training_jobs=lambda: InProgress(batch))
     return world
 
 
@@ -140,7 +141,7 @@ def test_a_list_of_training_jobs_that_cannot_be_read_does_not_silence_the_sweepe
             raise Throttled(f"too many, behind {behind}")
 
     world = world_with(sent())
-    world.ports = replace(world.ports, training_jobs=Unlisted())
+    world.ports = replace(world.ports, training_jobs=Unlisted)
 
     done = sweep(ports=world.ports, clock=lambda: after(5), has_time=lambda: True)
 

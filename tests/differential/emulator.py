@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 import boto3
 from botocore.config import Config
 
-from tests.control.ledger_table import REGION, create_table
+from tests.control.ledger_table import create_table
+from tests.control.mocked_aws import REGION
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

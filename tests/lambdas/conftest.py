@@ -6,7 +6,8 @@ import pytest
 from spotkeeper.contract import environment_variables as variables
 from spotkeeper.contract.names import descriptor_parameter
 from spotkeeper.control.aws import binding
-from tests.control.ledger_table import REGION, TABLE
+from tests.control.ledger_table import TABLE
+from tests.control.mocked_aws import REGION
 from tests.ops.deployed_environment import BUCKET, deployed
 
 if TYPE_CHECKING:
@@ -27,5 +28,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator["Connection"]:
 
 
 def forget_clients() -> None:
-    for bound in (binding.ledger, binding.batch, binding.commits, binding.mirrors, binding._sagemaker, binding._ports):
-        bound.cache_clear()
+    for bound in vars(binding).values():
+        if hasattr(bound, "cache_clear"):
+            bound.cache_clear()

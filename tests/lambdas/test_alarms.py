@@ -35,7 +35,8 @@ from spotkeeper.control.run import Attempt, Lack
 from spotkeeper.control.submit import submit
 from spotkeeper.policy.placement import Mode
 from tests.control.fakes import new_run
-from tests.control.ledger_table import REGION, TABLE
+from tests.control.ledger_table import TABLE
+from tests.control.mocked_aws import REGION
 from tests.control.recorded_events import SCHEDULED
 from tests.lambdas.invocation import CONTEXT, context, sqs
 from tests.ops.deployed_environment import BUCKET

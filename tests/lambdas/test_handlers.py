@@ -22,7 +22,8 @@ from spotkeeper.control.run import Attempt, Interruption
 from spotkeeper.control.submit import submit
 from spotkeeper.control.training_request import training_request
 from tests.control.fakes import NOW, new_run
-from tests.control.ledger_table import REGION, TABLE
+from tests.control.ledger_table import TABLE
+from tests.control.mocked_aws import REGION
 from tests.control.recorded_events import BLOCKED, JOB_CHANGE, REBALANCE, SCHEDULED, WARNING, job_change
 from tests.control.training import ACCOUNT, PROFILE, training_run
 from tests.lambdas.invocation import CONTEXT, context, counted, failed, sqs
@@ -63,9 +64,10 @@ def test_no_client_of_a_handler_waits_for_aws_as_long_as_the_handler_lives() -> 
     services = (ports.batch.batch, ports.batch.sagemaker())
     adapters = (
         *(binding.ledger(), binding.batch(), ports.budgets, *services, ports.checkpoints, ports.others),
-        *(ports.mirrors, ports.spot_prices),
+        ports.mirrors,
     )
     clients = [part for adapter in adapters for part in vars(adapter).values() if isinstance(part, BaseClient)]
+    clients.append(ports.spot_prices._client())
 
     tries = []
     for client in clients:

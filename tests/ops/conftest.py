@@ -6,7 +6,7 @@ import pytest
 
 from spotkeeper.contract.training import LOG_GROUP
 from spotkeeper.ops.connection import Connection, connect
-from tests.control.ledger_table import REGION
+from tests.control.mocked_aws import REGION
 from tests.ops.deployed_environment import TRAINING, deployed, put
 
 

@@ -5,13 +5,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import boto3
-from moto import mock_aws
-
 from spotkeeper.contract.descriptor import Caps, Descriptor, Profile, Training, TrainingProfile
 from spotkeeper.contract.names import descriptor_parameter
 from spotkeeper.ops.connection import Connection, connect
-from tests.control.ledger_table import REGION, TABLE, create_table
+from tests.control.ledger_table import TABLE, create_table
+from tests.control.mocked_aws import REGION, client, mocked_aws
 
 BUCKET = "checkpoints"
 LOG_GROUP = "jobs"
@@ -84,15 +82,15 @@ def descriptor(
 
 def put(described: Descriptor) -> None:
     """Let the environment be described otherwise from now on."""
-    boto3.client("ssm", region_name=REGION).put_parameter(
+    client("ssm").put_parameter(
         Name=descriptor_parameter("dev"), Value=described.to_json(), Type="String", Overwrite=True
     )
 
 
 def _create_queues_and_definition() -> tuple[str, str, str]:
-    iam = boto3.client("iam", region_name=REGION)
+    iam = client("iam")
     role = iam.create_role(RoleName="batch", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    batch = boto3.client("batch", region_name=REGION)
+    batch = client("batch")
     host = batch.create_compute_environment(
         computeEnvironmentName="hosts", type="UNMANAGED", state="ENABLED", serviceRole=role
     )
@@ -120,16 +118,19 @@ def _create_queues_and_definition() -> tuple[str, str, str]:
     return spot, on_demand, definition["jobDefinitionArn"]
 
 
+def with_clients(connection: Connection, **clients: Any) -> Connection:
+    """Return the connection, whose clients of some services are these."""
+    return replace(connection, client=lambda service: clients.get(service) or connection.client(service))
+
+
 @contextmanager
 def deployed() -> Iterator[Connection]:
-    with mock_aws(
-        config={"batch": {"use_docker": False}, "core": {"mock_credentials": True, "reset_boto3_session": False}}
-    ):
+    with mocked_aws():
         queue, on_demand, definition = _create_queues_and_definition()
-        create_table(boto3.client("dynamodb", region_name=REGION))
-        boto3.client("s3", region_name=REGION).create_bucket(Bucket=BUCKET)
-        boto3.client("logs", region_name=REGION).create_log_group(logGroupName=LOG_GROUP)
-        boto3.client("ssm", region_name=REGION).put_parameter(
+        create_table(client("dynamodb"))
+        client("s3").create_bucket(Bucket=BUCKET)
+        client("logs").create_log_group(logGroupName=LOG_GROUP)
+        client("ssm").put_parameter(
             Name=descriptor_parameter("dev"),
             Value=descriptor(queue=queue, on_demand_queue=on_demand, job_definition=definition).to_json(),
             Type="String",

@@ -25,8 +25,8 @@ from spotkeeper.ops.cli import app
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.source import pack
 from tests.control.fakes import NOW, new_run
-from tests.control.ledger_table import REGION
-from tests.ops.deployed_environment import BUCKET, DIGEST, LOG_GROUP, SECRET, descriptor
+from tests.control.mocked_aws import REGION
+from tests.ops.deployed_environment import BUCKET, DIGEST, LOG_GROUP, SECRET, descriptor, with_clients
 from tests.ops.intercepted import intercepted
 
 
@@ -489,7 +489,7 @@ def test_an_empty_page_is_not_taken_for_the_end_of_a_log(environment: Connection
         for texts, token in pages:
             reply = {"events": [{"timestamp": 1, "message": text} for text in texts], "nextForwardToken": token}
             stubber.add_response("get_log_events", reply)
-        connection = replace(environment, logs=logs)
+        connection = with_clients(environment, logs=logs)
 
         assert [line.text for line in log_stream.read(run.run_id, connection)] == ["one", "two"]
         stubber.assert_no_pending_responses()

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from spotkeeper.ops.cli import app
 from spotkeeper.ops.connection import Connection
-from tests.control.ledger_table import REGION
+from tests.control.mocked_aws import REGION
 
 QUEUE = {"Type": "AWS::SQS::Queue"}
 SOURCE = {

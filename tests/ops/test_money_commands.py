@@ -23,7 +23,8 @@ from spotkeeper.ops import budgets
 from spotkeeper.ops.cli import app
 from spotkeeper.ops.connection import Connection, connect
 from tests.control.fakes import NOW, new_run
-from tests.control.ledger_table import REGION, TABLE
+from tests.control.ledger_table import TABLE
+from tests.control.mocked_aws import REGION
 
 
 def spotkeeper(*words: str) -> Any:

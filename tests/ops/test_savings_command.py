@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,8 +19,8 @@ from spotkeeper.ops.cli import app
 from spotkeeper.ops.connection import Connection
 from spotkeeper.ops.savings_command import period_option, plain
 from tests.control.fakes import new_run
-from tests.control.ledger_table import REGION
-from tests.ops.deployed_environment import LOG_GROUP
+from tests.control.mocked_aws import REGION
+from tests.ops.deployed_environment import LOG_GROUP, with_clients
 
 BEGAN = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
 ZONE = "us-east-1a"
@@ -94,7 +93,7 @@ def priced(environment: Connection, *prices: tuple[float, str]) -> Connection:
     ]
     stubber.add_response("describe_spot_price_history", {"SpotPriceHistory": told})
     stubber.activate()
-    return replace(environment, new_client=lambda _: ec2)
+    return with_clients(environment, ec2=ec2)
 
 
 def test_a_run_costs_what_its_very_pool_cost_while_it_ran(environment: Connection) -> None:

@@ -19,7 +19,7 @@ from spotkeeper.ops.failure import OperationError
 from spotkeeper.ops.plan import Plan, Request
 from spotkeeper.ops.submission import prepare, submit
 from tests.control.fakes import NOW
-from tests.control.ledger_table import REGION
+from tests.control.mocked_aws import REGION
 from tests.ops.intercepted import intercepted
 
 Answer = Callable[[], Any]

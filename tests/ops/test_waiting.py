@@ -16,8 +16,9 @@ from spotkeeper.ops.plan import Request
 from spotkeeper.ops.spending import Spending
 from spotkeeper.ops.submission import prepare, submit
 from tests.control.fakes import NOW, new_run
-from tests.control.ledger_table import REGION, TABLE
-from tests.ops.deployed_environment import LOG_GROUP
+from tests.control.ledger_table import TABLE
+from tests.control.mocked_aws import REGION
+from tests.ops.deployed_environment import LOG_GROUP, with_clients
 
 
 def refusal() -> Any:
@@ -87,7 +88,7 @@ def test_a_followed_log_outlasts_refusals_of_its_lines(environment: Connection) 
     client.meta.events.register("before-call.cloudwatch-logs.GetLogEvents", lambda **_: next(answers, None))
     pauses: list[int] = []
 
-    lines = log_stream.read(run.run_id, replace(environment, logs=client), pause=lambda: pauses.append(1))
+    lines = log_stream.read(run.run_id, with_clients(environment, logs=client), pause=lambda: pauses.append(1))
 
     assert [line.text for line in lines] == ["one"]
     assert len(pauses) == 1

@@ -9,6 +9,7 @@ from emulation.events.router import deliver_once
 from emulation.templates.assembly import Assembly
 from tests.story.faults import Faults
 from tests.story.user import User
+from tests.trainer.conftest import INTERPRETER
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +17,13 @@ def dev(deployable: Callable[[str], Assembly]) -> Assembly:
     return deployable("dev")
 
 
-POLLS_QUICKLY = "import sys; from spotkeeper.trainer.exec import main; del sys.argv[1]; main(poll_seconds=0.5)"
+POLLS_QUICKLY = f"""
+import os, sys
+from spotkeeper.trainer.exec import main
+os.environ.setdefault("PYTHONPATH", {str(INTERPRETER)!r})
+del sys.argv[1]
+main(poll_seconds=0.5)
+"""
 """`spotkeeper-exec`, whose attempts look at their run as often as a fast emulation's nearer deadlines need it."""
 
 

@@ -17,6 +17,7 @@ from spotkeeper.control.aws.mirrors import S3Mirrors
 from spotkeeper.trainer.manifest import unseal
 from tests.emulation.compute import eventually
 from tests.emulation.training import IMAGE, ROLE, TYPE, Training, training
+from tests.trainer.conftest import INTERPRETER
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "tests.trainer.ddp_training"]
@@ -112,7 +113,7 @@ class Story:
 
 
 OF_THE_PROGRAM = {
-    "PYTHONPATH": str(REPOSITORY),
+    "PYTHONPATH": f"{REPOSITORY}:{INTERPRETER}",
     "PYTHONUNBUFFERED": "1",
     "OMP_NUM_THREADS": "1",
     "SAVE_AT": "2,6,10",

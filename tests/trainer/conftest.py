@@ -11,6 +11,8 @@ from tests.trainer.fake_imds import FakeImds, serve_imds
 from tests.trainer.run_ledger import JOB, RunLedger
 
 REPOSITORY = Path(__file__).parents[2]
+INTERPRETER = REPOSITORY / "tests" / "interpreter"
+"""Whatever has it in PYTHONPATH begins with its sitecustomize.py."""
 
 
 def closed_port() -> int:
@@ -26,7 +28,7 @@ def clean_environ(**variables: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     return {
         **kept,
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{INTERPRETER}",
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": "1",
         "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{closed_port()}",

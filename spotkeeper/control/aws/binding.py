@@ -4,8 +4,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, lru_cache
-from typing import Final, Self
+from functools import cache, lru_cache, partial
+from typing import Any, Final, Self
 
 import boto3
 
@@ -57,31 +57,33 @@ class HandlerSettings:
 
 
 @cache
+def _client(service: Any) -> Any:
+    """Return the process's client of a service: making one takes longer than asking it."""
+    return boto3.client(service, config=HANDLER_CONFIG)
+
+
+@cache
 def ledger() -> DynamoDBLedger:
     """Return the environment's ledger."""
-    return DynamoDBLedger(
-        boto3.client("dynamodb", config=HANDLER_CONFIG), HandlerSettings.from_environ(os.environ).ledger_table
-    )
+    return DynamoDBLedger(_client("dynamodb"), HandlerSettings.from_environ(os.environ).ledger_table)
 
 
 @cache
 def batch() -> AWSBatch:
     """Return Batch, for reading and terminating."""
-    return AWSBatch(boto3.client("batch", config=HANDLER_CONFIG))
+    return AWSBatch(_client("batch"))
 
 
 @cache
 def commits() -> S3Checkpoints:
     """Return what is known of the runs' checkpoints."""
-    return S3Checkpoints(
-        boto3.client("s3", config=HANDLER_CONFIG), HandlerSettings.from_environ(os.environ).checkpoint_uri
-    )
+    return S3Checkpoints(_client("s3"), HandlerSettings.from_environ(os.environ).checkpoint_uri)
 
 
 @cache
 def mirrors() -> S3Mirrors:
     """Return what has arrived of runs without network."""
-    return S3Mirrors(boto3.client("s3", config=HANDLER_CONFIG), HandlerSettings.from_environ(os.environ).checkpoint_uri)
+    return S3Mirrors(_client("s3"), HandlerSettings.from_environ(os.environ).checkpoint_uri)
 
 
 def environment() -> str:
@@ -97,18 +99,18 @@ def ports() -> Ports:
 @lru_cache(maxsize=1)
 def _ports(_period: int) -> Ports:
     settings = HandlerSettings.from_environ(os.environ)
-    stored = boto3.client("ssm", config=HANDLER_CONFIG).get_parameter(Name=settings.descriptor_parameter)
+    stored = _client("ssm").get_parameter(Name=settings.descriptor_parameter)
     described = Descriptor.from_json(stored["Parameter"]["Value"])
     return Ports(
         ledger=ledger(),
-        budgets=DynamoDBBudgets(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
+        budgets=DynamoDBBudgets(_client("dynamodb"), settings.ledger_table),
         batch=JobServices(batch=_batch_services(), sagemaker=_sagemaker),
         checkpoints=commits(),
-        training_jobs=_sagemaker() if described.training is not None else None,
+        training_jobs=_sagemaker if described.training is not None else None,
         mirrors=mirrors(),
         terms=EnvironmentTerms.of(described),
-        others=DynamoDBOthersJobs(boto3.client("dynamodb", config=HANDLER_CONFIG), settings.ledger_table),
-        spot_prices=EC2SpotPrices(boto3.client("ec2", config=HANDLER_CONFIG)),
+        others=DynamoDBOthersJobs(_client("dynamodb"), settings.ledger_table),
+        spot_prices=EC2SpotPrices(partial(_client, "ec2")),
     )
 
 
@@ -117,11 +119,9 @@ def _sagemaker() -> SageMakerTraining:
     return SageMakerTraining(training_client(HANDLER_CONFIG), environment())
 
 
+@cache
 def _batch_services() -> AWSBatch:
-    return AWSBatch(
-        boto3.client("batch", config=HANDLER_CONFIG),
-        boto3.client("batch", config=HANDLER_CONFIG.merge(SUBMIT_CONFIG)),
-    )
+    return AWSBatch(_client("batch"), boto3.client("batch", config=HANDLER_CONFIG.merge(SUBMIT_CONFIG)))
 
 
 def now() -> str:

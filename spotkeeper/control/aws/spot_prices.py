@@ -1,6 +1,6 @@
 """Spot prices from EC2's own record of the last 90 days."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -20,19 +20,28 @@ _REFUSALS: Final = ("UnauthorizedOperation", "AccessDenied")
 
 
 class EC2SpotPrices:
-    """Implements `spot_prices.SpotPrices`."""
+    """Implements `spot_prices.SpotPrices`.
 
-    def __init__(self, client: "EC2Client") -> None:
+    Args:
+        client: Returns a client of EC2, and makes it when prices are asked for: few programs that could ask do, and
+            EC2's is one of the two that take longest to make.
+    """
+
+    def __init__(self, client: Callable[[], "EC2Client"]) -> None:
         self._client = client
 
     def read(self, instance_types: Collection[str], *, began_at: datetime, ended_at: datetime) -> "EC2PriceHistory":
         """Ask once for all of it, as far back as EC2 remembers."""
-        pages = self._client.get_paginator("describe_spot_price_history").paginate(
-            InstanceTypes=sorted(instance_types),  # type: ignore[arg-type]  # names from the metadata service
-            ProductDescriptions=["Linux/UNIX"],
-            # EC2 also returns the price that was in effect at the start.
-            StartTime=max(began_at, ended_at - timedelta(days=KEPT_DAYS)).astimezone(UTC),
-            EndTime=ended_at.astimezone(UTC),
+        pages = (
+            self._client()
+            .get_paginator("describe_spot_price_history")
+            .paginate(
+                InstanceTypes=sorted(instance_types),  # type: ignore[arg-type]  # names from the metadata service
+                ProductDescriptions=["Linux/UNIX"],
+                # EC2 also returns the price that was in effect at the start.
+                StartTime=max(began_at, ended_at - timedelta(days=KEPT_DAYS)).astimezone(UTC),
+                EndTime=ended_at.astimezone(UTC),
+            )
         )
         prices: dict[tuple[str, str], list[tuple[datetime, Decimal]]] = {}
         try:

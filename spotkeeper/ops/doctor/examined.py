@@ -35,7 +35,7 @@ class Examined:
 
     def client(self, service: str) -> Any:
         """Return a client of an AWS service, by boto3's name."""
-        return self.connection.new_client(service)
+        return self.connection.client(service)
 
     def aws(self, command: str) -> str:
         """Return a command of the AWS CLI in backticks, in the environment's region."""

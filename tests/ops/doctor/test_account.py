@@ -29,7 +29,7 @@ from spotkeeper.ops.doctor.checkup import CHECKS, Check, Result, Verdict, examin
 from spotkeeper.ops.doctor.examined import Examined
 from spotkeeper.ops.doctor.finding import Finding
 from stacks.instance_types import INSTANCE_TYPES
-from tests.control.ledger_table import REGION
+from tests.control.mocked_aws import REGION
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 TOPIC_LOGICAL_ID = "AlarmsTopicDFD7EB1E"
@@ -50,7 +50,7 @@ def stub(stubs: dict[str, Any]) -> Iterator[Answers]:
     made = []
 
     def stubbed(service: str) -> Stubber:
-        stubs[service] = boto3.Session(region_name=REGION).client(service)  # type: ignore[call-overload]  # any service
+        stubs[service] = boto3.client(service, region_name=REGION)  # type: ignore[call-overload]  # any service
         made.append(Stubber(stubs[service]))
         made[-1].activate()
         return made[-1]
@@ -62,7 +62,7 @@ def stub(stubs: dict[str, Any]) -> Iterator[Answers]:
 
 @pytest.fixture
 def account(environment: Connection, stubs: dict[str, Any]) -> Connection:
-    return replace(environment, new_client=lambda service: stubs.get(service) or environment.new_client(service))
+    return replace(environment, client=lambda service: stubs.get(service) or environment.client(service))
 
 
 def found(connection: Connection, find: Callable[[Examined], Iterator[Finding]]) -> list[Finding]:
