@@ -78,6 +78,23 @@ def test_no_client_of_a_handler_waits_for_aws_as_long_as_the_handler_lives() -> 
     assert sorted(tries) == [1, *[3] * 9]
 
 
+@pytest.mark.usefixtures("environment")
+def test_a_handler_keeps_its_clients_when_it_reads_the_descriptor_anew_and_makes_none_that_nothing_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = boto3.Session()
+    made: list[str] = []
+    session.events.register("creating-client-class", lambda event_name, **_: made.append(event_name.split(".")[1]))
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
+
+    binding.ports()
+    binding._ports.cache_clear()  # five minutes later
+    binding.ports()
+
+    # The second of Batch's submits. EC2's and SageMaker's take longest to make.
+    assert sorted(made) == ["batch", "batch", "dynamodb", "s3", "ssm"]
+
+
 def test_notices_are_recorded_under_their_instance_and_counted(
     environment: "Connection", capsys: pytest.CaptureFixture[str]
 ) -> None:
