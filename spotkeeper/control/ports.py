@@ -424,7 +424,7 @@ class Ports:
     others: OthersJobs | None = None
     """None: nobody keeps a record of jobs that are no runs."""
     training_jobs: Callable[[], TrainingJobs] | None = None
-    """None: nobody looks for training jobs that Spotkeeper did not create."""
+    """Called when they are looked through. None: nobody looks for training jobs that Spotkeeper did not create."""
     mirrors: Mirrors | None = None
     """None: no run is without network."""
     spot_prices: "SpotPrices | None" = None

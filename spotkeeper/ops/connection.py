@@ -73,12 +73,15 @@ class Connection:
     others: DynamoDBOthersJobs
     batch: Batch
     """Jobs of AWS Batch and of SageMaker."""
-    batch_client: "BatchClient"
-    """For job definitions; jobs go through `batch`."""
     client: Callable[[str], Any]
     """Returns the client of a service, made when it is first asked for: that takes longer than most calls."""
     is_local: bool
     """Whether this is the emulation."""
+
+    @property
+    def batch_client(self) -> "BatchClient":
+        """For job definitions; jobs go through `batch`."""
+        return self.client("batch")  # type: ignore[no-any-return]
 
     @property
     def s3(self) -> "S3Client":
@@ -171,23 +174,21 @@ def connect(environment: str, *, region: str | None = None, local: LocalEndpoint
         # Jobs are processes of this machine there: it is every image.
         image = f"000000000000.dkr.ecr.{local.region}.amazonaws.com/this-machine@sha256:{'0' * 64}"
         descriptor = replace(descriptor, trainer_images=dict.fromkeys(IMAGE_VARIANTS, image))
-    dynamodb, batch_client = client("dynamodb"), client("batch")
+    dynamodb = client("dynamodb")
     return Connection(
         descriptor=descriptor,
         ledger=DynamoDBLedger(dynamodb, descriptor.ledger_table),
         budgets=DynamoDBBudgets(dynamodb, descriptor.ledger_table),
         sweeps=DynamoDBSweeps(dynamodb, descriptor.ledger_table),
         others=DynamoDBOthersJobs(dynamodb, descriptor.ledger_table),
-        batch=_job_services(descriptor, batch_client, options),
-        batch_client=batch_client,
+        batch=_job_services(descriptor, client, options),
         client=client,
         is_local=local is not None,
     )
 
 
-def _job_services(descriptor: Descriptor, batch_client: "BatchClient", options: Mapping[str, Any]) -> Batch:
-    batch = AWSBatch(batch_client, boto3.client("batch", **{**options, "config": SUBMIT_CONFIG}))
+def _job_services(descriptor: Descriptor, client: Callable[[str], Any], options: Mapping[str, Any]) -> Batch:
     return JobServices(
-        batch=batch,
-        sagemaker=cache(lambda: SageMakerTraining(boto3.client("sagemaker", **options), descriptor.environment)),
+        batch=AWSBatch(client("batch"), boto3.client("batch", **{**options, "config": SUBMIT_CONFIG})),
+        sagemaker=cache(lambda: SageMakerTraining(client("sagemaker"), descriptor.environment)),
     )

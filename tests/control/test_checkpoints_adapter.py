@@ -6,12 +6,10 @@ import pytest
 
 from spotkeeper.contract.checkpoint_layout import manifest_key
 from spotkeeper.control.aws.checkpoints import S3Checkpoints
-from tests.control.mocked_aws import mocked_aws
+from tests.control.mocked_aws import REGION, mocked_aws
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-REGION = "us-east-1"
 
 
 @pytest.fixture

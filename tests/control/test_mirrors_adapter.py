@@ -11,9 +11,8 @@ from moto.s3.models import s3_backends
 from spotkeeper.contract.checkpoint_layout import completion_key, manifest_key, mirror_prefix
 from spotkeeper.control.aws.mirrors import MOST_LOOKED_AT, PAGE, S3Mirrors
 from spotkeeper.control.condition import Commit
-from tests.control.mocked_aws import mocked_aws
+from tests.control.mocked_aws import REGION, mocked_aws
 
-REGION = "us-east-1"
 RUN = "digits-7fq2"
 MADE_AT = "2026-11-26T18:00:00.000+00:00"
 

@@ -1,6 +1,6 @@
 """An environment as the stacks leave it, in moto: descriptor, ledger, bucket, queue, job definition, log group."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -118,8 +118,8 @@ def _create_queues_and_definition() -> tuple[str, str, str]:
     return spot, on_demand, definition["jobDefinitionArn"]
 
 
-def with_clients(connection: Connection, **clients: Any) -> Connection:
-    """Return the connection, whose clients of some services are these."""
+def with_clients(connection: Connection, clients: Mapping[str, Any]) -> Connection:
+    """Return the connection, whose clients of some services are these: the mapping may still grow."""
     return replace(connection, client=lambda service: clients.get(service) or connection.client(service))
 
 

@@ -489,7 +489,7 @@ def test_an_empty_page_is_not_taken_for_the_end_of_a_log(environment: Connection
         for texts, token in pages:
             reply = {"events": [{"timestamp": 1, "message": text} for text in texts], "nextForwardToken": token}
             stubber.add_response("get_log_events", reply)
-        connection = with_clients(environment, logs=logs)
+        connection = with_clients(environment, {"logs": logs})
 
         assert [line.text for line in log_stream.read(run.run_id, connection)] == ["one", "two"]
         stubber.assert_no_pending_responses()

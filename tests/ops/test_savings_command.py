@@ -93,7 +93,7 @@ def priced(environment: Connection, *prices: tuple[float, str]) -> Connection:
     ]
     stubber.add_response("describe_spot_price_history", {"SpotPriceHistory": told})
     stubber.activate()
-    return with_clients(environment, ec2=ec2)
+    return with_clients(environment, {"ec2": ec2})
 
 
 def test_a_run_costs_what_its_very_pool_cost_while_it_ran(environment: Connection) -> None:

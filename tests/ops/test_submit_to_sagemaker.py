@@ -201,7 +201,7 @@ def test_followed_logs_follow_every_node_and_repeat_nothing_after_a_refusal(with
             run = with_training.run_of(run_id)
             with_training.ledger.advance(run, state=RunState.SUCCEEDED)
 
-    lines = log_stream.read(run_id, with_clients(with_training, logs=client), attempt="1.2", pause=pause)
+    lines = log_stream.read(run_id, with_clients(with_training, {"logs": client}), attempt="1.2", pause=pause)
 
     assert [(line.node, line.text) for line in lines] == [(1, "one"), (2, "two"), (2, "three")]
 

@@ -88,7 +88,7 @@ def test_a_followed_log_outlasts_refusals_of_its_lines(environment: Connection) 
     client.meta.events.register("before-call.cloudwatch-logs.GetLogEvents", lambda **_: next(answers, None))
     pauses: list[int] = []
 
-    lines = log_stream.read(run.run_id, with_clients(environment, logs=client), pause=lambda: pauses.append(1))
+    lines = log_stream.read(run.run_id, with_clients(environment, {"logs": client}), pause=lambda: pauses.append(1))
 
     assert [line.text for line in lines] == ["one"]
     assert len(pauses) == 1

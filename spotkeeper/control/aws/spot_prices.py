@@ -23,8 +23,8 @@ class EC2SpotPrices:
     """Implements `spot_prices.SpotPrices`.
 
     Args:
-        client: Returns a client of EC2, and makes it when prices are asked for: few programs that could ask do, and
-            EC2's is one of the two that take longest to make.
+        client: Returns a client of EC2. It is called when prices are asked for, which most programs never do: EC2's is
+            one of the two clients that take longest to make.
     """
 
     def __init__(self, client: Callable[[], "EC2Client"]) -> None:

@@ -30,6 +30,7 @@ from spotkeeper.ops.doctor.examined import Examined
 from spotkeeper.ops.doctor.finding import Finding
 from stacks.instance_types import INSTANCE_TYPES
 from tests.control.mocked_aws import REGION
+from tests.ops.deployed_environment import with_clients
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 TOPIC_LOGICAL_ID = "AlarmsTopicDFD7EB1E"
@@ -62,7 +63,7 @@ def stub(stubs: dict[str, Any]) -> Iterator[Answers]:
 
 @pytest.fixture
 def account(environment: Connection, stubs: dict[str, Any]) -> Connection:
-    return replace(environment, client=lambda service: stubs.get(service) or environment.client(service))
+    return with_clients(environment, stubs)
 
 
 def found(connection: Connection, find: Callable[[Examined], Iterator[Finding]]) -> list[Finding]:
@@ -428,7 +429,7 @@ def test_an_invalid_compute_environment_is_found_with_the_reason_that_batch_give
     hosts, queue = "arn:aws:batch:us-east-1:123456789012:compute-environment/hosts", "arn:queue"
     profile = replace(account.descriptor.profiles["cpu"], spot_queue=queue, on_demand_queue=queue)
     batch = boto3.client("batch", region_name=REGION)
-    connection = replace(with_descriptor(account, profiles={"cpu": profile}), batch_client=batch)
+    connection = with_clients(with_descriptor(account, profiles={"cpu": profile}), {"batch": batch})
     described_queue = {
         "jobQueueName": "spot",
         "jobQueueArn": queue,
